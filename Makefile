@@ -1,0 +1,34 @@
+# make run: the default study, to results/report.html.   make test: all checks.   See README.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+GPU ?= $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+READY := $(VENV)/ready
+
+.DEFAULT_GOAL := run
+.PHONY: run test lint benchmark clean
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+run: $(READY)
+	$(BIN)/snakemake --cores all --resources gpu=$(GPU)
+	@echo "The report is at $(CURDIR)/results/report.html"
+
+test: $(READY) lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+benchmark: $(READY)
+	$(BIN)/python tests/benchmarks/run.py
+
+clean:
+	rm -rf results logs benchmarks .snakemake

@@ -1,0 +1,46 @@
+# Federated-learning studies on multi-site brain-tumour MRI: from a cohort to one HTML report.
+# Run: snakemake --cores all --resources gpu=4      (or: make run)
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/cohort.smk"
+include: "rules/training.smk"
+include: "rules/evaluation.smk"
+include: "rules/reporting.smk"
+include: "rules/inference.smk"
+
+
+report: "rules/captions/workflow.rst"
+
+
+rule all:
+    """The whole study."""
+    default_target: True
+    input:
+        "results/report.html",
+
+
+rule cohort:
+    """The checked and preprocessed cohort alone: index, splits, shards and audit."""
+    input:
+        "results/cohort/audit.json",
+
+
+rule models:
+    """The best model of every arm and seed."""
+    input:
+        expand("results/models/{arm}/seed-{seed}/best.pth", arm=ARMS, seed=SEEDS),
+
+
+rule predict:
+    """A new scan: --config scan=PATH model=PATH."""
+    input:
+        rules.predict_scan.output
+        if STUDY.scan_paths and STUDY.scan_model
+        else scan_or_model_missing,

@@ -1,0 +1,1 @@
+"""From a source of cases to preprocessed shards."""

@@ -1,0 +1,92 @@
+"""From the scanner's geometry to the network's grid and back.
+
+One convention everywhere: arrays are (D, H, W) with D from feet to head, H from front to back and W from the
+patient's right to left, which is what SimpleITK's array view of an image in LPS orientation gives.
+"""
+
+import numpy as np
+import SimpleITK as sitk
+
+
+def grid_frame(image: sitk.Image, grid: tuple[int, int, int]) -> sitk.Image:
+    """An empty image whose ``grid`` (D, H, W) voxels divide the field of view of ``image``, in LPS orientation.
+
+    The frame keeps origin, spacing and direction, so that whatever is predicted on it maps back by resampling.
+    """
+    oriented = sitk.DICOMOrient(image, "LPS")
+    size = np.array(grid[::-1])
+    old_size, old_spacing = np.array(oriented.GetSize()), np.array(oriented.GetSpacing())
+    spacing = old_size * old_spacing / size
+    direction = np.array(oriented.GetDirection()).reshape(3, 3)
+    # Fields of view share their outer faces, not their first voxel centres.
+    origin = np.array(oriented.GetOrigin()) + direction @ ((spacing - old_spacing) / 2.0)
+    frame = sitk.Image(size.tolist(), sitk.sitkUInt8)
+    frame.SetSpacing(spacing.tolist())
+    frame.SetOrigin(origin.tolist())
+    frame.SetDirection(oriented.GetDirection())
+    return frame
+
+
+def _smooth_for(image: sitk.Image, frame: sitk.Image) -> sitk.Image:
+    """Blur along each axis that the frame samples more coarsely, so that thin detail does not alias."""
+    oriented = sitk.Cast(sitk.DICOMOrient(image, "LPS"), sitk.sitkFloat32)
+    old, new = np.array(oriented.GetSpacing()), np.array(frame.GetSpacing())
+    variance = np.maximum((0.5 * new) ** 2 - (0.5 * old) ** 2, 0.0)
+    if not variance.any():
+        return oriented
+    # A variance of zero leaves an axis as it is.
+    return sitk.DiscreteGaussian(oriented, variance=variance.tolist(), maximumKernelWidth=64, maximumError=0.01)
+
+
+def resample_image(image: sitk.Image, frame: sitk.Image) -> np.ndarray:
+    """Sample an image on a frame: float32 (D, H, W) in the image's own units, 0 outside its field of view."""
+    resampled = sitk.Resample(_smooth_for(image, frame), frame, sitk.Transform(), sitk.sitkLinear, 0.0)
+    return sitk.GetArrayFromImage(resampled)
+
+
+def resample_region(region: sitk.Image, frame: sitk.Image) -> np.ndarray:
+    """Sample a binary region on a frame: bool (D, H, W), true where it covers at least half of the voxel."""
+    return resample_image(sitk.Cast(region, sitk.sitkFloat32), frame) >= 0.5
+
+
+def restore_region(region: np.ndarray, frame: sitk.Image, scan: sitk.Image) -> sitk.Image:
+    """Bring a region from the grid back to a scan's exact geometry.
+
+    Parameters
+    ----------
+    region : bool (D, H, W) on ``frame``
+    frame : the frame made by ``grid_frame(scan, ...)``
+
+    Returns
+    -------
+    uint8 image (0 or 1) with the size, spacing, origin and direction of ``scan``
+    """
+    on_grid = sitk.GetImageFromArray(region.astype(np.float32))
+    on_grid.CopyInformation(frame)
+    # Nearest at the border: linear interpolation has no value in the outer half voxel.
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetReferenceImage(scan)
+    resampler.SetInterpolator(sitk.sitkLinear)
+    resampler.UseNearestNeighborExtrapolatorOn()
+    return sitk.Cast(resampler.Execute(on_grid) >= 0.5, sitk.sitkUInt8)
+
+
+def scale_intensity(image: np.ndarray, lower_percentile: float, upper_percentile: float) -> np.ndarray:
+    """Map percentiles of the head's intensities to 0 and 255.
+
+    Parameters
+    ----------
+    image : float32 (D, H, W), any unit; the head is where it exceeds a tenth of its 99th percentile
+
+    Returns
+    -------
+    uint8 (D, H, W); all 0 for a blank image
+    """
+    head = image[image > 0.1 * np.percentile(image, 99)]
+    if head.size == 0:
+        return np.zeros(image.shape, dtype=np.uint8)
+    low, high = np.percentile(head, [lower_percentile, upper_percentile])
+    # Air stays near 0 whatever the head's darkest tissue is.
+    low = min(low, high / 10.0)
+    scaled = (image - low) / max(high - low, 1e-6)
+    return np.round(np.clip(scaled, 0.0, 1.0) * 255.0).astype(np.uint8)

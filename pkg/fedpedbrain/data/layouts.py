@@ -1,0 +1,42 @@
+"""Which files each kind of source reads; standard library only, since the job graph is built from it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedpedbrain.errors import StudyError
+
+
+def bids_root(root: str | None) -> Path:
+    """Folder of a BIDS data set; refused where it is not given or not there."""
+    if root is None:
+        raise StudyError("cohort_root: the bids source needs the folder of the data set; add --config cohort_root=PATH")
+    if not Path(root).is_dir():
+        raise StudyError(f"cohort_root: no folder at {root}; give the folder that holds participants.tsv")
+    return Path(root)
+
+
+def _no_files(settings: Mapping[str, Any]) -> list[str]:
+    return []
+
+
+def _bids_files(settings: Mapping[str, Any]) -> list[str]:
+    root, bids = bids_root(settings["root"]), settings["bids"]
+    patterns = [f"sub-*/**/*_{suffix}.nii.gz" for suffix in bids["image_suffixes"]]
+    if settings["cohort"]["regions"]:
+        patterns.append(bids["mask_glob"].format(subject="sub-*"))
+    files = sorted(str(path) for pattern in patterns for path in root.glob(pattern))
+    return [str(root / "participants.tsv"), *files]
+
+
+_LISTINGS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {"phantom": _no_files, "bids": _bids_files}
+
+
+def list_source_files(settings: Mapping[str, Any]) -> list[str]:
+    """Every file that a cohort is made from, for the workflow to watch.
+
+    Parameters
+    ----------
+    settings : ``fedpedbrain.study.Study.source_settings``
+    """
+    return _LISTINGS[settings["cohort"]["source"]](settings)

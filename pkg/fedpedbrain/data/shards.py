@@ -1,0 +1,75 @@
+"""Shards: one site's preprocessed cases as memory-mapped arrays, written by one job and read by many."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.lib.format import open_memmap
+
+from fedpedbrain.cohort import read_split_cases, write_cases
+from fedpedbrain.data.geometry import grid_frame, resample_image, resample_region, scale_intensity
+from fedpedbrain.data.sources import open_source
+from fedpedbrain.data.volumes import Volume
+from fedpedbrain.files import replacing
+
+
+def preprocess_images(volume: Volume, settings: Mapping) -> tuple[np.ndarray, sitk.Image]:
+    """Bring a case's images to the network's grid.
+
+    Parameters
+    ----------
+    settings : the ``preprocessing`` block: ``grid`` (D, H, W) and ``intensity`` percentiles
+
+    Returns
+    -------
+    uint8 (C, D, H, W), and the frame that maps the grid back to the scan
+    """
+    frame = grid_frame(volume.images[0], tuple(settings["grid"]))
+    channels = [scale_intensity(resample_image(image, frame), **settings["intensity"]) for image in volume.images]
+    return np.stack(channels), frame
+
+
+def preprocess_mask(mask: sitk.Image | None, frame: sitk.Image, regions: Sequence[Mapping]) -> np.ndarray:
+    """Bring a case's mask to the network's grid: uint8 (R, D, H, W), 0 or 1, one plane a region."""
+    depth_last = frame.GetSize()
+    masks = np.zeros((len(regions), *depth_last[::-1]), dtype=np.uint8)
+    if mask is None:
+        return masks
+    labels = sitk.GetArrayViewFromImage(mask)
+    for plane, region in zip(masks, regions, strict=True):
+        binary = sitk.GetImageFromArray(np.isin(labels, region["labels"]).astype(np.uint8))
+        binary.CopyInformation(mask)
+        plane[:] = resample_region(binary, frame)
+    return masks
+
+
+def build_shard_files(
+    index_path: str | Path,
+    splits_path: str | Path,
+    images_path: str | Path,
+    masks_path: str | Path,
+    cases_path: str | Path,
+    site: str,
+    source_settings: Mapping,
+    preprocessing: Mapping,
+) -> None:
+    """Preprocess one site's cases into ``images`` uint8 (N, C, D, H, W) and ``masks`` uint8 (N, R, D, H, W).
+
+    Row n of both arrays is row n of the table of cases. Cases are read and written one at a time.
+    """
+    source = open_source(source_settings)
+    regions = source_settings["cohort"]["regions"]
+    num_channels = len(source_settings["cohort"]["channels"])
+    cases = [case for case in read_split_cases(index_path, splits_path) if case.site == site]
+    grid = tuple(preprocessing["grid"])
+    with replacing(images_path) as images_file, replacing(masks_path) as masks_file:
+        images = open_memmap(images_file, "w+", np.uint8, (len(cases), num_channels, *grid))
+        masks = open_memmap(masks_file, "w+", np.uint8, (len(cases), len(regions), *grid))
+        for row, case in enumerate(cases):
+            volume = source.read_case(case)
+            images[row], frame = preprocess_images(volume, preprocessing)
+            masks[row] = preprocess_mask(volume.mask, frame, regions)
+        images.flush()
+        masks.flush()
+    write_cases(cases_path, cases)

@@ -1,0 +1,39 @@
+"""Where cases come from: one class a kind of source, all behind the same two methods."""
+
+from typing import Protocol
+
+from fedpedbrain.cohort import Case
+from fedpedbrain.data.sources.bids import BidsSource
+from fedpedbrain.data.sources.phantom.source import PhantomSource
+from fedpedbrain.data.volumes import Volume
+
+
+class Source(Protocol):
+    """A place that cases come from."""
+
+    def find_cases(self) -> list[Case]:
+        """List every case of the study's sites, checked; raises ``CohortError`` naming all problems at once."""
+        ...
+
+    def read_case(self, case: Case) -> Volume:
+        """Read one case in its own geometry."""
+        ...
+
+
+def _phantom(settings: dict) -> Source:
+    cohort = settings["cohort"]
+    return PhantomSource(settings["sites"], cohort["classes"], cohort["normal_class"], settings["phantom"])
+
+
+def _bids(settings: dict) -> Source:
+    cohort = settings["cohort"]
+    labels = {label for region in cohort["regions"] for label in region["labels"]}
+    return BidsSource(settings["root"], settings["sites"], cohort["classes"], labels, settings["bids"])
+
+
+SOURCES = {"phantom": _phantom, "bids": _bids}
+
+
+def open_source(settings: dict) -> Source:
+    """Open the source that ``settings`` (made by ``fedpedbrain.study.Study.source_settings``) describes."""
+    return SOURCES[settings["cohort"]["source"]](settings)

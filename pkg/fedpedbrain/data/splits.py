@@ -1,0 +1,134 @@
+"""Which patients train, validate and test."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION, Case, read_cases
+from fedpedbrain.errors import CohortError, StudyError
+from fedpedbrain.files import read_table, write_table
+from fedpedbrain.seeds import derive_seed
+
+SPLIT_COLUMNS = ("patient", "site", "split")
+MIN_PATIENTS_PER_TRAINING_SITE = 2
+_SEED_RANGE = 2.0**63
+
+
+def _unit_hash(*parts: str | int) -> float:
+    """A number in [0, 1) that is a pure function of its parts."""
+    return derive_seed(*parts) / _SEED_RANGE
+
+
+def assign_splits(
+    patients: Mapping[str, tuple[str, str]],
+    external_sites: Iterable[str],
+    test_fraction: float,
+    validation_fraction: float,
+    seed: int,
+    kept: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Assign every patient to a split, stratified by site and class.
+
+    Within a stratum patients stand in the order of a hash of their name, and the first ones test, the next ones
+    validate. How many is ``fraction x patients``, rounded up or down by a fixed draw of the stratum, so that the
+    fractions hold over many small strata too. A new patient therefore touches its own stratum alone and moves at most
+    one patient across each of its two borders; with ``kept`` it moves none.
+
+    Parameters
+    ----------
+    patients : patient to (site, class)
+    external_sites : sites whose patients are all ``external``
+    test_fraction, validation_fraction : of the patients of a training site
+    seed : of the order and the draws
+    kept : patient to split of an earlier study, which these patients keep
+
+    Returns
+    -------
+    patient to split; every training site of at least two patients has at least one to train and one to test
+    """
+    external = set(external_sites)
+    strata: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for patient, (site, class_name) in patients.items():
+        strata[site, class_name].append(patient)
+    splits: dict[str, str] = {}
+    for (site, class_name), members in sorted(strata.items()):
+        if site in external:
+            splits.update(dict.fromkeys(members, EXTERNAL))
+            continue
+        fractions = {TEST: test_fraction, VALIDATION: validation_fraction}
+        draws = {split: _unit_hash(seed, "quota", site, class_name, split) for split in fractions}
+        quotas = {split: math.floor(fraction * len(members) + draws[split]) for split, fraction in fractions.items()}
+        members.sort(key=lambda patient: (_unit_hash(seed, "order", patient), patient))
+        splits.update(_fill_quotas(members, quotas, kept or {}))
+    for site in sorted({site for site, _ in patients.values()} - external):
+        _ensure_train_and_test([name for name, (home, _) in patients.items() if home == site], splits, seed)
+    return splits
+
+
+def _fill_quotas(members: Sequence[str], quotas: Mapping[str, int], kept: Mapping[str, str]) -> dict[str, str]:
+    """Give each split its quota of a stratum's patients in order; kept patients count towards their split first."""
+    splits = {patient: kept[patient] for patient in members if patient in kept}
+    for split, quota in quotas.items():
+        missing = quota - sum(1 for assigned in splits.values() if assigned == split)
+        free = [patient for patient in members if patient not in splits]
+        splits.update(dict.fromkeys(free[: max(missing, 0)], split))
+    return {patient: splits.get(patient, TRAIN) for patient in members}
+
+
+def _ensure_train_and_test(members: list[str], splits: dict[str, str], seed: int) -> None:
+    """Move one patient where a small site would have nobody to train on or nobody to test on."""
+    members.sort(key=lambda patient: (_unit_hash(seed, "order", patient), patient))
+    if len(members) < MIN_PATIENTS_PER_TRAINING_SITE:
+        return
+    if all(splits[patient] != TEST for patient in members):
+        donors = [patient for patient in members if splits[patient] == VALIDATION]
+        splits[(donors or members)[0]] = TEST
+    if all(splits[patient] != TRAIN for patient in members):
+        splits[members[-1]] = TRAIN
+
+
+def _strata_of_patients(cases: Iterable[Case]) -> dict[str, tuple[str, str]]:
+    """One (site, class) a patient: that of the first case; a patient seen at two sites is a problem."""
+    strata: dict[str, tuple[str, str]] = {}
+    problems = []
+    for case in cases:
+        site, _ = strata.setdefault(case.patient, (case.site, case.class_name))
+        if site != case.site:
+            problems.append(
+                f"patient {case.patient}: found at sites {site!r} and {case.site!r}; a patient belongs to one site"
+            )
+    if problems:
+        raise CohortError(problems)
+    return strata
+
+
+def split_cohort_files(
+    index_path: str | Path, splits_path: str | Path, sites: Mapping[str, list[str]], settings: Mapping
+) -> None:
+    """Read the index and write one split a patient.
+
+    Parameters
+    ----------
+    sites : ``training`` and ``external`` site names
+    settings : the ``cohort.splits`` block: ``seed``, ``test_fraction``, ``validation_fraction``, ``keep_file``
+    """
+    strata = _strata_of_patients(read_cases(index_path))
+    kept = {}
+    if settings["keep_file"] is not None:
+        kept = {row["patient"]: row["split"] for row in read_table(settings["keep_file"])}
+    splits = assign_splits(
+        strata,
+        sites["external"],
+        settings["test_fraction"],
+        settings["validation_fraction"],
+        settings["seed"],
+        kept,
+    )
+    if VALIDATION not in splits.values():
+        raise StudyError(
+            "cohort.splits: no patient is left for validation, which chooses each arm's best round; "
+            "raise validation_fraction or add cases"
+        )
+    rows = ({"patient": name, "site": strata[name][0], "split": splits[name]} for name in sorted(splits))
+    write_table(splits_path, SPLIT_COLUMNS, rows)

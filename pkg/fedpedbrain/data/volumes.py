@@ -1,0 +1,57 @@
+"""One case in memory, in its own geometry, before any preprocessing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from fedpedbrain.errors import StudyError
+
+_SAME_GRID_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The images of one case and its mask, as the scanner laid them out.
+
+    Attributes
+    ----------
+    images : one SimpleITK image a channel, all on one voxel grid (LPS, mm)
+    mask : integer labels on the same grid, or None where the case has no mask file (nothing outlined)
+    """
+
+    images: tuple[sitk.Image, ...]
+    mask: sitk.Image | None
+
+
+def read_volume(path: str | Path) -> sitk.Image:
+    """Read a 3-D volume; a ``StudyError`` names the file and what is wrong with it."""
+    try:
+        volume = sitk.ReadImage(str(path))
+    except RuntimeError:
+        raise StudyError(f"{path}: not a readable volume; it may be missing or truncated, copy it again") from None
+    if volume.GetDimension() != 3:
+        raise StudyError(f"{path}: expected a 3-D volume, found {volume.GetDimension()} dimensions")
+    return volume
+
+
+def check_finite(path: str | Path, image: sitk.Image) -> None:
+    """Refuse an image that holds NaN or infinite values."""
+    if not np.isfinite(sitk.GetArrayViewFromImage(image)).all():
+        raise StudyError(f"{path}: the image holds NaN or infinite values; export it again")
+
+
+def check_same_grid(path: Path, volume: sitk.Image, other_path: Path, other: sitk.Image) -> None:
+    """Refuse a volume whose size, origin, spacing (mm) or direction differ from those of another of its case."""
+    if volume.GetSize() != other.GetSize():
+        raise StudyError(
+            f"{path}: shape {volume.GetSize()} differs from {other.GetSize()} of {other_path.name}; "
+            "all images and the mask of a case must share one voxel grid"
+        )
+    geometry = [(*item.GetOrigin(), *item.GetSpacing(), *item.GetDirection()) for item in (volume, other)]
+    if not np.allclose(*geometry, atol=_SAME_GRID_TOLERANCE):
+        raise StudyError(
+            f"{path}: origin, spacing or direction differ from {other_path.name}; "
+            "all images and the mask of a case must share one voxel grid"
+        )

@@ -1,0 +1,56 @@
+"""Which device a job computes on."""
+
+import fcntl
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+import torch
+
+_POLL_SECONDS = 0.2
+# Locks last as long as their files stay open: until the process ends.
+_held_locks: list[IO] = []
+
+
+def visible_gpu_ids() -> list[str]:
+    """Ids of the GPUs this process may use, in the order of ``CUDA_VISIBLE_DEVICES``, or all."""
+    declared = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if declared is not None:
+        return [item.strip() for item in declared.split(",") if item.strip()]
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def lock_folder() -> Path:
+    """Where the lock files of this user's GPUs are."""
+    return Path(tempfile.gettempdir()) / f"fedpedbrain-gpus-{os.getuid()}"
+
+
+def lock_free_gpu(gpu_ids: list[str], folder: Path) -> str:
+    """Wait for a GPU that no other job holds and hold it until this process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {gpu_id: open(folder / f"{gpu_id}.lock", "w") for gpu_id in gpu_ids}  # noqa: SIM115 held until exit
+    while True:
+        for gpu_id, file in files.items():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            _held_locks.append(file)
+            return gpu_id
+        time.sleep(_POLL_SECONDS)
+
+
+def take_device(num_gpus: int, num_threads: int) -> torch.device:
+    """Choose the job's device: a free GPU if the scheduler granted one and there is one, else the CPU.
+
+    Under SLURM the scheduler has already chosen, so the first visible GPU is taken without a lock.
+    """
+    torch.set_num_threads(num_threads)
+    if num_gpus < 1 or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if "SLURM_JOB_ID" in os.environ:
+        return torch.device("cuda", 0)
+    gpu_ids = visible_gpu_ids()
+    return torch.device("cuda", gpu_ids.index(lock_free_gpu(gpu_ids, lock_folder())))

@@ -1,0 +1,214 @@
+"""Tables that compare the arms on the same held-out patients."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fedpedbrain.cohort import TEST
+from fedpedbrain.evaluation.metrics import bootstrap_interval, confusion_matrix, macro_f1
+from fedpedbrain.evaluation.scores import SCORE_COLUMNS
+from fedpedbrain.files import replacing
+
+POOLED_SCOPE = "all test patients"
+SUMMARY_COLUMNS = (
+    "arm",
+    "scope",
+    "split",
+    "target",
+    "metric",
+    "num_cases",
+    "value",
+    "low",
+    "high",
+    "seed_sd",
+)
+DIFFERENCE_COLUMNS = (
+    "arm",
+    "reference",
+    "scope",
+    "split",
+    "target",
+    "metric",
+    "num_cases",
+    "difference",
+    "low",
+    "high",
+)
+CONFUSION_COLUMNS = ("arm", "split", "true_class", "predicted_class", "num_cases")
+DIAGNOSIS = "diagnosis"
+
+
+def case_values(scores: pd.DataFrame, classes: Sequence[str], normal_class: str | None) -> pd.DataFrame:
+    """Reduce scores to one value a case, seed, target and metric.
+
+    Metrics: ``dice`` (tumour cases: the truth is not empty), ``dice_all_cases`` (two empty masks count 1),
+    ``empty_in_normal`` (1 where a normal case's predicted mask is empty) and ``accuracy`` (1 where the most probable
+    class is the true one).
+    """
+    keys = ["arm", "seed", "case", "patient", "site", "split", "class"]
+    wide = scores[scores["metric"] != "probability"].pivot_table(
+        index=[*keys, "target"], columns="metric", values="value"
+    )
+    parts = []
+    if len(wide):
+        wide = wide.reset_index()
+        tumour, normal = wide["true_volume_ml"] > 0, wide["class"] == normal_class
+        empty = (wide["predicted_volume_ml"] == 0).astype(float)
+        parts += [
+            wide[tumour].assign(metric="dice", value=wide["dice"]),
+            wide.assign(metric="dice_all_cases", value=wide["dice"]),
+            wide[normal].assign(metric="empty_in_normal", value=empty),
+        ]
+    predicted = predicted_classes(scores, classes)
+    known = predicted[predicted["class"].isin(classes)]
+    parts.append(
+        known.assign(target=DIAGNOSIS, metric="accuracy", value=(known["predicted"] == known["class"]).astype(float))
+    )
+    return pd.concat(parts)[[*keys, "target", "metric", "value"]]
+
+
+def predicted_classes(scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """The most probable class of every case and seed, in a column ``predicted``."""
+    keys = ["arm", "seed", "case", "patient", "site", "split", "class"]
+    probabilities = scores[scores["metric"] == "probability"]
+    if probabilities.empty:
+        return pd.DataFrame(columns=[*keys, "predicted"])
+    wide = probabilities.pivot_table(index=keys, columns="target", values="value")[list(classes)]
+    return wide.idxmax(axis=1).rename("predicted").reset_index()
+
+
+def scopes_of(values: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield (scope, split, rows): all test patients, then every site, external ones last."""
+    yield POOLED_SCOPE, TEST, values[values["split"] == TEST]
+    for (split, site), rows in sorted(
+        values.groupby(["split", "site"]), key=lambda item: (item[0][0] != TEST, item[0])
+    ):
+        yield site, split, rows
+
+
+def summarize(values: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
+    """Mean of every arm, scope, target and metric with a bootstrap interval over patients.
+
+    Values of a case are averaged over seeds first; ``seed_sd`` is the standard deviation of the seeds' own means.
+    """
+    rows = []
+    for scope, split, part in scopes_of(values):
+        for (arm, target, metric), group in part.groupby(["arm", "target", "metric"], sort=False):
+            cases = group.groupby(["patient", "case"])["value"].mean().reset_index()
+            low, high = _interval(cases["value"], cases["patient"], settings)
+            seed_means = group.groupby("seed")["value"].mean()
+            seed_sd = seed_means.std() if len(seed_means) > 1 else np.nan
+            rows.append((arm, scope, split, target, metric, len(cases), cases["value"].mean(), low, high, seed_sd))
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def _interval(values: pd.Series, patients: pd.Series, settings: Mapping) -> tuple[float, float]:
+    return bootstrap_interval(
+        values.to_numpy(dtype=float),
+        patients.to_numpy(dtype=str),
+        settings["bootstrap_samples"],
+        settings["confidence_level"],
+        settings["seed"],
+    )
+
+
+def compare_with_reference(values: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
+    """Paired difference of every arm to the reference arm, case by case, with a bootstrap interval over patients."""
+    reference = settings["reference_arm"]
+    rows = []
+    for scope, split, part in scopes_of(values):
+        keys = ["target", "metric", "patient", "case"]
+        means = part.groupby([*keys, "arm"])["value"].mean().unstack("arm")
+        for arm in [name for name in part["arm"].unique() if name != reference]:
+            differences = (means[arm] - means[reference]).rename("value").reset_index()
+            for (target, metric), group in differences.groupby(["target", "metric"], sort=False):
+                low, high = _interval(group["value"], group["patient"], settings)
+                row = (
+                    arm,
+                    reference,
+                    scope,
+                    split,
+                    target,
+                    metric,
+                    len(group),
+                    group["value"].mean(),
+                    low,
+                    high,
+                )
+                rows.append(row)
+    return pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
+
+
+def count_confusions(predicted: pd.DataFrame, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Confusion counts of every arm and split (summed over seeds), and macro-F1 in the summary's columns."""
+    index_of = {name: index for index, name in enumerate(classes)}
+    known = predicted[predicted["class"].isin(classes)]
+    counts, f1_rows = [], []
+    scopes = list(scopes_of(known))
+    for scope, split, part in scopes:
+        for arm, group in part.groupby("arm", sort=False):
+            truth, guess = (group[column].map(index_of).to_numpy() for column in ("class", "predicted"))
+            matrix = confusion_matrix(truth, guess, len(classes))
+            num_cases = group["case"].nunique()
+            f1_rows.append(
+                (
+                    arm,
+                    scope,
+                    split,
+                    DIAGNOSIS,
+                    "macro_f1",
+                    num_cases,
+                    macro_f1(matrix),
+                    np.nan,
+                    np.nan,
+                    np.nan,
+                )
+            )
+    for (arm, split), group in known.groupby(["arm", "split"], sort=False):
+        truth, guess = (group[column].map(index_of).to_numpy() for column in ("class", "predicted"))
+        matrix = confusion_matrix(truth, guess, len(classes))
+        counts += [
+            (arm, split, true_class, predicted_class, int(matrix[row, column]))
+            for row, true_class in enumerate(classes)
+            for column, predicted_class in enumerate(classes)
+        ]
+    return pd.DataFrame(counts, columns=CONFUSION_COLUMNS), pd.DataFrame(f1_rows, columns=SUMMARY_COLUMNS)
+
+
+def compare_arms_files(
+    scores_paths: Sequence[str | Path],
+    summary_path: str | Path,
+    differences_path: str | Path,
+    confusion_path: str | Path,
+    arms: Sequence[str],
+    classes: Sequence[str],
+    normal_class: str | None,
+    settings: Mapping,
+) -> None:
+    """Read the scores of all arms and seeds and write the tables of the report.
+
+    Parameters
+    ----------
+    arms : in the order of the config, which the tables keep
+    settings : the ``evaluation`` block
+    """
+    tables = [
+        pd.read_csv(path, sep="\t", dtype={"class": str, "target": str}, keep_default_na=False) for path in scores_paths
+    ]
+    scores = pd.concat(tables)[list(SCORE_COLUMNS)]
+    scores["arm"] = pd.Categorical(scores["arm"], categories=arms)
+    scores = scores.sort_values(["arm", "seed"], kind="stable").astype({"arm": str})
+    values = case_values(scores, classes, normal_class)
+    confusion, f1 = count_confusions(predicted_classes(scores, classes), classes)
+    summary = summarize(values, settings)
+    if len(f1):
+        summary = pd.concat([summary, f1])
+    for table, path in (
+        (summary, summary_path),
+        (compare_with_reference(values, settings), differences_path),
+        (confusion, confusion_path),
+    ):
+        with replacing(path) as temporary:
+            table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")

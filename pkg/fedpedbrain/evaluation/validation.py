@@ -1,0 +1,152 @@
+"""Validation of a round's global model, and the choice of an arm's best round: on validation patients only."""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedpedbrain.cohort import VALIDATION, grid_voxel_ml
+from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.evaluation.metrics import dice_coefficient
+from fedpedbrain.files import replacing, sha256_of_file, write_table
+from fedpedbrain.models.files import load_model_file
+from fedpedbrain.models.prediction import decide_regions, predict_probabilities
+
+HISTORY_COLUMNS = (
+    "arm",
+    "seed",
+    "round",
+    "training_loss",
+    "dice",
+    "accuracy",
+    "selection_score",
+    "uploaded_bytes",
+    "selected",
+)
+
+
+def validate_round_files(
+    model_path: str | Path,
+    shard_folders: Sequence[str | Path],
+    validation_path: str | Path,
+    decision: Mapping[str, float],
+    device: torch.device,
+) -> None:
+    """Score a global model on every validation patient of the given shards and write one entry a case.
+
+    ``decision`` holds the arguments of ``decide_regions`` from the config.
+    """
+    model_file = load_model_file(model_path)
+    dataset = ShardDataset(shard_folders, {VALIDATION})
+    classes = model_file.spec.classes
+    images = (dataset.image(row) for row in range(len(dataset)))
+    predictions = predict_probabilities(model_file.to_model(), images, device)
+    entries = []
+    for row, (regions, class_probabilities) in enumerate(predictions):
+        case = dataset.cases[row]
+        dice = correct = None
+        if regions is not None:
+            decided = decide_regions(regions, grid_voxel_ml(case, regions.shape[1:]), **decision)
+            tumour_dice = [
+                dice_coefficient(region, truth)
+                for region, truth in zip(decided, dataset.mask(row), strict=True)
+                if truth.any()
+            ]
+            dice = float(np.mean(tumour_dice)) if tumour_dice else None
+        if class_probabilities is not None and case.class_name in classes:
+            correct = bool(classes[int(class_probabilities.argmax())] == case.class_name)
+        entries.append({"case": case.case, "site": case.site, "dice": dice, "correct": correct})
+    lineage = model_file.lineage
+    content = {"arm": lineage.arm, "seed": lineage.seed, "round": lineage.round, "cases": entries}
+    with replacing(validation_path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def mean_of_known(entries: Sequence[Mapping[str, Any]], key: str) -> float:
+    """Mean of a key over the entries that have it; nan where none has."""
+    values = [float(entry[key]) for entry in entries if entry[key] is not None]
+    return sum(values) / len(values) if values else math.nan
+
+
+def selection_score(entries: Sequence[Mapping[str, Any]]) -> float:
+    """What the best round is chosen by: the mean of tumour Dice and accuracy, or the one that the study has."""
+    parts = [mean_of_known(entries, "dice"), mean_of_known(entries, "correct")]
+    known = [part for part in parts if not math.isnan(part)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def build_history(
+    validations: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]], own_sites: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One row a round.
+
+    ``dice`` and ``accuracy`` are over the validation patients of all training sites, the same for every arm;
+    ``selection_score`` is over the arm's own sites, since a site alone has no other patients to choose by. Where an
+    arm's sites have no validation patient the last round is taken.
+
+    Parameters
+    ----------
+    validations : contents of the rounds' validation files
+    metrics : contents of all training metrics of the arm
+    own_sites : sites that the arm learns from
+    """
+    rows = []
+    for validation in sorted(validations, key=lambda item: item["round"]):
+        trained = [item for item in metrics if item["round"] == validation["round"]]
+        num_cases = sum(item["num_cases"] for item in trained)
+        own = [entry for entry in validation["cases"] if entry["site"] in own_sites]
+        rows.append(
+            {
+                "arm": validation["arm"],
+                "seed": validation["seed"],
+                "round": validation["round"],
+                "training_loss": sum(item["epoch_losses"][-1] * item["num_cases"] for item in trained) / num_cases,
+                "dice": mean_of_known(validation["cases"], "dice"),
+                "accuracy": mean_of_known(validation["cases"], "correct"),
+                "selection_score": selection_score(own),
+                "uploaded_bytes": sum(item["update_bytes"] for item in trained),
+            }
+        )
+    scores = [row["selection_score"] for row in rows]
+    best = len(rows) - 1 if all(map(math.isnan, scores)) else int(np.nanargmax(scores))
+    for index, row in enumerate(rows):
+        row["selected"] = int(index == best)
+    return rows
+
+
+def select_model_files(
+    model_paths: Sequence[str | Path],
+    validation_paths: Sequence[str | Path],
+    metrics_paths: Sequence[str | Path],
+    own_sites: Sequence[str],
+    best_path: str | Path,
+    history_path: str | Path,
+    selection_path: str | Path,
+) -> None:
+    """Write an arm's history, copy the model of its best round, and record what it is.
+
+    Parameters
+    ----------
+    model_paths, validation_paths : of every round, in order
+    """
+    validations = [json.loads(Path(path).read_text()) for path in validation_paths]
+    metrics = [json.loads(Path(path).read_text()) for path in metrics_paths]
+    history = build_history(validations, metrics, own_sites)
+    write_table(history_path, HISTORY_COLUMNS, history)
+    chosen = next(index for index, row in enumerate(history) if row["selected"])
+    with replacing(best_path) as temporary:
+        shutil.copyfile(model_paths[chosen], temporary)
+    selection = {
+        **history[chosen],
+        "num_rounds": len(history),
+        "sha256": sha256_of_file(best_path),
+        "model_bytes": Path(best_path).stat().st_size,
+        "lineage": load_model_file(best_path).lineage.to_dict(),
+    }
+    with replacing(selection_path) as temporary:
+        temporary.write_text(json.dumps(selection, indent=1) + "\n")

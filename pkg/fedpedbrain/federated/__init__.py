@@ -1,0 +1,1 @@
+"""The exchange between sites and server: checking and averaging updates."""

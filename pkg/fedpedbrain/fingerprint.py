@@ -1,0 +1,84 @@
+"""Fingerprints of code: what a rule's result depends on, blind to comments, docstrings and formatting.
+
+Standard library only; nothing of the code is imported, it is read as text.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE_ROOT = Path(__file__).resolve().parent
+PACKAGE = PACKAGE_ROOT.name
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return tree
+
+
+def digest_of_source(source: str) -> str:
+    """SHA-256 of a module's syntax tree without docstrings; comments and layout are not part of it."""
+    return hashlib.sha256(ast.dump(_without_docstrings(ast.parse(source))).encode()).hexdigest()
+
+
+def _path_of_module(name: str) -> Path | None:
+    """File of a module of this package, or None for another package or a name inside a module."""
+    parts = name.split(".")
+    if parts[0] != PACKAGE:
+        return None
+    base = PACKAGE_ROOT.joinpath(*parts[1:])
+    for candidate in (base / "__init__.py", base.with_suffix(".py")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _imported_modules(source: str) -> Iterator[str]:
+    """Names of modules that may be meant by the imports anywhere in a source, those inside functions too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@cache
+def _read_module(path: Path) -> tuple[str, tuple[Path, ...]]:
+    """Digest of a file, and the files of this package that it imports (with the packages they lie in)."""
+    source = path.read_text(encoding="utf-8")
+    names = set()
+    for name in _imported_modules(source):
+        parts = name.split(".")
+        names.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    paths = {found for name in names if (found := _path_of_module(name)) is not None}
+    return digest_of_source(source), tuple(sorted(paths))
+
+
+def reached_files(entry: Path) -> set[Path]:
+    """The file and every module of this package that it reaches by imports."""
+    reached: set[Path] = set()
+    waiting = [entry]
+    while waiting:
+        path = waiting.pop()
+        if path not in reached:
+            reached.add(path)
+            waiting.extend(_read_module(path)[1])
+    return reached
+
+
+@cache
+def code_fingerprint(script: str) -> str:
+    """Fingerprint of a script together with all modules of this package that it reaches by imports."""
+    digests = sorted(_read_module(path)[0] for path in reached_files(Path(script).resolve()))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]

@@ -1,0 +1,85 @@
+"""Prediction of one new scan."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from fedpedbrain.data.geometry import restore_region
+from fedpedbrain.data.shards import preprocess_images
+from fedpedbrain.data.volumes import Volume, read_volume
+from fedpedbrain.errors import StudyError
+from fedpedbrain.files import replacing, sha256_of_file
+from fedpedbrain.models.files import ModelFile, load_model_file
+from fedpedbrain.models.prediction import decide_regions, predict_probabilities
+
+
+def predict_volume(
+    model_file: ModelFile, volume: Volume, decision: Mapping[str, float], device: torch.device
+) -> tuple[sitk.Image, dict[str, float], dict[str, float]]:
+    """Predict one scan in its own geometry.
+
+    Parameters
+    ----------
+    volume : one image a channel of the model, in the model's channel order
+    decision : arguments of ``decide_regions``
+
+    Returns
+    -------
+    mask : uint8 image with size, spacing, origin and direction of the first image; 0 is background and region number r
+        of the model is r + 1 (a later region overwrites an earlier one)
+    volumes_ml : volume of every region in the scan's own voxels
+    probabilities : of every class
+    """
+    scan, spec = volume.images[0], model_file.spec
+    images, frame = preprocess_images(volume, spec.preprocessing)
+    regions, classes = next(predict_probabilities(model_file.to_model(), [images], device))
+    labels = np.zeros(scan.GetSize()[::-1], dtype=np.uint8)
+    volumes_ml: dict[str, float] = {}
+    if regions is not None:
+        decided = decide_regions(regions, float(np.prod(frame.GetSpacing())) / 1000.0, **decision)
+        for number, (name, region) in enumerate(zip(spec.regions, decided, strict=True), start=1):
+            restored = sitk.GetArrayViewFromImage(restore_region(region, frame, scan)).astype(bool)
+            labels[restored] = number
+            volumes_ml[name] = float(restored.sum() * np.prod(scan.GetSpacing()) / 1000.0)
+    mask = sitk.GetImageFromArray(labels)
+    mask.CopyInformation(scan)
+    probabilities = {} if classes is None else dict(zip(spec.classes, map(float, classes), strict=True))
+    return mask, volumes_ml, probabilities
+
+
+def predict_scan_files(
+    scan_paths: Sequence[str | Path],
+    model_path: str | Path,
+    mask_path: str | Path,
+    result_path: str | Path,
+    decision: Mapping[str, float],
+    device: torch.device,
+) -> None:
+    """Predict the scan in ``scan_paths`` (one file a channel) and write its mask as NIfTI and the numbers as JSON."""
+    model_file = load_model_file(model_path)
+    channels = model_file.spec.channels
+    if len(scan_paths) != len(channels):
+        raise StudyError(
+            f"scan: the model needs {len(channels)} channel(s) ({', '.join(channels)}), found {len(scan_paths)} file(s)"
+        )
+    volume = Volume(tuple(read_volume(path) for path in scan_paths), None)
+    mask, volumes_ml, probabilities = predict_volume(model_file, volume, decision, device)
+    with replacing(mask_path) as temporary:
+        sitk.WriteImage(mask, str(temporary), useCompression=True)
+    result = {
+        "scan": [str(path) for path in scan_paths],
+        "labels": {name: number for number, name in enumerate(model_file.spec.regions, start=1)},
+        "volumes_ml": volumes_ml,
+        "probabilities": probabilities,
+        "model": {
+            "path": str(model_path),
+            "sha256": sha256_of_file(model_path),
+            "lineage": model_file.lineage.to_dict(),
+        },
+    }
+    with replacing(result_path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,0 +1,59 @@
+"""Where a model file comes from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """SHA-256 of plain values in canonical JSON: equal values give equal digests, whatever their order."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class AveragedUpdate:
+    """One update that a global model was averaged from, with its weight (all weights of a model sum to 1)."""
+
+    site: str
+    sha256: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The history that a model file carries.
+
+    Attributes
+    ----------
+    kind : ``initial``, ``update`` (what a site sends) or ``global``
+    arm, seed, round, site : which job wrote it; ``arm`` and ``site`` are "" where they do not apply, round 0 is the start
+    num_cases, num_steps : training cases and optimizer steps behind it in this round
+    settings_digest : of everything in the config that decides the result
+    parent_sha256 : of the model file it started from, "" for an initial model
+    cases_sha256 : of the training cases behind an update, "" for other kinds
+    updates : what a global model was averaged from
+    """
+
+    kind: str
+    arm: str
+    seed: int
+    round: int
+    site: str
+    num_cases: int
+    num_steps: int
+    settings_digest: str
+    parent_sha256: str
+    cases_sha256: str = ""
+    updates: tuple[AveragedUpdate, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The lineage as plain values."""
+        return asdict(self) | {"updates": [asdict(update) for update in self.updates]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Lineage":
+        """The lineage of plain values."""
+        updates = tuple(AveragedUpdate(**update) for update in values["updates"])
+        return cls(**{**values, "updates": updates})

@@ -1,0 +1,110 @@
+"""Model files: tensors and plain values only, read with ``weights_only=True``, always."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedpedbrain.errors import StudyError
+from fedpedbrain.files import replacing
+from fedpedbrain.lineage import Lineage, digest_of
+from fedpedbrain.models import build_model
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything needed to build a network and to name what goes in and out.
+
+    Attributes
+    ----------
+    name, options : arguments of ``build_model``
+    channels, regions, classes : names, in the order of the network's inputs and outputs
+    preprocessing : the settings that its images went through, ``grid`` (D, H, W) among them
+    """
+
+    name: str
+    options: dict[str, Any]
+    channels: list[str]
+    regions: list[str]
+    classes: list[str]
+    preprocessing: dict[str, Any]
+
+    def build(self) -> nn.Module:
+        """Build the network with fresh weights."""
+        return build_model(self.name, len(self.channels), len(self.regions), len(self.classes), **self.options)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file in memory."""
+
+    spec: ModelSpec
+    lineage: Lineage
+    weights: dict[str, Tensor]
+
+    def to_model(self) -> nn.Module:
+        """Build the network with this file's weights."""
+        model = self.spec.build()
+        model.load_state_dict(self.weights)
+        return model
+
+
+def save_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values; equal content gives equal bytes, whatever the file's name."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(dict(content), file)
+
+
+def load_tensors(path: str | Path) -> dict[str, Any]:
+    """Read tensors and plain values; anything else in the file is refused."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such model file") from None
+    except UnpicklingError:
+        raise StudyError(
+            f"{path}: holds more than tensors and plain values; it is not one of our model files"
+        ) from None
+    except (RuntimeError, EOFError, OSError) as error:
+        raise StudyError(
+            f"{path}: not a readable model file, perhaps truncated ({str(error).splitlines()[0]})"
+        ) from None
+    return content
+
+
+def save_model_file(path: str | Path, model_file: ModelFile) -> None:
+    """Write a model file, weights on the CPU and contiguous."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model_file.weights.items()}
+    content = {
+        "format": FORMAT,
+        "model": asdict(model_file.spec),
+        "lineage": model_file.lineage.to_dict(),
+        "weights": weights,
+    }
+    save_tensors(path, content)
+
+
+def load_model_file(path: str | Path) -> ModelFile:
+    """Read a model file; a ``StudyError`` names the file and what is wrong with it."""
+    content = load_tensors(path)
+    expected = {"format", "model", "lineage", "weights"}
+    if not isinstance(content, dict) or set(content) != expected:
+        found = ", ".join(sorted(map(str, content))[:6]) if isinstance(content, dict) else type(content).__name__
+        raise StudyError(f"{path}: expected the entries {', '.join(sorted(expected))}, found: {found}")
+    if content["format"] != FORMAT:
+        raise StudyError(f"{path}: format {content['format']}, this version reads {FORMAT}")
+    return ModelFile(ModelSpec(**content["model"]), Lineage.from_dict(content["lineage"]), content["weights"])
+
+
+def initialize_model_files(path: str | Path, spec: Mapping[str, Any], seed: int, model_seed: int) -> None:
+    """Write the one start of all arms of a study seed: the network of ``ModelSpec(**spec)``, drawn from ``model_seed``."""
+    torch.manual_seed(model_seed)
+    model_spec = ModelSpec(**spec)
+    lineage = Lineage("initial", "", seed, 0, "", 0, 0, digest_of(spec), "")
+    save_model_file(path, ModelFile(model_spec, lineage, model_spec.build().state_dict()))

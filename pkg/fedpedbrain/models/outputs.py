@@ -1,0 +1,18 @@
+"""What every network returns."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Logits(NamedTuple):
+    """Raw scores of one forward pass; a head that the study does not use is ``None``.
+
+    Attributes
+    ----------
+    segmentation : float (B, R, D, H, W), one logit a region and voxel (regions may overlap: sigmoid, not softmax)
+    classification : float (B, K), one logit a class
+    """
+
+    segmentation: Tensor | None
+    classification: Tensor | None

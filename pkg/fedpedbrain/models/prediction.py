@@ -1,0 +1,55 @@
+"""Running a network on preprocessed images."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def to_network_input(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Copy uint8 images (B, C, D, H, W) to a device as float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device).float().div_(255.0)
+
+
+@torch.inference_mode()
+def predict_probabilities(
+    model: nn.Module, images: Iterable[np.ndarray], device: torch.device
+) -> Iterator[tuple[np.ndarray | None, np.ndarray | None]]:
+    """Predict case by case.
+
+    Parameters
+    ----------
+    images : uint8 (C, D, H, W) each
+
+    Yields
+    ------
+    region probabilities float32 (R, D, H, W) and class probabilities float32 (K,), summing to 1; None for a head
+    that the model does not have
+    """
+    model.to(device).eval()
+    for image in images:
+        logits = model(to_network_input(image[None], device))
+        regions = None if logits.segmentation is None else torch.sigmoid(logits.segmentation[0]).cpu().numpy()
+        classes = None if logits.classification is None else torch.softmax(logits.classification[0], 0).cpu().numpy()
+        yield regions, classes
+
+
+def decide_regions(
+    probabilities: np.ndarray, voxel_ml: float, threshold: float, smallest_region_ml: float
+) -> np.ndarray:
+    """Turn probabilities into regions: voxels from the threshold on, and nothing where they add up to too little.
+
+    Parameters
+    ----------
+    probabilities : float (R, D, H, W)
+    voxel_ml : volume of one voxel
+
+    Returns
+    -------
+    bool (R, D, H, W)
+    """
+    regions = probabilities >= threshold
+    too_small = regions.sum((1, 2, 3)) * voxel_ml < smallest_region_ml
+    regions[too_small] = False
+    return regions

@@ -1,0 +1,1 @@
+"""Figures, videos and the report, made from tables alone."""

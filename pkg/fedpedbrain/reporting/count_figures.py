@@ -1,0 +1,148 @@
+"""Figures of counted cases: confusion matrices, and what the cohort is made of."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedpedbrain.cohort import EXTERNAL, SPLITS, TEST
+from fedpedbrain.data.audit import UNKNOWN_LABEL
+from fedpedbrain.reporting.style import (
+    FAINT,
+    INK,
+    MUTED,
+    apply_style,
+    message_figure,
+    new_figure,
+    readable,
+    save_figure,
+)
+
+
+# Tol's muted scheme: none of its colours is one of an arm's.
+_CLASS_COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
+_SPLIT_COLOURS = dict(zip(SPLITS, ("#3b4754", "#7d8a99", "#c0c8d1", "#e8c9a0"), strict=True))
+_MATRICES_PER_ROW = 3
+
+
+def draw_confusion(confusion: pd.DataFrame, colour_map: str, arms: Sequence[str]) -> Figure:
+    """Draw one matrix an arm: counts as text, their part of the true class as colour.
+
+    Parameters
+    ----------
+    confusion : the confusion table; rows of split ``test`` are drawn
+    colour_map : name of a matplotlib colour map
+    arms : which arms to draw, in this order; those without a row are left out
+    """
+    tested = confusion[confusion["split"] == TEST]
+    shown = [arm for arm in arms if (tested["arm"] == arm).any()]
+    if not shown:
+        return message_figure("This study has no classes: there is no diagnosis to confuse.")
+    classes = list(dict.fromkeys(tested["true_class"]))
+    columns = min(len(shown), _MATRICES_PER_ROW)
+    rows = math.ceil(len(shown) / columns)
+    side = 1.1 + 0.5 * len(classes)
+    figure = new_figure(columns * side + 1.9, rows * (side + 0.6))
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_visible(False)
+    for axes, arm in zip(grid.flat, shown, strict=False):
+        part = tested[tested["arm"] == arm]
+        counts = part.pivot(index="true_class", columns="predicted_class", values="num_cases").loc[classes, classes]
+        _draw_matrix(axes, counts.to_numpy(dtype=float), classes, colour_map)
+        axes.set_title(readable(arm))
+    for axes in grid[:, 0]:
+        axes.set_ylabel("True class")
+    figure.supxlabel("Predicted class", fontsize=9.0)
+    image = grid[0, 0].images[0]
+    figure.colorbar(image, ax=grid, shrink=0.75, pad=0.02, label="Part of the true class's cases")
+    return figure
+
+
+def _draw_matrix(axes: Axes, counts: np.ndarray, classes: Sequence[str], colour_map: str) -> None:
+    totals = counts.sum(axis=1, keepdims=True)
+    parts = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    colours = matplotlib.colormaps[colour_map].with_extremes(bad=FAINT)
+    axes.imshow(parts, cmap=colours, vmin=0.0, vmax=1.0)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            red, green, blue, _ = colours(parts[row, column])
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            axes.text(column, row, f"{count:.0f}", ha="center", va="center", color="white" if dark else INK)
+    names = [readable(name) for name in classes]
+    axes.set_xticks(range(len(classes)), names, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(
+        range(len(classes)), [f"{name}  (n = {total:.0f})" for name, total in zip(names, totals[:, 0], strict=True)]
+    )
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def plot_confusion_files(
+    confusion_path: str | Path, figure_path: str | Path, colour_map: str, arms: Sequence[str], dpi: int
+) -> None:
+    """Draw the confusion table as a PNG; see ``draw_confusion``."""
+    text = {"arm": str, "true_class": str, "predicted_class": str}
+    confusion = pd.read_csv(confusion_path, sep="\t", dtype=text, keep_default_na=False)
+    with apply_style():
+        save_figure(draw_confusion(confusion, colour_map, arms), figure_path, dpi)
+
+
+def draw_cohort(sites: Sequence[Mapping]) -> Figure:
+    """Draw the number of cases a site, stacked by class and by split.
+
+    Parameters
+    ----------
+    sites : ``sites`` of the audit
+    """
+    classes = list(dict.fromkeys(name for site in sites for name in site["classes"]))
+    known = [name for name in classes if name != UNKNOWN_LABEL]
+    colours = {name: _CLASS_COLOURS[number % len(_CLASS_COLOURS)] for number, name in enumerate(known)}
+    panels = {"By split": ("splits", _SPLIT_COLOURS)}
+    if known:
+        panels = {"By class": ("classes", colours | {UNKNOWN_LABEL: "#d5d9de"}), **panels}
+    figure = new_figure(4.6 * len(panels) + 1.0, 1.9 + 0.38 * len(sites))
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, (title, (key, palette)) in zip(grid, panels.items(), strict=True):
+        _draw_stacks(axes, sites, key, palette)
+        axes.set(title=title, xlabel="Cases")
+    names = [f"{site['site']} (external)" if site["role"] == EXTERNAL else site["site"] for site in sites]
+    grid[0].set_yticks(range(len(sites)), names)
+    grid[0].invert_yaxis()
+    return figure
+
+
+def _draw_stacks(axes: Axes, sites: Sequence[Mapping], key: str, palette: Mapping[str, str]) -> None:
+    starts = np.zeros(len(sites))
+    widest = max(sum(site[key].values()) for site in sites)
+    for name, colour in palette.items():
+        counts = np.array([site[key].get(name, 0) for site in sites], dtype=float)
+        if not counts.any():
+            continue
+        bars = axes.barh(range(len(sites)), counts, left=starts, color=colour, edgecolor="white", label=readable(name))
+        # A number is written where its bar is wide enough to hold it.
+        texts = [f"{count:.0f}" if count > 0.04 * widest else "" for count in counts]
+        red, green, blue = matplotlib.colors.to_rgb(colour)
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+        axes.bar_label(bars, texts, label_type="center", fontsize=7.5, color="white" if dark else INK)
+        starts += counts
+    for row, total in enumerate(starts):
+        axes.annotate(f"{total:.0f}", (total, row), (4, 0), textcoords="offset points", va="center", color=MUTED)
+    axes.set_xlim(0, 1.1 * widest)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=3, handlelength=1.0, handleheight=1.0)
+
+
+def plot_cohort_files(audit_path: str | Path, figure_path: str | Path, dpi: int) -> None:
+    """Draw the audit as a PNG; see ``draw_cohort``."""
+    audit = json.loads(Path(audit_path).read_text(encoding="utf-8"))
+    with apply_style():
+        save_figure(draw_cohort(audit["sites"]), figure_path, dpi)

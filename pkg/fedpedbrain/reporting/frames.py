@@ -1,0 +1,216 @@
+"""Drawing the frames of a case's video: panels side by side, outlines over the image, words above and below."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_FONT_FOLDER = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+_BACKGROUND, _TEXT, _QUIET = (16, 19, 23), (236, 239, 242), (160, 168, 178)
+_TRACK, _TUMOUR = (52, 58, 66), (214, 219, 225)
+_GAP = 6
+_SMALLEST_FONT = 8
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One view of the image.
+
+    Attributes
+    ----------
+    title : above the image
+    lines : below the image
+    masks : uint8 (R, D, H, W), 0 or 1, to outline, or None
+    colour : of the outlines and of the mark before the title, as #RRGGBB
+    """
+
+    title: str
+    lines: tuple[str, ...] = ()
+    masks: np.ndarray | None = None
+    colour: str = "#FFFFFF"
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """What a case's video shows.
+
+    Attributes
+    ----------
+    image : uint8 (D, H, W), D from feet to head, H from front to back, W from the patient's right to left
+    true_masks : uint8 (R, D, H, W), 0 or 1
+    panels : from left to right
+    caption : below all panels
+    height_width_mm : size of a slice
+    """
+
+    image: np.ndarray
+    true_masks: np.ndarray
+    panels: Sequence[Panel]
+    caption: str
+    height_width_mm: tuple[float, float]
+
+
+def load_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The font of the figures, which comes with matplotlib and so is the same everywhere."""
+    return ImageFont.truetype(_FONT_FOLDER / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size)
+
+
+def even(size: float) -> int:
+    """The nearest even number: H.264 in browsers stores colour for two by two pixels."""
+    return max(2, 2 * round(size / 2.0))
+
+
+def line_distance(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Distance of every pixel to a mask's outline once the mask is enlarged smoothly.
+
+    Parameters
+    ----------
+    mask : uint8 (H, W), 0 or 1
+    size : pixels (height, width)
+
+    Returns
+    -------
+    float32 (height, width) in pixels, true near the outline and large far from it
+    """
+    enlarged = Image.fromarray(mask.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC)
+    soft = np.asarray(enlarged)
+    rise_y, rise_x = np.gradient(soft)
+    # First-order distance to the level 0.5; the floor keeps flat areas far away instead of dividing by zero.
+    return np.abs(soft - 0.5) / np.maximum(np.hypot(rise_y, rise_x), 1e-3)
+
+
+def draw_outline(picture: np.ndarray, mask: np.ndarray, colour: np.ndarray, width: float) -> None:
+    """Draw a mask's smooth outline with a dark or light rim, in place.
+
+    Parameters
+    ----------
+    picture : float32 (height, width, 3), 0 to 255
+    mask : uint8 (H, W), 0 or 1
+    colour : float32 (3,), 0 to 255
+    width : of the line in pixels
+    """
+    if not mask.any():
+        return
+    distance = line_distance(mask, picture.shape[:2])
+    is_dark = colour @ np.array([0.299, 0.587, 0.114], dtype=np.float32) < 110.0
+    rim = np.full(3, 255.0 if is_dark else 0.0, dtype=np.float32)
+    for paint, half_width, strength in ((rim, width / 2 + 0.9, 0.75), (colour, width / 2, 1.0)):
+        # One pixel of falloff is what makes the line look smooth.
+        cover = np.clip(half_width + 0.5 - distance, 0.0, 1.0)[..., None] * strength
+        picture += cover * (paint - picture)
+
+
+def region_shades(colour: str, num_regions: int) -> list[np.ndarray]:
+    """One shade of a colour a region, the first the colour itself, the next ones paler; float32 (3,), 0 to 255."""
+    base = 255.0 * np.array(matplotlib.colors.to_rgb(colour), dtype=np.float32)
+    shares = np.linspace(0.0, 0.7, num_regions) if num_regions > 1 else [0.0]
+    return [base + np.float32(share) * (255.0 - base) for share in shares]
+
+
+class FramePainter:
+    """Paints the frames of one case.
+
+    Parameters
+    ----------
+    view : what to show
+    panel_pixels : height of a panel; its width follows from the slice's size in mm
+    """
+
+    def __init__(self, view: CaseView, panel_pixels: int) -> None:
+        self._view = view
+        height_mm, width_mm = view.height_width_mm
+        self._height, self._width = even(panel_pixels), even(panel_pixels * width_mm / height_mm)
+        self._font_size = max(11, round(panel_pixels / 20))
+        self._line = round(1.45 * self._font_size)
+        self._top = self._line + 2 * _GAP
+        num_lines = max(len(panel.lines) for panel in view.panels)
+        self._foot = self._top + self._height + _GAP
+        self._base = self._foot + num_lines * self._line + _GAP
+        self.size = (even(self._base + 2 * self._line + _GAP), even(len(view.panels) * (self._width + _GAP) + _GAP))
+        self._shades = [region_shades(panel.colour, len(view.true_masks)) for panel in view.panels]
+        self._stroke = max(1.6, panel_pixels / 150)
+        self._canvas = self._paint_words()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield every slice from feet to head as uint8 (height, width, 3)."""
+        return (self.paint(index) for index in range(len(self._view.image)))
+
+    def paint(self, slice_index: int) -> np.ndarray:
+        """One slice's frame, uint8 (height, width, 3)."""
+        frame = self._canvas.copy()
+        plane = Image.fromarray(np.ascontiguousarray(self._view.image[slice_index]))
+        grey = np.asarray(plane.resize((self._width, self._height), Image.Resampling.BICUBIC))
+        for number, panel in enumerate(self._view.panels):
+            picture = np.repeat(grey[..., None], 3, axis=2)
+            if panel.masks is not None and panel.masks[:, slice_index].any():
+                picture = picture.astype(np.float32)
+                for mask, shade in zip(panel.masks[:, slice_index], self._shades[number], strict=True):
+                    draw_outline(picture, mask, shade, self._stroke)
+            left = self._left(number)
+            frame[self._top : self._top + self._height, left : left + self._width] = picture
+        return self._paint_position(frame, slice_index)
+
+    def _left(self, number: int) -> int:
+        return _GAP + number * (self._width + _GAP)
+
+    def _paint_words(self) -> np.ndarray:
+        """All that is the same in every frame."""
+        canvas = Image.new("RGB", self.size[::-1], _BACKGROUND)
+        draw = ImageDraw.Draw(canvas)
+        mark = round(0.75 * self._font_size)
+        for number, panel in enumerate(self._view.panels):
+            left, middle, indent = self._left(number), self._top // 2, 0
+            if panel.masks is not None:
+                box = (left, middle - mark // 2, left + mark, middle + mark - mark // 2)
+                draw.rectangle(box, fill=panel.colour, outline=_QUIET)
+                indent = mark + _GAP
+            self._write(draw, (left + indent, middle), panel.title, _TEXT, self._width - indent, bold=True)
+            for row, line in enumerate(panel.lines):
+                place = (left, self._foot + round((row + 0.5) * self._line))
+                self._write(draw, place, line, _TEXT, self._width)
+        # The right end stays free for the number of the slice.
+        room = self.size[1] - 2 * _GAP - 9 * self._font_size
+        self._write(draw, (_GAP, self._base + self._line // 2), self._view.caption, _QUIET, room)
+        self._paint_track(draw)
+        return np.asarray(canvas).copy()
+
+    def _track(self) -> tuple[int, int, int, int]:
+        top = self._base + self._line + self._line // 2
+        return _GAP, top - 2, self.size[1] - _GAP, top + 2
+
+    def _paint_track(self, draw: ImageDraw.ImageDraw) -> None:
+        """A bar from feet to head, bright where the true outline is."""
+        left, top, right, bottom = self._track()
+        draw.rectangle((left, top, right, bottom), fill=_TRACK)
+        step = (right - left) / len(self._view.image)
+        for index in np.flatnonzero(self._view.true_masks.any(axis=(0, 2, 3))):
+            draw.rectangle((left + index * step, top, left + (index + 1) * step, bottom), fill=_TUMOUR)
+
+    def _paint_position(self, frame: np.ndarray, slice_index: int) -> np.ndarray:
+        picture = Image.fromarray(frame)
+        draw = ImageDraw.Draw(picture)
+        num_slices = len(self._view.image)
+        font = load_font(self._font_size)
+        place = (self.size[1] - _GAP, self._base + self._line // 2)
+        draw.text(place, f"slice {slice_index + 1} of {num_slices}", _TEXT, font, anchor="rm")
+        left, top, right, bottom = self._track()
+        step = (right - left) / num_slices
+        start = left + slice_index * step
+        draw.rectangle((start, top - 4, start + max(step, 3.0), bottom + 4), outline=_TEXT, width=2)
+        # Radiological convention: the patient's right is on the reader's left.
+        for side, anchor in (("R", "lm"), ("L", "rm")):
+            x = self._left(0) + (4 if side == "R" else self._width - 4)
+            draw.text((x, self._top + self._height // 2), side, _QUIET, font, anchor=anchor)
+        return np.asarray(picture)
+
+    def _write(
+        self, draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, fill: tuple, room: int, bold: bool = False
+    ) -> None:
+        """Write one line, smaller where it would not fit."""
+        size = self._font_size
+        while size > _SMALLEST_FONT and draw.textlength(text, load_font(size, bold)) > room:
+            size -= 1
+        draw.text(place, text, fill, load_font(size, bold), anchor="lm")

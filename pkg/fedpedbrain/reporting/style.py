@@ -1,0 +1,131 @@
+"""One look for all figures: colours and line styles of arms, readable names, and saving that is equal to the byte."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from fedpedbrain.files import replacing
+
+# Okabe and Ito (2008), told apart with every common colour vision; the two that are weak on paper come last.
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+_LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+INK, MUTED, FAINT = "#1d232b", "#5b6470", "#e3e6ea"
+_SETTINGS = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8.0,
+    "axes.labelsize": 9.0,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9aa2ad",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+# Published methods whose names have a spelling of their own.
+_SPELLINGS = {
+    "fedavg": "FedAvg",
+    "fedprox": "FedProx",
+    "fedbn": "FedBN",
+    "fedadam": "FedAdam",
+    "fedavgm": "FedAvgM",
+    "fedyogi": "FedYogi",
+    "fednova": "FedNova",
+    "scaffold": "SCAFFOLD",
+}
+
+
+@dataclass(frozen=True)
+class ArmStyle:
+    """How one arm is drawn; line and marker tell arms apart in greyscale too."""
+
+    colour: str
+    line: str | tuple
+    marker: str
+
+
+def arm_colours(arms: Sequence[str], configured: Mapping[str, str]) -> dict[str, str]:
+    """Give every arm a colour.
+
+    Parameters
+    ----------
+    arms : every arm of the study in the order of the config, on which the colours of the others depend
+    configured : colours that the config asks for
+
+    Returns
+    -------
+    arm to colour: the configured one, or the next of the Okabe-Ito palette that no arm has; when all are taken the
+    palette starts again
+    """
+    taken = {configured[arm].upper() for arm in arms if arm in configured}
+    free = [colour for colour in OKABE_ITO if colour not in taken] or list(OKABE_ITO)
+    others = [arm for arm in arms if arm not in configured]
+    fallback = {arm: free[number % len(free)] for number, arm in enumerate(others)}
+    return {arm: configured.get(arm) or fallback[arm] for arm in arms}
+
+
+def arm_styles(arms: Sequence[str], configured: Mapping[str, str]) -> dict[str, ArmStyle]:
+    """Give every arm a colour, a line style and a marker; see ``arm_colours``."""
+    return {
+        arm: ArmStyle(colour, _LINES[number % len(_LINES)], _MARKERS[number % len(_MARKERS)])
+        for number, (arm, colour) in enumerate(arm_colours(arms, configured).items())
+    }
+
+
+def readable(name: str) -> str:
+    """A config name as a reader's words: ``whole_tumour`` becomes ``whole tumour``, ``fedavg`` ``FedAvg``."""
+    return " ".join(_SPELLINGS.get(word.lower(), word) for word in name.split("_"))
+
+
+def sentence_case(text: str) -> str:
+    """The text with its first letter in upper case and the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+@contextmanager
+def apply_style() -> Iterator[None]:
+    """Draw the figures of this block in the house's look; matplotlib's settings are restored afterwards."""
+    with matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure (inches) outside pyplot's global state, so that nothing needs a display or is left open."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def message_figure(message: str) -> Figure:
+    """A small figure that says why there is nothing to draw."""
+    figure = new_figure(5.0, 1.2)
+    figure.text(0.5, 0.5, message, ha="center", va="center", color=MUTED)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int) -> None:
+    """Write a PNG; equal figures give equal bytes, since no version or date goes into the file."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})

@@ -1,0 +1,267 @@
+"""The study that a config describes: the one place that reads the config's keys.
+
+Imported while the job graph is built, so it needs the standard library, jsonschema and PyYAML alone.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from fedpedbrain.errors import StudyError
+from fedpedbrain.lineage import digest_of
+from fedpedbrain.seeds import derive_seed
+
+POOLED_SITE = "pooled"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training.
+
+    Attributes
+    ----------
+    name : as in paths and tables
+    shards_of : participant to the sites whose shards it trains on; a federated participant is one site
+    weighting : how updates are weighted
+    keep_optimizer_state : optimizers last across rounds as site state
+    """
+
+    name: str
+    shards_of: dict[str, list[str]]
+    weighting: str
+    keep_optimizer_state: bool
+
+    @property
+    def sites(self) -> list[str]:
+        """Every site whose cases the arm learns from."""
+        return sorted(site for sites in self.shards_of.values() for site in sites)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the arm's result beside the study's own settings."""
+        return {
+            "shards_of": self.shards_of,
+            "weighting": self.weighting,
+            "keep_optimizer_state": self.keep_optimizer_state,
+        }
+
+
+def _pooled(name: str, sites: list[str]) -> dict[str, dict[str, list[str]]]:
+    return {name: {POOLED_SITE: sites}}
+
+
+def _alone(name: str, sites: list[str]) -> dict[str, dict[str, list[str]]]:
+    return {f"{name}-{site}": {site: [site]} for site in sites}
+
+
+def _federated(name: str, sites: list[str]) -> dict[str, dict[str, list[str]]]:
+    return {name: {site: [site] for site in sites}}
+
+
+PARTICIPANTS = {"pooled": _pooled, "alone": _alone, "sites": _federated}
+
+
+class Study:
+    """A checked config.
+
+    Parameters
+    ----------
+    config : the merged config
+    schema : JSON schema of the config
+    """
+
+    def __init__(self, config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+        check_config(config, schema)
+        self.config = config
+        self._check_meaning()
+
+    @property
+    def training_sites(self) -> list[str]:
+        """Sites that train, in the order of the config."""
+        return self.config["cohort"]["sites"]["training"]
+
+    @property
+    def external_sites(self) -> list[str]:
+        """Sites never trained on."""
+        return self.config["cohort"]["sites"]["external"]
+
+    @property
+    def sites(self) -> list[str]:
+        """All sites."""
+        return [*self.training_sites, *self.external_sites]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the study."""
+        return self.config["study"]["seeds"]
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds of every arm."""
+        return self.config["study"]["rounds"]
+
+    @cached_property
+    def arms(self) -> dict[str, Arm]:
+        """Every arm by name, ``alone`` spread out to one arm a site."""
+        arms = {}
+        for block in self.config["arms"]:
+            for name, shards_of in PARTICIPANTS[block["participants"]](block["name"], self.training_sites).items():
+                if name in arms:
+                    raise StudyError(f"arms: two arms are named {name!r}; rename one")
+                arms[name] = Arm(name, shards_of, block["weighting"], block["optimizer_state"] == "kept")
+        return arms
+
+    @property
+    def source_settings(self) -> dict[str, Any]:
+        """What decides which cases there are and what they look like: the argument of ``open_source``."""
+        cohort = {key: value for key, value in self.config["cohort"].items() if key != "splits"}
+        source = cohort["source"]
+        return {
+            "cohort": cohort,
+            "root": self.config["cohort_root"],
+            "sites": self.sites,
+            source: self.config[source],
+        }
+
+    @property
+    def model_spec(self) -> dict[str, Any]:
+        """Arguments of ``ModelSpec``."""
+        network, cohort = self.config["network"], self.config["cohort"]
+        return {
+            "name": network["name"],
+            "options": network[network["name"]],
+            "channels": cohort["channels"],
+            "regions": [region["name"] for region in cohort["regions"]],
+            "classes": cohort["classes"],
+            "preprocessing": self.config["preprocessing"],
+        }
+
+    @property
+    def training_settings(self) -> dict[str, Any]:
+        """The ``training`` block without what cannot change the result's meaning."""
+        return {key: value for key, value in self.config["training"].items() if key != "threads"}
+
+    def settings_digest(self, arm: str) -> str:
+        """Digest of how an arm trains, whatever the number of rounds; what it trains on is in the lineage apart."""
+        arm_settings = self.arms[arm].settings
+        return digest_of({"model": self.model_spec, "training": self.training_settings, "arm": arm_settings})
+
+    @property
+    def decision_settings(self) -> dict[str, float]:
+        """What turns probabilities into regions."""
+        return {key: self.config["evaluation"][key] for key in ("threshold", "smallest_region_ml")}
+
+    @property
+    def comparison_settings(self) -> dict[str, Any]:
+        """What the tables that compare the arms are made with."""
+        decisions = self.decision_settings
+        return {key: value for key, value in self.config["evaluation"].items() if key not in decisions}
+
+    @property
+    def kept_splits(self) -> list[str]:
+        """The splits file of an earlier study, if the config names one."""
+        keep_file = self.config["cohort"]["splits"]["keep_file"]
+        return [] if keep_file is None else [keep_file]
+
+    @property
+    def scan_paths(self) -> list[str]:
+        """Files of the new scan, one a channel: a path, or several joined by commas; none where none is given."""
+        return [path for path in (self.config["scan"] or "").split(",") if path]
+
+    @property
+    def scan_model(self) -> list[str]:
+        """The model that predicts the new scan; empty where none is given."""
+        return [self.config["model"]] if self.config["model"] is not None else []
+
+    @property
+    def scan_name(self) -> str:
+        """Name of the new scan's results folder: its first file's name without extensions."""
+        return Path(self.scan_paths[0]).name.split(".")[0] if self.scan_paths else "no-scan"
+
+    def model_seed(self, seed: int) -> int:
+        """Seed of the weights that all arms start from."""
+        return derive_seed(seed, "initial model")
+
+    def _check_meaning(self) -> None:
+        """Refuse what a schema cannot see: values that contradict each other."""
+        cohort = self.config["cohort"]
+        twice = [site for site in self.sites if self.sites.count(site) > 1]
+        if twice:
+            raise StudyError(f"cohort.sites: {twice[0]!r} is listed twice; a site trains or is external")
+        if POOLED_SITE in self.sites:
+            raise StudyError(f"cohort.sites: {POOLED_SITE!r} is the name of all sites together; rename the site")
+        if not cohort["regions"] and not cohort["classes"]:
+            raise StudyError("cohort: no regions and no classes; name what the models shall predict")
+        names = [region["name"] for region in cohort["regions"]]
+        if len(set(names)) < len(names):
+            raise StudyError("cohort.regions: two regions have one name; rename one")
+        normal = cohort["normal_class"]
+        if normal is not None and normal not in cohort["classes"]:
+            raise StudyError(f"cohort.normal_class: {normal!r} is none of cohort.classes; add it there or write null")
+        splits = cohort["splits"]
+        if splits["test_fraction"] + splits["validation_fraction"] >= 1.0:
+            raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
+        self._check_arm_names("evaluation.reference_arm", [self.config["evaluation"]["reference_arm"]])
+        self._check_arm_names("reporting.video.arms", self.config["reporting"]["video"]["arms"])
+        self._check_arm_names("reporting.arm_colours", list(self.config["reporting"]["arm_colours"]))
+        self._check_strides()
+
+    def _check_arm_names(self, key: str, names: list[str]) -> None:
+        for name in names:
+            if name not in self.arms:
+                raise StudyError(f"{key}: {name!r} is none of the study's arms ({', '.join(self.arms)})")
+
+    def _check_strides(self) -> None:
+        """A U-Net halves the grid at every stage: refuse one that does not divide."""
+        if self.config["network"]["name"] != "unet":
+            return
+        grid, unet = self.config["preprocessing"]["grid"], self.config["network"]["unet"]
+        if len(unet["channels"]) != len(unet["strides"]):
+            raise StudyError(
+                f"network.unet: {len(unet['channels'])} channels but {len(unet['strides'])} strides; give one of each a stage"
+            )
+        for axis, size in enumerate(grid):
+            divisor = 1
+            for stride in unet["strides"]:
+                divisor *= stride[axis]
+            if size % divisor:
+                raise StudyError(
+                    f"preprocessing.grid: {size} voxels along {'DHW'[axis]} are not a multiple of {divisor}, the product "
+                    "of network.unet.strides there; change one of them"
+                )
+
+
+def load_study(config: Mapping[str, Any], schema_path: str | Path) -> Study:
+    """Check a config and return the study it describes; a ``StudyError`` names the key and what to do."""
+    return Study(config, yaml.safe_load(Path(schema_path).read_text(encoding="utf-8")))
+
+
+def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    """Refuse unknown keys, wrong types and impossible values, by their path."""
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(config)
+    messages = [message for error in errors for message in _messages_of(error)]
+    if messages:
+        raise StudyError("\n".join(f"config: {message}" for message in messages))
+
+
+def _messages_of(error: jsonschema.ValidationError) -> Iterator[str]:
+    path = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = list(error.schema["properties"])
+        for key in error.instance:
+            if key not in known:
+                full = f"{path}.{key}" if path else key
+                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+                nearest = f"{path}.{near}" if path else near
+                yield f"unknown key {full}; the nearest known key is {nearest}"
+    elif error.validator == "required":
+        missing = [key for key in error.validator_value if key not in error.instance]
+        yield f"{path or 'top level'}: missing key {', '.join(missing)}"
+    else:
+        yield f"{path}: {error.message}"

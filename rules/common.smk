@@ -1,0 +1,108 @@
+# Facts of the study as upper-case names, wildcard constraints and input functions. The config is read in
+# fedpedbrain.study alone.
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from fedpedbrain.data.layouts import list_source_files
+from fedpedbrain.errors import StudyError
+from fedpedbrain.fingerprint import code_fingerprint
+from fedpedbrain.study import load_study
+
+try:
+    STUDY = load_study(config, workflow.source_path("schemas/config.schema.yaml"))
+    COHORT_FILES = list_source_files(STUDY.source_settings)
+except StudyError as error:
+    raise WorkflowError(str(error)) from None
+
+ARMS = list(STUDY.arms)
+SEEDS = STUDY.seeds
+SITES = STUDY.sites
+LAST_ROUND = STUDY.num_rounds
+
+
+wildcard_constraints:
+    arm="|".join(ARMS),
+    seed=r"\d+",
+    round=r"\d{3}",
+    site=r"[A-Za-z0-9_]+",
+
+
+def code(rule_name):
+    """Fingerprint of a rule's script and of the package code that it reaches."""
+    return code_fingerprint(
+        str(Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py"))
+    )
+
+
+def shards(sites):
+    """Shard files of sites, by the order of the sites."""
+    return expand(
+        "results/cohort/sites/{site}/{part}",
+        site=sites,
+        part=["images.npy", "masks.npy", "cases.tsv"],
+    )
+
+
+def shard_folders(sites):
+    """Shard folders of sites."""
+    return expand("results/cohort/sites/{site}", site=sites)
+
+
+def rounds_of(pattern, wildcards):
+    """A file of every round of one arm and seed."""
+    rounds = [f"{number:03d}" for number in range(1, LAST_ROUND + 1)]
+    return expand(pattern, arm=wildcards.arm, seed=wildcards.seed, round=rounds)
+
+
+def start_of_round(wildcards):
+    """The model that a round starts from: the common initial one, or the global model of the round before."""
+    before = int(wildcards.round) - 1
+    if before == 0:
+        return f"results/models/initial/seed-{wildcards.seed}.pth"
+    return f"results/models/{wildcards.arm}/seed-{wildcards.seed}/round-{before:03d}/global.pth"
+
+
+def state_of_round_before(wildcards):
+    """The site's own state after the round before; none in the first round."""
+    before = int(wildcards.round) - 1
+    if before == 0:
+        return []
+    return f"results/models/{wildcards.arm}/seed-{wildcards.seed}/round-{before:03d}/states/{wildcards.site}.pth"
+
+
+def shards_of_participant(wildcards):
+    """Shards that a participant trains on."""
+    return shards(STUDY.arms[wildcards.arm].shards_of[wildcards.site])
+
+
+def updates_of_round(wildcards):
+    """One update of every participant."""
+    return expand(
+        "results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth",
+        site=sorted(STUDY.arms[wildcards.arm].shards_of),
+        **wildcards,
+    )
+
+
+def metrics_of_arm(wildcards):
+    """Training metrics of every round and participant."""
+    pattern = "results/models/{{arm}}/seed-{{seed}}/round-{{round}}/metrics/{site}.json"
+    per_round = expand(pattern, site=sorted(STUDY.arms[wildcards.arm].shards_of))
+    return [
+        path
+        for site_pattern in per_round
+        for path in rounds_of(site_pattern, wildcards)
+    ]
+
+
+def every_arm(pattern):
+    """A file of every arm and seed."""
+    return expand(pattern, arm=ARMS, seed=SEEDS)
+
+
+def scan_or_model_missing(wildcards):
+    """Say what the predict target needs."""
+    raise WorkflowError(
+        "predict needs a scan and a model: snakemake predict --config scan=PATH model=PATH"
+    )

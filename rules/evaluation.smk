@@ -1,0 +1,100 @@
+# Every arm's best model on the same held-out patients, and the tables that compare the arms.
+
+
+rule predict_cases:
+    """Predict every held-out patient with an arm's best model."""
+    input:
+        model="results/models/{arm}/seed-{seed}/best.pth",
+        shards=shards(SITES),
+    output:
+        masks="results/predictions/{arm}/seed-{seed}/masks.npy",
+        probabilities="results/predictions/{arm}/seed-{seed}/probabilities.tsv",
+    log:
+        "logs/evaluation/{arm}/seed-{seed}/predict.log",
+    benchmark:
+        "benchmarks/evaluation/{arm}/seed-{seed}/predict.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+    params:
+        folders=shard_folders(SITES),
+        decision=STUDY.decision_settings,
+        code=code("predict_cases"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: predicting the held-out patients"
+    script:
+        "../workflow_scripts/predict_cases.py"
+
+
+rule score_predictions:
+    """Score an arm's predictions, one row a case, target and metric."""
+    input:
+        masks="results/predictions/{arm}/seed-{seed}/masks.npy",
+        probabilities="results/predictions/{arm}/seed-{seed}/probabilities.tsv",
+        shards=shards(SITES),
+    output:
+        scores="results/scores/{arm}/seed-{seed}.tsv",
+    log:
+        "logs/evaluation/{arm}/seed-{seed}/score.log",
+    benchmark:
+        "benchmarks/evaluation/{arm}/seed-{seed}/score.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        folders=shard_folders(SITES),
+        regions=STUDY.model_spec["regions"],
+        code=code("score_predictions"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: scoring"
+    script:
+        "../workflow_scripts/score_predictions.py"
+
+
+rule compare_arms:
+    """Compare the arms: means, paired differences, confusions."""
+    input:
+        scores=every_arm("results/scores/{arm}/seed-{seed}.tsv"),
+    output:
+        summary=report(
+            "results/tables/summary.tsv",
+            caption="captions/summary_table.rst",
+            category="Results",
+            labels={"table": "scores by arm and site"},
+        ),
+        differences=report(
+            "results/tables/differences.tsv",
+            caption="captions/differences_table.rst",
+            category="Results",
+            labels={"table": "paired differences to the reference arm"},
+        ),
+        confusion=report(
+            "results/tables/confusion.tsv",
+            caption="captions/confusion_table.rst",
+            category="Results",
+            labels={"table": "confusion counts"},
+        ),
+    log:
+        "logs/evaluation/compare.log",
+    benchmark:
+        "benchmarks/evaluation/compare.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        arms=ARMS,
+        classes=STUDY.config["cohort"]["classes"],
+        normal_class=STUDY.config["cohort"]["normal_class"],
+        evaluation=STUDY.comparison_settings,
+        code=code("compare_arms"),
+    message:
+        "comparing the arms"
+    script:
+        "../workflow_scripts/compare_arms.py"

@@ -1,0 +1,13 @@
+"""Audit the preprocessed cohort."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.data.audit import audit_cohort_files
+
+    audit_cohort_files(
+        shard_folders=snakemake.params.folders,
+        audit_path=snakemake.output.audit,
+        table_path=snakemake.output.table,
+        cohort=snakemake.params.cohort,
+    )

@@ -1,0 +1,17 @@
+"""Preprocess one site's cases."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.data.shards import build_shard_files
+
+    build_shard_files(
+        index_path=snakemake.input.index,
+        splits_path=snakemake.input.splits,
+        images_path=snakemake.output.images,
+        masks_path=snakemake.output.masks,
+        cases_path=snakemake.output.cases,
+        site=snakemake.wildcards.site,
+        source_settings=snakemake.params.source,
+        preprocessing=snakemake.params.preprocessing,
+    )

@@ -1,0 +1,17 @@
+"""Write the tables that compare the arms."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.evaluation.comparison import compare_arms_files
+
+    compare_arms_files(
+        scores_paths=snakemake.input.scores,
+        summary_path=snakemake.output.summary,
+        differences_path=snakemake.output.differences,
+        confusion_path=snakemake.output.confusion,
+        arms=snakemake.params.arms,
+        classes=snakemake.params.classes,
+        normal_class=snakemake.params.normal_class,
+        settings=snakemake.params.evaluation,
+    )

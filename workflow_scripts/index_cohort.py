@@ -1,0 +1,8 @@
+"""List and check every case of the study's sites."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.data.index import index_cohort_files
+
+    index_cohort_files(snakemake.params.source, snakemake.output.index)

@@ -1,0 +1,13 @@
+"""Draw the weights that all arms of a seed start from."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.models.files import initialize_model_files
+
+    initialize_model_files(
+        path=snakemake.output.model,
+        spec=snakemake.params.spec,
+        seed=int(snakemake.wildcards.seed),
+        model_seed=snakemake.params.model_seed,
+    )

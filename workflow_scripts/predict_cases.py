@@ -1,0 +1,16 @@
+"""Predict every held-out patient with an arm's best model."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.devices import take_device
+    from fedpedbrain.evaluation.predictions import predict_cases_files
+
+    predict_cases_files(
+        model_path=snakemake.input.model,
+        shard_folders=snakemake.params.folders,
+        masks_path=snakemake.output.masks,
+        probabilities_path=snakemake.output.probabilities,
+        decision=snakemake.params.decision,
+        device=take_device(snakemake.resources.gpu, snakemake.threads),
+    )

@@ -1,0 +1,16 @@
+"""Score an arm's predictions."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.evaluation.scores import score_predictions_files
+
+    score_predictions_files(
+        masks_path=snakemake.input.masks,
+        probabilities_path=snakemake.input.probabilities,
+        shard_folders=snakemake.params.folders,
+        scores_path=snakemake.output.scores,
+        arm=snakemake.wildcards.arm,
+        seed=int(snakemake.wildcards.seed),
+        regions=snakemake.params.regions,
+    )

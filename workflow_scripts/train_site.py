@@ -1,0 +1,22 @@
+"""Train one site for one round."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.devices import take_device
+    from fedpedbrain.training.site import SiteRound, train_site_files
+
+    arm, seed, number, site = (snakemake.wildcards[name] for name in ("arm", "seed", "round", "site"))
+    train_site_files(
+        start_path=snakemake.input.start,
+        shard_folders=snakemake.params.folders,
+        previous_state_path=snakemake.input.get("state"),
+        update_path=snakemake.output.site_update,
+        state_path=snakemake.output.state,
+        metrics_path=snakemake.output.metrics,
+        work=SiteRound(arm, int(seed), int(number), site),
+        settings=snakemake.params.training,
+        keep_optimizer_state=snakemake.params.keep_optimizer_state,
+        digest=snakemake.params.digest,
+        device=take_device(snakemake.resources.gpu, snakemake.threads),
+    )

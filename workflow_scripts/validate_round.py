@@ -1,0 +1,15 @@
+"""Score a round's global model on the validation patients."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.devices import take_device
+    from fedpedbrain.evaluation.validation import validate_round_files
+
+    validate_round_files(
+        model_path=snakemake.input.model,
+        shard_folders=snakemake.params.folders,
+        validation_path=snakemake.output.validation,
+        decision=snakemake.params.decision,
+        device=take_device(snakemake.resources.gpu, snakemake.threads),
+    )
