@@ -31,4 +31,4 @@ benchmark: $(READY)
 	$(BIN)/python tests/benchmarks/run.py
 
 clean:
-	rm -rf results logs benchmarks .snakemake
+	rm -rf results .snakemake

@@ -8,9 +8,9 @@ rule index_cohort:
     output:
         index="results/cohort/index.tsv",
     log:
-        "logs/cohort/index.log",
+        "results/logs/cohort/index.log",
     benchmark:
-        "benchmarks/cohort/index.tsv"
+        "results/benchmarks/cohort/index.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -33,9 +33,9 @@ rule split_cohort:
     output:
         splits="results/cohort/splits.tsv",
     log:
-        "logs/cohort/split.log",
+        "results/logs/cohort/split.log",
     benchmark:
-        "benchmarks/cohort/split.tsv"
+        "results/benchmarks/cohort/split.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -61,9 +61,9 @@ rule build_shard:
         masks="results/cohort/sites/{site}/masks.npy",
         cases="results/cohort/sites/{site}/cases.tsv",
     log:
-        "logs/cohort/shard-{site}.log",
+        "results/logs/cohort/shard-{site}.log",
     benchmark:
-        "benchmarks/cohort/shard-{site}.tsv"
+        "results/benchmarks/cohort/shard-{site}.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -92,9 +92,9 @@ rule audit_cohort:
             labels={"table": "cases by site, class and split"},
         ),
     log:
-        "logs/cohort/audit.log",
+        "results/logs/cohort/audit.log",
     benchmark:
-        "benchmarks/cohort/audit.tsv"
+        "results/benchmarks/cohort/audit.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -10,9 +10,9 @@ rule predict_cases:
         masks="results/predictions/{arm}/seed-{seed}/masks.npy",
         probabilities="results/predictions/{arm}/seed-{seed}/probabilities.tsv",
     log:
-        "logs/evaluation/{arm}/seed-{seed}/predict.log",
+        "results/logs/evaluation/{arm}/seed-{seed}/predict.log",
     benchmark:
-        "benchmarks/evaluation/{arm}/seed-{seed}/predict.tsv"
+        "results/benchmarks/evaluation/{arm}/seed-{seed}/predict.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -38,9 +38,9 @@ rule score_predictions:
     output:
         scores="results/scores/{arm}/seed-{seed}.tsv",
     log:
-        "logs/evaluation/{arm}/seed-{seed}/score.log",
+        "results/logs/evaluation/{arm}/seed-{seed}/score.log",
     benchmark:
-        "benchmarks/evaluation/{arm}/seed-{seed}/score.tsv"
+        "results/benchmarks/evaluation/{arm}/seed-{seed}/score.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -80,9 +80,9 @@ rule compare_arms:
             labels={"table": "confusion counts"},
         ),
     log:
-        "logs/evaluation/compare.log",
+        "results/logs/evaluation/compare.log",
     benchmark:
-        "benchmarks/evaluation/compare.tsv"
+        "results/benchmarks/evaluation/compare.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -10,9 +10,9 @@ rule predict_scan:
         mask=f"results/inference/{STUDY.scan_name}/mask.nii.gz",
         result=f"results/inference/{STUDY.scan_name}/prediction.json",
     log:
-        f"logs/inference/{STUDY.scan_name}.log",
+        f"results/logs/inference/{STUDY.scan_name}.log",
     benchmark:
-        f"benchmarks/inference/{STUDY.scan_name}.tsv"
+        f"results/benchmarks/inference/{STUDY.scan_name}.tsv"
     conda:
         "../envs/study.yaml"
     threads: STUDY.config["training"]["threads"]

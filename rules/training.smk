@@ -6,9 +6,9 @@ rule initialize_model:
     output:
         model="results/models/initial/seed-{seed}.pth",
     log:
-        "logs/models/initial/seed-{seed}.log",
+        "results/logs/models/initial/seed-{seed}.log",
     benchmark:
-        "benchmarks/models/initial/seed-{seed}.tsv"
+        "results/benchmarks/models/initial/seed-{seed}.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -36,9 +36,9 @@ rule train_site:
         state="results/models/{arm}/seed-{seed}/round-{round}/states/{site}.pth",
         metrics="results/models/{arm}/seed-{seed}/round-{round}/metrics/{site}.json",
     log:
-        "logs/models/{arm}/seed-{seed}/round-{round}/train-{site}.log",
+        "results/logs/models/{arm}/seed-{seed}/round-{round}/train-{site}.log",
     benchmark:
-        "benchmarks/models/{arm}/seed-{seed}/round-{round}/train-{site}.tsv"
+        "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/train-{site}.tsv"
     conda:
         "../envs/study.yaml"
     threads: STUDY.config["training"]["threads"]
@@ -69,9 +69,9 @@ rule aggregate_round:
     output:
         model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",
     log:
-        "logs/models/{arm}/seed-{seed}/round-{round}/aggregate.log",
+        "results/logs/models/{arm}/seed-{seed}/round-{round}/aggregate.log",
     benchmark:
-        "benchmarks/models/{arm}/seed-{seed}/round-{round}/aggregate.tsv"
+        "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/aggregate.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -96,9 +96,9 @@ rule validate_round:
     output:
         validation="results/models/{arm}/seed-{seed}/round-{round}/validation.json",
     log:
-        "logs/models/{arm}/seed-{seed}/round-{round}/validate.log",
+        "results/logs/models/{arm}/seed-{seed}/round-{round}/validate.log",
     benchmark:
-        "benchmarks/models/{arm}/seed-{seed}/round-{round}/validate.tsv"
+        "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/validate.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -130,9 +130,9 @@ rule select_model:
         history="results/models/{arm}/seed-{seed}/history.tsv",
         selection="results/models/{arm}/seed-{seed}/selection.json",
     log:
-        "logs/models/{arm}/seed-{seed}/select.log",
+        "results/logs/models/{arm}/seed-{seed}/select.log",
     benchmark:
-        "benchmarks/models/{arm}/seed-{seed}/select.tsv"
+        "results/benchmarks/models/{arm}/seed-{seed}/select.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -10,7 +10,7 @@ with job_log(snakemake.log[0]):
     train_site_files(
         start_path=snakemake.input.start,
         shard_folders=snakemake.params.folders,
-        previous_state_path=snakemake.input.get("state"),
+        previous_state_path=snakemake.input.get("state") or None,
         update_path=snakemake.output.site_update,
         state_path=snakemake.output.state,
         metrics_path=snakemake.output.metrics,

@@ -1,7 +1,9 @@
 """Which device a job computes on."""
 
+import ctypes
 import fcntl
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -10,6 +12,9 @@ from typing import IO
 import torch
 
 _POLL_SECONDS = 0.2
+# Parameters of mallopt(3), and a size beyond any tensor of a study.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 1 << 30
 # Locks last as long as their files stay open: until the process ends.
 _held_locks: list[IO] = []
 
@@ -42,6 +47,18 @@ def lock_free_gpu(gpu_ids: list[str], folder: Path) -> str:
         time.sleep(_POLL_SECONDS)
 
 
+def keep_freed_memory() -> None:
+    """Have glibc keep the memory of freed tensors for the next step rather than give it back to the kernel each time.
+
+    Saves the page faults of every step on the CPU (mallopt(3)); does nothing elsewhere.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+            mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
 def take_device(num_gpus: int, num_threads: int) -> torch.device:
     """Choose the job's device: a free GPU if the scheduler granted one and there is one, else the CPU.
 
@@ -49,6 +66,7 @@ def take_device(num_gpus: int, num_threads: int) -> torch.device:
     """
     torch.set_num_threads(num_threads)
     if num_gpus < 1 or not torch.cuda.is_available():
+        keep_freed_memory()
         return torch.device("cpu")
     if "SLURM_JOB_ID" in os.environ:
         return torch.device("cuda", 0)

@@ -8,8 +8,14 @@ from torch import nn
 
 
 def to_network_input(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Copy uint8 images (B, C, D, H, W) to a device as float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).float().div_(255.0)
+    """Copy uint8 images (B, C, D, H, W) to a device as float32 in [0, 1], channels last in memory as in ``to_device``."""
+    batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    return batch.to(torch.float32, memory_format=torch.channels_last_3d).div_(255.0)
+
+
+def to_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device with its weights channels last in memory, in which 3-D convolutions run faster."""
+    return model.to(device, memory_format=torch.channels_last_3d)
 
 
 @torch.inference_mode()
@@ -27,7 +33,7 @@ def predict_probabilities(
     region probabilities float32 (R, D, H, W) and class probabilities float32 (K,), summing to 1; None for a head
     that the model does not have
     """
-    model.to(device).eval()
+    to_device(model, device).eval()
     for image in images:
         logits = model(to_network_input(image[None], device))
         regions = None if logits.segmentation is None else torch.sigmoid(logits.segmentation[0]).cpu().numpy()

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from fedpedbrain.models.outputs import Logits
 
+# About one voxel in a hundred of a head belongs to a tumour.
+TUMOUR_VOXEL_FRACTION = 0.01
+
 
 def _block(in_channels: int, out_channels: int, stride: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
@@ -70,6 +73,8 @@ class UNet(nn.Module):
                 self.decoder.append(_block(2 * shallow, shallow, (1, 1, 1)))
             stem = tuple(strides[0])
             self.segmentation_head = nn.ConvTranspose3d(channels[0], num_regions, stem, stem)
+            # Start from how rare tumour voxels are, so that the first steps need not learn it (Lin et al., 2017).
+            nn.init.constant_(self.segmentation_head.bias, -math.log(1.0 / TUMOUR_VOXEL_FRACTION - 1.0))
         if num_classes:
             self.classifier = nn.Sequential(
                 nn.AdaptiveAvgPool3d(tuple(pooled_grid)),

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from fedpedbrain.cohort import EXTERNAL, SPLITS, TEST
 from fedpedbrain.data.audit import UNKNOWN_LABEL
@@ -23,7 +25,6 @@ from fedpedbrain.reporting.style import (
     readable,
     save_figure,
 )
-
 
 # Tol's muted scheme: none of its colours is one of an arm's.
 _CLASS_COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
@@ -47,8 +48,8 @@ def draw_confusion(confusion: pd.DataFrame, colour_map: str, arms: Sequence[str]
     classes = list(dict.fromkeys(tested["true_class"]))
     columns = min(len(shown), _MATRICES_PER_ROW)
     rows = math.ceil(len(shown) / columns)
-    side = 1.1 + 0.5 * len(classes)
-    figure = new_figure(columns * side + 1.9, rows * (side + 0.6))
+    side = 0.52 * len(classes)
+    figure = new_figure(columns * (side + 0.2) + 3.2, rows * (side + 0.45) + 1.15)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
@@ -73,7 +74,7 @@ def _draw_matrix(axes: Axes, counts: np.ndarray, classes: Sequence[str], colour_
     for (row, column), count in np.ndenumerate(counts):
         if count:
             red, green, blue, _ = colours(parts[row, column])
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.6
             axes.text(column, row, f"{count:.0f}", ha="center", va="center", color="white" if dark else INK)
     names = [readable(name) for name in classes]
     axes.set_xticks(range(len(classes)), names, rotation=35, ha="right", rotation_mode="anchor")
@@ -82,7 +83,7 @@ def _draw_matrix(axes: Axes, counts: np.ndarray, classes: Sequence[str], colour_
     )
     axes.grid(visible=False)
     axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set(visible=True, color=FAINT)
 
 
 def plot_confusion_files(
@@ -102,8 +103,7 @@ def draw_cohort(sites: Sequence[Mapping]) -> Figure:
     ----------
     sites : ``sites`` of the audit
     """
-    classes = list(dict.fromkeys(name for site in sites for name in site["classes"]))
-    known = [name for name in classes if name != UNKNOWN_LABEL]
+    known = sorted({name for site in sites for name in site["classes"]} - {UNKNOWN_LABEL})
     colours = {name: _CLASS_COLOURS[number % len(_CLASS_COLOURS)] for number, name in enumerate(known)}
     panels = {"By split": ("splits", _SPLIT_COLOURS)}
     if known:
@@ -126,7 +126,9 @@ def _draw_stacks(axes: Axes, sites: Sequence[Mapping], key: str, palette: Mappin
         counts = np.array([site[key].get(name, 0) for site in sites], dtype=float)
         if not counts.any():
             continue
-        bars = axes.barh(range(len(sites)), counts, left=starts, color=colour, edgecolor="white", label=readable(name))
+        bars = axes.barh(
+            range(len(sites)), counts, left=starts, color=colour, height=0.66, edgecolor="white", label=readable(name)
+        )
         # A number is written where its bar is wide enough to hold it.
         texts = [f"{count:.0f}" if count > 0.04 * widest else "" for count in counts]
         red, green, blue = matplotlib.colors.to_rgb(colour)
@@ -136,9 +138,13 @@ def _draw_stacks(axes: Axes, sites: Sequence[Mapping], key: str, palette: Mappin
     for row, total in enumerate(starts):
         axes.annotate(f"{total:.0f}", (total, row), (4, 0), textcoords="offset points", va="center", color=MUTED)
     axes.set_xlim(0, 1.1 * widest)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=3, handlelength=1.0, handleheight=1.0)
+    # In inches below the axis, whatever the number of sites.
+    below = axes.transAxes + ScaledTranslation(0.0, -0.5, axes.figure.dpi_scale_trans)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": below}
+    axes.legend(**place, ncols=3, handlelength=1.0, handleheight=1.0, columnspacing=1.4)
 
 
 def plot_cohort_files(audit_path: str | Path, figure_path: str | Path, dpi: int) -> None:

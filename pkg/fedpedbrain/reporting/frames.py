@@ -1,4 +1,4 @@
-"""Drawing the frames of a case's video: panels side by side, outlines over the image, words above and below."""
+"""Drawing the frames of a case's video: panels side by side, outlines over the image, words above."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Panel:
     Attributes
     ----------
     title : above the image
-    lines : below the image
+    lines : below the title
     masks : uint8 (R, D, H, W), 0 or 1, to outline, or None
     colour : of the outlines and of the mark before the title, as #RRGGBB
     """
@@ -42,7 +42,7 @@ class CaseView:
     image : uint8 (D, H, W), D from feet to head, H from front to back, W from the patient's right to left
     true_masks : uint8 (R, D, H, W), 0 or 1
     panels : from left to right
-    caption : below all panels
+    caption : above all panels
     height_width_mm : size of a slice
     """
 
@@ -97,7 +97,7 @@ def draw_outline(picture: np.ndarray, mask: np.ndarray, colour: np.ndarray, widt
     distance = line_distance(mask, picture.shape[:2])
     is_dark = colour @ np.array([0.299, 0.587, 0.114], dtype=np.float32) < 110.0
     rim = np.full(3, 255.0 if is_dark else 0.0, dtype=np.float32)
-    for paint, half_width, strength in ((rim, width / 2 + 0.9, 0.75), (colour, width / 2, 1.0)):
+    for paint, half_width, strength in ((rim, width / 2 + 1.0, 0.6), (colour, width / 2, 1.0)):
         # One pixel of falloff is what makes the line look smooth.
         cover = np.clip(half_width + 0.5 - distance, 0.0, 1.0)[..., None] * strength
         picture += cover * (paint - picture)
@@ -125,13 +125,13 @@ class FramePainter:
         self._height, self._width = even(panel_pixels), even(panel_pixels * width_mm / height_mm)
         self._font_size = max(11, round(panel_pixels / 20))
         self._line = round(1.45 * self._font_size)
-        self._top = self._line + 2 * _GAP
+        # All words stand above the panels: a browser's controls cover the lower edge of a paused video.
         num_lines = max(len(panel.lines) for panel in view.panels)
-        self._foot = self._top + self._height + _GAP
-        self._base = self._foot + num_lines * self._line + _GAP
-        self.size = (even(self._base + 2 * self._line + _GAP), even(len(view.panels) * (self._width + _GAP) + _GAP))
+        self._top = (2 + num_lines) * self._line + 3 * _GAP
+        bottom = self._top + self._height + 2 * _GAP + self._line
+        self.size = (even(bottom), even(len(view.panels) * (self._width + _GAP) + _GAP))
         self._shades = [region_shades(panel.colour, len(view.true_masks)) for panel in view.panels]
-        self._stroke = max(1.6, panel_pixels / 150)
+        self._stroke = max(2.0, panel_pixels / 115)
         self._canvas = self._paint_words()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -153,6 +153,10 @@ class FramePainter:
             frame[self._top : self._top + self._height, left : left + self._width] = picture
         return self._paint_position(frame, slice_index)
 
+    def _row(self, number: int) -> int:
+        """Middle of a line of words, counted from the upper edge."""
+        return _GAP + round((number + 0.5) * self._line) + (_GAP if number else 0)
+
     def _left(self, number: int) -> int:
         return _GAP + number * (self._width + _GAP)
 
@@ -161,25 +165,24 @@ class FramePainter:
         canvas = Image.new("RGB", self.size[::-1], _BACKGROUND)
         draw = ImageDraw.Draw(canvas)
         mark = round(0.75 * self._font_size)
+        # The right end stays free for the number of the slice.
+        room = self.size[1] - 2 * _GAP - 9 * self._font_size
+        self._write(draw, (_GAP, self._row(0)), self._view.caption, _QUIET, room)
         for number, panel in enumerate(self._view.panels):
-            left, middle, indent = self._left(number), self._top // 2, 0
+            left, middle, indent = self._left(number), self._row(1), 0
             if panel.masks is not None:
                 box = (left, middle - mark // 2, left + mark, middle + mark - mark // 2)
                 draw.rectangle(box, fill=panel.colour, outline=_QUIET)
                 indent = mark + _GAP
             self._write(draw, (left + indent, middle), panel.title, _TEXT, self._width - indent, bold=True)
             for row, line in enumerate(panel.lines):
-                place = (left, self._foot + round((row + 0.5) * self._line))
-                self._write(draw, place, line, _TEXT, self._width)
-        # The right end stays free for the number of the slice.
-        room = self.size[1] - 2 * _GAP - 9 * self._font_size
-        self._write(draw, (_GAP, self._base + self._line // 2), self._view.caption, _QUIET, room)
+                self._write(draw, (left, self._row(2 + row)), line, _TEXT, self._width)
         self._paint_track(draw)
         return np.asarray(canvas).copy()
 
     def _track(self) -> tuple[int, int, int, int]:
-        top = self._base + self._line + self._line // 2
-        return _GAP, top - 2, self.size[1] - _GAP, top + 2
+        middle = self._top + self._height + _GAP + self._line // 2
+        return _GAP, middle - 2, self.size[1] - _GAP, middle + 2
 
     def _paint_track(self, draw: ImageDraw.ImageDraw) -> None:
         """A bar from feet to head, bright where the true outline is."""
@@ -194,7 +197,7 @@ class FramePainter:
         draw = ImageDraw.Draw(picture)
         num_slices = len(self._view.image)
         font = load_font(self._font_size)
-        place = (self.size[1] - _GAP, self._base + self._line // 2)
+        place = (self.size[1] - _GAP, self._row(0))
         draw.text(place, f"slice {slice_index + 1} of {num_slices}", _TEXT, font, anchor="rm")
         left, top, right, bottom = self._track()
         step = (right - left) / num_slices

@@ -61,11 +61,12 @@ _SPELLINGS = {
 
 @dataclass(frozen=True)
 class ArmStyle:
-    """How one arm is drawn; line and marker tell arms apart in greyscale too."""
+    """How one arm is drawn; line and marker tell arms apart in greyscale too, and local arms are thin."""
 
     colour: str
     line: str | tuple
     marker: str
+    thin: bool
 
 
 def arm_colours(arms: Sequence[str], configured: Mapping[str, str]) -> dict[str, str]:
@@ -88,11 +89,24 @@ def arm_colours(arms: Sequence[str], configured: Mapping[str, str]) -> dict[str,
     return {arm: configured.get(arm) or fallback[arm] for arm in arms}
 
 
-def arm_styles(arms: Sequence[str], configured: Mapping[str, str]) -> dict[str, ArmStyle]:
-    """Give every arm a colour, a line style and a marker; see ``arm_colours``."""
+def arm_styles(
+    arms: Sequence[str], configured: Mapping[str, str], local_sites: Mapping[str, str]
+) -> dict[str, ArmStyle]:
+    """Give every arm a colour, a line style and a marker.
+
+    Parameters
+    ----------
+    arms, configured : see ``arm_colours``
+    local_sites : local arm to its site; these arms come last, so that the others have the plainest lines
+
+    Returns
+    -------
+    arm to its style, local arms last
+    """
+    colours = arm_colours(arms, configured)
     return {
-        arm: ArmStyle(colour, _LINES[number % len(_LINES)], _MARKERS[number % len(_MARKERS)])
-        for number, (arm, colour) in enumerate(arm_colours(arms, configured).items())
+        arm: ArmStyle(colours[arm], _LINES[number % len(_LINES)], _MARKERS[number % len(_MARKERS)], arm in local_sites)
+        for number, arm in enumerate(sorted(arms, key=lambda arm: arm in local_sites))
     }
 
 
@@ -120,12 +134,15 @@ def new_figure(width: float, height: float) -> Figure:
 
 def message_figure(message: str) -> Figure:
     """A small figure that says why there is nothing to draw."""
-    figure = new_figure(5.0, 1.2)
-    figure.text(0.5, 0.5, message, ha="center", va="center", color=MUTED)
+    figure = new_figure(7.0, 1.6)
+    axes = figure.add_subplot(xticks=[], yticks=[], frame_on=False)
+    axes.text(0.5, 0.5, message, ha="center", va="center", color=MUTED)
     return figure
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int) -> None:
     """Write a PNG; equal figures give equal bytes, since no version or date goes into the file."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
+        figure.savefig(
+            temporary, dpi=dpi, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.08
+        )

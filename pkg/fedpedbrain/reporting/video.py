@@ -18,11 +18,10 @@ from fedpedbrain.reporting.style import arm_colours, readable, sentence_case
 
 VIDEO_COLUMNS = ("case", "site", "class", "seed", "file", "poster", "reason", "results")
 _TRUE_COLOUR = "#FFFFFF"
-# BT.709 is what browsers assume; the index goes to the front, so that playing can start at once.
+# BT.709 is what browsers assume. The index goes to the front, so that playing can start at once.
+_FILTERS = "scale=out_color_matrix=bt709:out_range=tv,setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 _ENCODING = (
-    ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709", "-color_primaries", "bt709"]
-    + ["-color_trc", "bt709", "-preset", "veryfast", "-crf", "20", "-threads", "1", "-movflags", "+faststart"]
-    + ["-fflags", "+bitexact", "-flags:v", "+bitexact"]
+    f"-vf {_FILTERS} -preset veryfast -crf 20 -threads 1 -movflags +faststart -fflags +bitexact -flags:v +bitexact"
 )
 
 
@@ -123,7 +122,7 @@ class ArmPredictions:
         probabilities = {row["target"]: float(row["value"]) for row in rows if row["metric"] == "probability"}
         if probabilities:
             best = max(probabilities, key=probabilities.__getitem__)
-            verdict = ("right" if best == case.class_name else "wrong") if case.class_name else "truth unknown"
+            verdict = ("correct" if best == case.class_name else "wrong") if case.class_name else "truth unknown"
             lines.append(f"{readable(best)} {100 * probabilities[best]:.0f} % ({verdict})")
         return tuple(lines)
 
@@ -134,7 +133,7 @@ def _region_line(value: Mapping[tuple[str, str], float], region: str, named: boo
     predicted = value[region, "predicted_volume_ml"]
     if value[region, "true_volume_ml"] > 0:
         return f"{name}Dice {value[region, 'dice']:.3f}"
-    return f"{name}{predicted:.1f} ml outlined, none is there" if predicted > 0 else f"{name}nothing outlined (right)"
+    return f"{name}{predicted:.1f} ml outlined, none is there" if predicted > 0 else f"{name}nothing outlined (correct)"
 
 
 def build_view(dataset: ShardDataset, row: int, arms: Sequence[ArmPredictions], regions: Sequence[str]) -> CaseView:
@@ -144,14 +143,15 @@ def build_view(dataset: ShardDataset, row: int, arms: Sequence[ArmPredictions], 
     if regions:
         panels.append(Panel("True outline", (), true_masks, _TRUE_COLOUR))
     panels += [
-        Panel(readable(arm.arm), arm.lines(case, regions), arm.masks[row] if regions else None, arm.colour) for arm in arms
+        Panel(readable(arm.arm), arm.lines(case, regions), arm.masks[row] if regions else None, arm.colour)
+        for arm in arms
     ]
     words = [f"case {case.case}", f"site {case.site}"]
     if case.class_name:
         words.append(f"true class {readable(case.class_name)}")
     if len(regions) > 1:
         words.append(f"outlines from full colour to pale: {', '.join(map(readable, regions))}")
-    depth, height, width = (size * spacing for size, spacing in zip(case.shape, case.spacing_mm, strict=True))
+    _, height, width = (size * spacing for size, spacing in zip(case.shape, case.spacing_mm, strict=True))
     return CaseView(dataset.image(row)[0], true_masks, panels, "  ·  ".join(words), (height, width))
 
 
@@ -166,7 +166,7 @@ def write_video(painter: FramePainter, path: Path, frames_per_second: float) -> 
             codec="libx264",
             macro_block_size=2,
             quality=None,
-            output_params=_ENCODING,
+            output_params=_ENCODING.split(),
         )
         writer.send(None)
         for frame in painter:
@@ -214,18 +214,22 @@ def render_videos_files(
     for chosen in choose_cases(shown[0].scores, classes, num_cases, arms[0]):
         case = dataset.cases[row_of[chosen.case]]
         view = build_view(dataset, row_of[chosen.case], shown, regions)
-        painter = FramePainter(view, panel_pixels)
-        folder = Path(videos_folder)
-        write_video(painter, folder / f"{case.case}.mp4", frames_per_second)
-        with replacing(folder / f"{case.case}.jpg") as temporary:
-            Image.fromarray(painter.paint(poster_slice(view.true_masks))).save(temporary, quality=88)
+        files = _write_case(view, Path(videos_folder) / case.case, panel_pixels, frames_per_second)
         results = "; ".join(f"{readable(arm.arm)}: {', '.join(arm.lines(case, regions))}" for arm in shown)
-        entries.append(
-            {"case": case.case, "site": case.site, "class": case.class_name, "seed": shown[0].seed}
-            | {"file": f"{case.case}.mp4", "poster": f"{case.case}.jpg"}
-            | {"reason": sentence_case(chosen.reason), "results": results}
-        )
+        facts = {"case": case.case, "site": case.site, "class": case.class_name, "seed": shown[0].seed}
+        entries.append({**facts, **files, "reason": sentence_case(chosen.reason), "results": results})
     write_table(Path(videos_folder) / "videos.tsv", VIDEO_COLUMNS, entries)
+
+
+def _write_case(view: CaseView, stem: Path, panel_pixels: int, frames_per_second: float) -> dict[str, str]:
+    """Write a case's video and poster; returns their names."""
+    painter = FramePainter(view, panel_pixels)
+    # Not ``with_suffix``, which would cut a case name at its last dot.
+    names = {"file": f"{stem.name}.mp4", "poster": f"{stem.name}.jpg"}
+    write_video(painter, stem.parent / names["file"], frames_per_second)
+    with replacing(stem.parent / names["poster"]) as temporary:
+        Image.fromarray(painter.paint(poster_slice(view.true_masks))).save(temporary, quality=88)
+    return names
 
 
 def poster_slice(true_masks: np.ndarray) -> int:

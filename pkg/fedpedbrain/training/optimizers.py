@@ -15,7 +15,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 def build_optimizer(parameters: Iterable[nn.Parameter], settings: dict, learning_rate: float) -> torch.optim.Optimizer:
     """Make the optimizer that the ``training.optimizer`` block describes, at this round's learning rate."""
-    options = {"lr": learning_rate, "weight_decay": settings["weight_decay"]}
+    options = {"lr": learning_rate, "weight_decay": settings["weight_decay"], "fused": True}
     if settings["name"] == "sgd":
         options["momentum"] = settings["momentum"]
     return OPTIMIZERS[settings["name"]](parameters, **options)

@@ -16,7 +16,7 @@ from fedpedbrain.errors import StudyError
 from fedpedbrain.files import replacing, sha256_of_file
 from fedpedbrain.lineage import digest_of
 from fedpedbrain.models.files import ModelFile, load_model_file, load_tensors, save_model_file, save_tensors
-from fedpedbrain.models.prediction import to_network_input
+from fedpedbrain.models.prediction import to_device, to_network_input
 from fedpedbrain.seeds import derive_seed
 from fedpedbrain.training.augmentation import Augmentation
 from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX, JointLoss
@@ -78,7 +78,7 @@ def train_epochs(
     """Train for the round's local epochs; returns the mean loss of each epoch."""
     loss_function = JointLoss(**settings["loss"])
     losses = []
-    model.to(device).train()
+    model.train()
     for epoch in range(1, settings["epochs_per_round"] + 1):
         total = torch.zeros((), device=device)
         for batch in epoch_batches(dataset, class_indices, settings, work, epoch, device):
@@ -152,7 +152,7 @@ def train_site_files(
     if not len(dataset):
         raise StudyError(f"site {work.site}: no training case; see its splits in results/cohort/splits.tsv")
     class_indices = dataset.class_indices(start.spec.classes, UNKNOWN_CLASS_INDEX)
-    model = start.to_model().to(device)
+    model = to_device(start.to_model(), device)
     rate = learning_rate_of_round(settings["optimizer"], settings["schedule"], work.round)
     optimizer = build_optimizer(model.parameters(), settings["optimizer"], rate)
     _restore_optimizer(optimizer, previous_state_path if keep_optimizer_state else None, rate)

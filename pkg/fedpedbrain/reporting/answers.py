@@ -1,0 +1,233 @@
+"""The study's answer in plain sentences, every number of which comes from the tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION
+from fedpedbrain.reporting.results import (
+    Estimate,
+    Measure,
+    Results,
+    count_noun,
+    format_change,
+    format_names,
+    format_score,
+    headline_measures,
+)
+from fedpedbrain.reporting.style import readable, sentence_case
+
+# What a reader must know of a source before reading any score.
+SOURCE_NOTES = {
+    "phantom": "Simulated cohort: averaged adult anatomy with painted tumours; scores say nothing clinical.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One paragraph of the answer: a few words on what it is about, and its sentences."""
+
+    topic: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one measure says: the measure, what is to be read from it, and the numbers behind (or "")."""
+
+    subject: str
+    reading: str
+    numbers: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One arm's answer: who is compared with whom, and a verdict a measure."""
+
+    opening: str
+    verdicts: tuple[Verdict, ...]
+
+
+def local_site_of(arm: Mapping[str, Any]) -> str | None:
+    """The site of a local arm, None for an arm that learns from several."""
+    return arm["sites"][0] if len(arm["sites"]) == 1 else None
+
+
+def main_arms(study: Mapping[str, Any]) -> list[str]:
+    """The reference arm, then every arm that is not local; all arms in a study of local ones."""
+    reference = study["reference_arm"]
+    names = [arm["name"] for arm in study["arms"] if arm["name"] != reference]
+    shared = [arm["name"] for arm in study["arms"] if local_site_of(arm) is None and arm["name"] != reference]
+    return [reference, *(shared or names)]
+
+
+def local_arms(study: Mapping[str, Any]) -> dict[str, str]:
+    """Site to its local arm, without those that count as main arms."""
+    shown = main_arms(study)
+    return {site: arm["name"] for arm in study["arms"] if (site := local_site_of(arm)) and arm["name"] not in shown}
+
+
+def federated_arms(study: Mapping[str, Any]) -> list[str]:
+    """Arms whose participants train apart and exchange weights."""
+    return [arm["name"] for arm in study["arms"] if len(arm["participants"]) > 1]
+
+
+def describe_value(estimate: Estimate) -> str:
+    """A score with its interval."""
+    return f"{format_score(estimate.value)} {estimate.interval}".strip()
+
+
+def describe_difference(estimate: Estimate) -> str:
+    """A paired difference with its interval."""
+    return f"{format_change(estimate.value)} {estimate.change_interval}".strip()
+
+
+def describe_study(study: Mapping[str, Any], audit: Mapping[str, Any]) -> str:
+    """What was compared, and on whom."""
+    training = [site for site in audit["sites"] if site["role"] != EXTERNAL]
+    external = [site for site in audit["sites"] if site["role"] == EXTERNAL]
+    counts = {split: sum(site["splits"].get(split, 0) for site in training) for split in (TRAIN, VALIDATION, TEST)}
+    num_patients = sum(site["num_patients"] for site in training)
+    text = (
+        f"{count_noun(len(study['arms']), 'arm')} of one network and one start, {study['num_rounds']} rounds each, "
+        f"on {count_noun(num_patients, 'patient')} of {count_noun(len(training), 'site')} "
+        f"({format_names([site['site'] for site in training])}): {count_noun(counts[TRAIN], 'case')} to train on, "
+        f"{counts[VALIDATION]} to choose the round, {counts[TEST]} to test on. "
+        "No patient stands in two of these groups."
+    )
+    if external:
+        num_external = sum(site["num_patients"] for site in external)
+        text += (
+            f" Apart from these, {count_noun(num_external, 'patient')} of {count_noun(len(external), 'external site')} "
+            f"({format_names([site['site'] for site in external])}), where no arm trained."
+        )
+    return text
+
+
+def headlines(results: Results, study: Mapping[str, Any]) -> list[Headline]:
+    """The answer at its shortest: every main arm beside the reference."""
+    measures = headline_measures(study["regions"], study["classes"])
+    reference, *others = main_arms(study)
+    if not others:
+        scores = [(measure, results.value(reference, measure)) for measure in measures]
+        parts = [Verdict(sentence_case(measure.title), describe_value(value), "") for measure, value in scores if value]
+        return [Headline(f"Only one arm, {readable(reference)}, was trained: nothing is compared.", tuple(parts))]
+    lines = []
+    for arm in others:
+        differences = [(measure, results.difference(arm, measure)) for measure in measures]
+        parts = [_verdict(measure, difference) for measure, difference in differences if difference]
+        if parts:
+            lines.append(Headline(f"{readable(arm)} against {readable(reference)}.", tuple(parts)))
+    return lines
+
+
+def _verdict(measure: Measure, difference: Estimate) -> Verdict:
+    """The reading first, then the numbers that it stands on."""
+    by = f" by {format_score(abs(difference.value))}" if difference.reading in ("higher", "lower") else ""
+    numbers = difference.change_interval if by else describe_difference(difference)
+    return Verdict(sentence_case(measure.title), f"{difference.reading}{by}", numbers)
+
+
+def describe_arms(study: Mapping[str, Any]) -> str:
+    """What the main arms are, for a reader who meets their names for the first time."""
+    federated, shown = federated_arms(study), main_arms(study)
+    parts = []
+    for arm in study["arms"]:
+        if arm["name"] in shown:
+            pooled = (
+                "learns from all images in one place" if len(arm["sites"]) > 1 else f"learns at {arm['sites'][0]} alone"
+            )
+            how = (
+                "learns at every site by itself and shares weights, not images" if arm["name"] in federated else pooled
+            )
+            parts.append(f"{readable(arm['name'])} {how}")
+    if local_arms(study):
+        parts.append("local arms learn at one site each")
+    return f"{sentence_case('; '.join(parts))}."
+
+
+def find_measure(results: Results, study: Mapping[str, Any], measure: Measure) -> Finding | None:
+    """How every arm does on all test patients, by one measure."""
+    reference, *others = main_arms(study)
+    base = results.value(reference, measure)
+    if base is None:
+        return None
+    name = readable(reference)
+    sentences = [f"{sentence_case(name)} reaches {describe_value(base)} on {count_noun(base.num_cases, 'test case')}."]
+    for arm in others:
+        value, difference = results.value(arm, measure), results.difference(arm, measure)
+        if value is None or difference is None:
+            continue
+        part = f", {100 * value.value / base.value:.0f} % of {name}" if base.value > 0 else ""
+        sentences.append(
+            f"{readable(arm)} reaches {describe_value(value)}{part}; "
+            f"case by case the difference is {describe_difference(difference)}: {difference.reading}."
+        )
+    alone = [value.value for arm in local_arms(study).values() if (value := results.value(arm, measure))]
+    if alone:
+        scores = format_score(alone[0])
+        if len(alone) > 1:
+            scores = f"{format_score(min(alone))} to {format_score(max(alone))}"
+        sentences.append(f"A site's own local arm, scored on the same patients of all sites, reaches {scores}.")
+    return Finding(sentence_case(measure.title), " ".join(sentences))
+
+
+def site_gains(results: Results, study: Mapping[str, Any], arm: str, measure: Measure) -> dict[str, float]:
+    """At each site with a local arm: this arm's mean minus the local arm's, on that site's test patients."""
+    gains = {}
+    for site, local_arm in local_arms(study).items():
+        joint, alone = results.value(arm, measure, site), results.value(local_arm, measure, site)
+        if joint is not None and alone is not None:
+            gains[site] = joint.value - alone.value
+    return gains
+
+
+def find_gains(results: Results, study: Mapping[str, Any]) -> Finding | None:
+    """Where a site gains or loses most by taking part."""
+    sentences = []
+    for arm in federated_arms(study):
+        for measure in headline_measures(study["regions"], study["classes"]):
+            gains = site_gains(results, study, arm, measure)
+            if not gains:
+                continue
+            best, worst = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
+            ends = f"largest at {best} ({format_change(gains[best])})"
+            if worst != best:
+                ends += f" and smallest at {worst} ({format_change(gains[worst])})"
+            num_ahead = sum(gain > 0 for gain in gains.values())
+            sentences.append(
+                f"In {measure.title}, {readable(arm)} is ahead of the site's own local arm at {num_ahead} of "
+                f"{count_noun(len(gains), 'site')}; the gain is {ends}."
+            )
+    if not sentences:
+        return None
+    caution = "These are differences of two means over the site's own few test cases, without an interval."
+    return Finding("What a site gains by taking part", " ".join([*sentences, caution]))
+
+
+def find_external(results: Results, study: Mapping[str, Any]) -> Finding | None:
+    """How the main arms do at sites that none of them has seen."""
+    reference, *others = main_arms(study)
+    sentences = []
+    for site in results.external_sites:
+        for measure in headline_measures(study["regions"], study["classes"]):
+            base = results.value(reference, measure, site)
+            if base is None:
+                continue
+            parts = [f"{readable(reference)} {describe_value(base)}"]
+            for arm in others:
+                value, difference = results.value(arm, measure, site), results.difference(arm, measure, site)
+                if value and difference:
+                    change = f"difference {describe_difference(difference)}: {difference.reading}"
+                    parts.append(f"{readable(arm)} {describe_value(value)}, {change}")
+            count = count_noun(base.num_cases, "case")
+            sentences.append(f"At {site}, {measure.title} over {count}: {'; '.join(parts)}.")
+    return Finding("External sites", " ".join(sentences)) if sentences else None
+
+
+def find_all(results: Results, study: Mapping[str, Any]) -> list[Finding]:
+    """Every paragraph of the answer that this study has something to say on."""
+    measures: Sequence[Measure] = headline_measures(study["regions"], study["classes"])
+    findings = [find_measure(results, study, measure) for measure in measures]
+    findings += [find_gains(results, study), find_external(results, study)]
+    return [finding for finding in findings if finding is not None]

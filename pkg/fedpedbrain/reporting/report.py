@@ -1,0 +1,229 @@
+"""The report: one HTML file that holds everything it shows and asks the network for nothing."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+from markupsafe import Markup
+
+from fedpedbrain.cohort import TEST
+from fedpedbrain.evaluation.comparison import POOLED_SCOPE
+from fedpedbrain.files import read_table, replacing
+from fedpedbrain.reporting import answers, score_tables, tables
+from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures
+from fedpedbrain.reporting.style import arm_colours, readable, sentence_case
+
+# Mail and review systems refuse larger attachments; base64 adds a third.
+_MOST_VIDEO_BYTES = 14_000_000
+_MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Where the parts of the report are, and where it goes.
+
+    Attributes
+    ----------
+    summary, differences, confusion : tables of the comparison
+    audit : audit of the cohort
+    histories, selections : one of each arm and seed, in the order of the config
+    figures : ``cohort``, ``comparison``, ``confusion`` and ``convergence`` to PNG; any of them may be absent
+    videos : folder with ``videos.tsv``
+    report : the file to write
+    """
+
+    summary: str | Path
+    differences: str | Path
+    confusion: str | Path
+    audit: str | Path
+    histories: Sequence[str | Path]
+    selections: Sequence[str | Path]
+    figures: Mapping[str, str | Path]
+    videos: str | Path
+    report: str | Path
+
+
+def data_uri(path: str | Path) -> str:
+    """A file's bytes as a ``data:`` address."""
+    path = Path(path)
+    return f"data:{_MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    inputs : what to read and where to write
+    study : ``title``, ``source``, ``arms`` (list of ``name``, ``participants``: participant to sites, ``weighting``,
+        ``keep_optimizer_state``, ``sites``), ``reference_arm``, ``training_sites``, ``external_sites``, ``regions``,
+        ``classes``, ``normal_class``, ``num_rounds``, ``seeds``, ``config`` (whole), ``versions`` (name to version)
+    """
+    results = Results.from_files(inputs.summary, inputs.differences)
+    audit = json.loads(Path(inputs.audit).read_text(encoding="utf-8"))
+    selections = [json.loads(Path(path).read_text(encoding="utf-8")) for path in inputs.selections]
+    configured = study["config"]["reporting"]["arm_colours"]
+    colours = arm_colours([arm["name"] for arm in study["arms"]], configured)
+    content = {
+        "study": study,
+        "colours": colours,
+        "settings": report_settings(study),
+        "css": Markup(_template_text("report.css")),
+        "source_note": answers.SOURCE_NOTES.get(study["source"], ""),
+        "setting": answers.describe_study(study, audit),
+        "arms_in_words": answers.describe_arms(study),
+        "headlines": answers.headlines(results, study),
+        "findings": answers.find_all(results, study),
+        "headline_groups": score_tables.headline_table(results, study, colours),
+        "audit": audit,
+        "cohort_tables": tables.cohort_tables(study, audit),
+        "arm_table": tables.arm_table(study, colours),
+        **result_tables(results, study, colours),
+        "mistakes": describe_mistakes(inputs.confusion, list(colours)),
+        "selection_table": tables.selection_table(selections, colours),
+        "cost_table": tables.cost_table(study, selections, first_uploads(inputs.histories), colours),
+        "selections": selections,
+        "figures": {name: data_uri(path) for name, path in inputs.figures.items()},
+        "alt": figure_texts(results, study, audit, selections),
+        "videos": load_videos(Path(inputs.videos)),
+        "limits": describe_limits(results, study),
+        "config_text": yaml.safe_dump(json.loads(json.dumps(study["config"])), sort_keys=False, allow_unicode=True),
+    }
+    with replacing(inputs.report) as temporary:
+        temporary.write_text(_environment().get_template("report.html.j2").render(content), encoding="utf-8")
+
+
+def _template_text(name: str) -> str:
+    return (resources.files("fedpedbrain.reporting") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template_text),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"readable": readable, "sentence_case": sentence_case, "names": format_names}
+    return environment
+
+
+def report_settings(study: Mapping[str, Any]) -> dict[str, Any]:
+    """The few settings that the report's sentences name."""
+    config = study["config"]
+    return {
+        "level": f"{100 * config['evaluation']['confidence_level']:.0f} %",
+        "samples": config["evaluation"]["bootstrap_samples"],
+        "epochs": config["training"]["epochs_per_round"],
+        "passes": config["training"]["epochs_per_round"] * study["num_rounds"],
+        "grid": " x ".join(map(str, config["preprocessing"]["grid"])),
+    }
+
+
+def result_tables(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
+    """The tables of the results section: all test patients, training sites, external sites, differences, gains."""
+    scopes = {"pooled": [POOLED_SCOPE], "sites": results.test_sites, "external": results.external_sites}
+    return {
+        "score_tables": {
+            name: score_tables.score_table(results, study, colours, listed) for name, listed in scopes.items() if listed
+        },
+        "difference_tables": {
+            name: score_tables.difference_table(results, study, colours, listed)
+            for name, listed in (("pooled", [POOLED_SCOPE]), ("sites", [*results.test_sites, *results.external_sites]))
+        },
+        "gain_table": score_tables.gain_table(results, study, colours),
+    }
+
+
+def describe_mistakes(confusion_path: str | Path, arms: Sequence[str]) -> list[str]:
+    """Each arm's most frequent wrong diagnosis among the test cases."""
+    text = {"arm": str, "true_class": str, "predicted_class": str}
+    confusion = pd.read_csv(confusion_path, sep="\t", dtype=text, keep_default_na=False)
+    wrong = confusion[(confusion["split"] == TEST) & (confusion["true_class"] != confusion["predicted_class"])]
+    sentences = []
+    for arm in arms:
+        rows = wrong[(wrong["arm"] == arm) & (wrong["num_cases"] > 0)]
+        if len(rows):
+            worst = rows.loc[rows["num_cases"].idxmax()]
+            taken = f"{readable(worst['true_class'])} taken for {readable(worst['predicted_class'])}"
+            sentences.append(f"{readable(arm)}: {taken} ({count_noun(int(worst['num_cases']), 'time')})")
+    return sentences
+
+
+def first_uploads(history_paths: Sequence[str | Path]) -> dict[str, list[float]]:
+    """Arm to the bytes that its participants send together in each round, of its first seed."""
+    uploads: dict[str, list[float]] = {}
+    for path in history_paths:
+        rows = read_table(path)
+        uploads.setdefault(rows[0]["arm"], [float(row["uploaded_bytes"]) for row in rows])
+    return uploads
+
+
+def figure_texts(
+    results: Results, study: Mapping[str, Any], audit: Mapping[str, Any], selections: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """What each figure shows, for readers who do not see it."""
+    names = [arm["name"] for arm in study["arms"]]
+    comparison = []
+    for measure in headline_measures(study["regions"], study["classes"]):
+        known = [(arm, value) for arm in names if (value := results.value(arm, measure))]
+        scores = [f"{readable(arm)} {answers.describe_value(value)}" for arm, value in known]
+        comparison.append(f"{sentence_case(measure.title)}, all test patients: {', '.join(scores) or 'none'}.")
+    sizes = [f"{site['site']} {site['num_cases']} ({site['role']})" for site in audit["sites"]]
+    chosen = [f"{readable(item['arm'])} seed {item['seed']} round {item['round']}" for item in selections]
+    return {
+        "cohort": f"Bars of the number of cases at each site: {', '.join(sizes)}.",
+        "comparison": f"Scores of every arm with intervals. {' '.join(comparison)} Sites are in the tables.",
+        "convergence": f"Validation scores by round. Selected rounds: {', '.join(chosen)}.",
+        "confusion": "Confusion matrices of true and predicted class, test cases; the text below names the mistakes.",
+    }
+
+
+def load_videos(folder: Path) -> list[dict[str, str]]:
+    """The videos with their bytes as ``data:`` addresses; "" for those that would make the report too large."""
+    entries, total = [], 0
+    for row in read_table(folder / "videos.tsv"):
+        total += (folder / row["file"]).stat().st_size + (folder / row["poster"]).stat().st_size
+        fits = total <= _MOST_VIDEO_BYTES
+        poster, video = (data_uri(folder / row[key]) if fits else "" for key in ("poster", "file"))
+        entries.append({**row, "poster_uri": poster, "video_uri": video, "results": row["results"].split("; ")})
+    return entries
+
+
+def describe_limits(results: Results, study: Mapping[str, Any]) -> list[str]:
+    """What this report cannot say, as far as the data themselves tell."""
+    settings = report_settings(study)
+    measures = headline_measures(study["regions"], study["classes"])
+    reference = study["reference_arm"]
+    sizes = [f"{value.num_cases} for {m.title}" for m in measures if (value := results.value(reference, m))]
+    lines = [
+        f"The number of test cases is {format_names(sizes) or 'zero'}; at a single site it is a part of that. Small "
+        "numbers make wide intervals, and an interval of no width only says that all cases agree.",
+        f"Intervals ({settings['level']}, {settings['samples']} bootstrap samples) are over patients: they say how far "
+        "other patients of the same sites could move the mean.",
+        "“No difference shown” means that the interval includes 0. It does not show that two arms are equally good.",
+        "Intervals are not corrected for their number: where there is no difference at all, some of many comparisons "
+        "will still seem to show one.",
+        "Each arm's round was chosen on validation patients, so its validation scores flatter it. Test patients were "
+        "scored once, after that choice.",
+        f"Scores are computed on the network's grid of {settings['grid']} voxels, not on the scanner's images.",
+    ]
+    if len(study["seeds"]) > 1:
+        lines.insert(
+            2,
+            f"Scores are means over {len(study['seeds'])} trainings (seeds). “seeds ±” is the standard deviation "
+            "between them; the intervals do not contain it. Confusion counts are summed over seeds.",
+        )
+    else:
+        lines.insert(2, "One training of each arm (one seed): how much another training would differ is not known.")
+    if not results.external_sites:
+        lines.append("No external site: nothing is known of sites that did not train.")
+    return lines

@@ -1,0 +1,91 @@
+"""Progress a person can follow: one line a job, in the words of the study, with how far the whole run is.
+
+Snakemake finds this package by its name; ``profiles/default`` switches it on with ``logger: [study]``.
+"""
+
+import logging
+import sys
+import time
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+# Lines of Snakemake without an event that a user should see in a real run.
+_KEPT = ("Nothing to be done", "Unlocking", "Removing temporary")
+# Of a failed job Snakemake also reports the command it ran; the job's own message and log say more.
+_COMMAND_FAILURES = ("CalledProcessError", "RuleException")
+
+
+class LogHandler(LogHandlerBase):
+    """Writes to the terminal; dry runs look as Snakemake's own."""
+
+    def __post_init__(self) -> None:
+        """Start at nothing done."""
+        self._num_done = 0
+        self._num_jobs = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write what the record means for a reader, if anything."""
+        try:
+            text = self.format(record) if self.common_settings.dryrun else self._line_of(record)
+            if text:
+                sys.stderr.write(text + "\n")
+                sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
+
+    def _line_of(self, record: logging.LogRecord) -> str | None:
+        handlers = {
+            LogEvent.RUN_INFO: self._run_line,
+            LogEvent.PROGRESS: self._count_done,
+            LogEvent.JOB_INFO: self._job_line,
+            LogEvent.JOB_ERROR: self._failure_line,
+            LogEvent.ERROR: self._error_line,
+        }
+        event = getattr(record, "event", None)
+        if event in handlers:
+            return handlers[event](record)
+        is_news = record.levelno >= logging.WARNING or str(record.msg).startswith(_KEPT)
+        return self.format(record) if event is None and is_news else None
+
+    def _run_line(self, record: logging.LogRecord) -> str:
+        self._num_jobs = record.stats["total"]
+        return f"{self._num_jobs} steps to do"
+
+    def _count_done(self, record: logging.LogRecord) -> None:
+        self._num_done, self._num_jobs = record.done, record.total
+
+    def _job_line(self, record: logging.LogRecord) -> str:
+        percent = 100 * self._num_done // max(self._num_jobs, 1)
+        return f"{time.strftime('%H:%M:%S')}  {percent:3d} %  {record.rule_msg or record.rule_name}"
+
+    def _failure_line(self, record: logging.LogRecord) -> str:
+        return f"FAILED: {record.rule_msg or record.rule_name} (log: {', '.join(record.log) or 'none'})"
+
+    def _error_line(self, record: logging.LogRecord) -> str | None:
+        return None if record.exception in _COMMAND_FAILURES else self.format(record)
+
+    @property
+    def writes_to_stream(self) -> bool:
+        """It is the terminal's handler."""
+        return True
+
+    @property
+    def writes_to_file(self) -> bool:
+        """It keeps no file; Snakemake's own log does."""
+        return False
+
+    @property
+    def has_filter(self) -> bool:
+        """It chooses by itself what to show."""
+        return True
+
+    @property
+    def has_formatter(self) -> bool:
+        """Whatever it passes on looks as Snakemake's own."""
+        return False
+
+    @property
+    def needs_rulegraph(self) -> bool:
+        """It shows no graph."""
+        return False

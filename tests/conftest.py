@@ -1,0 +1,145 @@
+"""What many tests start from, all of it tiny: the default config, volumes, a BIDS folder, shards and a network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import yaml
+from fedpedbrain.cohort import Case, write_cases
+from fedpedbrain.files import write_table
+
+ROOT = Path(__file__).resolve().parents[1]
+GRID = (4, 8, 8)
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture
+def config() -> dict:
+    """The default config, fresh for every test."""
+    return yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def schema_path() -> Path:
+    """The schema of the config."""
+    return ROOT / "rules" / "schemas" / "config.schema.yaml"
+
+
+def _write_volume(path: Path, array: np.ndarray, spacing=(2.0, 2.0, 4.0), origin=(0.0, 0.0, 0.0)) -> Path:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+@pytest.fixture
+def write_volume():
+    """``write_volume(path, array (D, H, W), spacing and origin in SimpleITK's order)``."""
+    return _write_volume
+
+
+class BidsFolder:
+    """A BIDS data set that grows case by case: volumes (4, 6, 5) with a bright 2 x 2 x 2 tumour in noise."""
+
+    shape = (4, 6, 5)
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.rows: dict[str, dict[str, str]] = {}
+
+    def image(self, subject: str, session: str = "", suffix: str = "T2w") -> Path:
+        """Where an image is."""
+        return self.root / subject / session / "anat" / f"{'_'.join(filter(None, [subject, session]))}_{suffix}.nii.gz"
+
+    def mask(self, subject: str, session: str = "") -> Path:
+        """Where a mask is."""
+        name = f"{'_'.join(filter(None, [subject, session]))}_mask.nii.gz"
+        return self.root / "derivatives" / "masks" / subject / session / "anat" / name
+
+    def add(self, subject: str, site: str, diagnosis: str, session: str = "", suffixes=("T2w",)) -> None:
+        """Add a case and write participants.tsv anew."""
+        mask = np.zeros(self.shape, np.uint8)
+        mask[1:3, 2:4, 1:3] = 1
+        noise = np.random.default_rng(len(self.rows)).integers(100, 300, self.shape, dtype=np.int16)
+        for number, suffix in enumerate(suffixes, start=1):
+            _write_volume(self.image(subject, session, suffix), noise * np.int16(number) + mask * np.int16(500))
+        _write_volume(self.mask(subject, session), mask)
+        self.rows[subject] = {"participant_id": subject, "site": site, "diagnosis": diagnosis}
+        self.write_participants()
+
+    def write_participants(self, columns=("participant_id", "site", "diagnosis")) -> None:
+        """Write participants.tsv with these columns."""
+        rows = [{column: row[column] for column in columns} for row in self.rows.values()]
+        write_table(self.root / "participants.tsv", columns, rows)
+
+
+@pytest.fixture
+def bids(tmp_path) -> BidsFolder:
+    """Two sites of two participants each."""
+    folder = BidsFolder(tmp_path / "bids")
+    folder.add("sub-01", "north", "dipg")
+    folder.add("sub-02", "north", "normal")
+    folder.add("sub-03", "south", "dipg")
+    folder.add("sub-04", "south", "normal")
+    return folder
+
+
+@pytest.fixture
+def source_settings(bids, config) -> dict:
+    """``Study.source_settings`` of a study on the folder ``bids``."""
+    cohort = config["cohort"] | {
+        "source": "bids",
+        "sites": {"training": ["north", "south"], "external": []},
+        "classes": ["normal", "dipg"],
+    }
+    return {"cohort": cohort, "root": str(bids.root), "sites": ["north", "south"], "bids": config["bids"]}
+
+
+def _make_case(case: str, site="north", split="train", class_name="dipg", patient="") -> Case:
+    # One voxel of the grid is 0.5 ml.
+    return Case(case, patient or case, site, class_name, (), "", GRID, (5.0, 10.0, 10.0), f"sha-of-{case}", split)
+
+
+@pytest.fixture
+def make_case():
+    """``make_case(name, site, split, class_name, patient)``: a case of GRID voxels, 0.5 ml each."""
+    return _make_case
+
+
+def _write_shard(folder: Path, cases: list[Case], images=None, masks=None) -> Path:
+    if images is None:
+        images = np.random.default_rng(len(cases)).integers(0, 256, (len(cases), 1, *GRID), dtype=np.uint8)
+    if masks is None:
+        masks = (images >= 128).astype(np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "images.npy", images)
+    np.save(folder / "masks.npy", masks)
+    write_cases(folder / "cases.tsv", cases)
+    return folder
+
+
+@pytest.fixture
+def write_shard():
+    """``write_shard(folder, cases, images, masks)``; without arrays, noise whose bright half is the region."""
+    return _write_shard
+
+
+@pytest.fixture
+def spec() -> dict:
+    """``ModelSpec`` of a network of two stages."""
+    return {
+        "name": "unet",
+        "options": {"channels": [4, 6], "strides": [[1, 2, 2], [2, 2, 2]], "pooled_grid": [1, 2, 2], "dropout": 0.0},
+        "channels": ["T2w"],
+        "regions": ["whole_tumour"],
+        "classes": ["normal", "dipg"],
+        "preprocessing": {"grid": list(GRID), "intensity": {"lower_percentile": 1.0, "upper_percentile": 99.5}},
+    }

@@ -1,0 +1,128 @@
+import json
+
+import numpy as np
+import pytest
+from fedpedbrain.data.audit import audit_cohort_files
+from fedpedbrain.files import read_table
+
+
+@pytest.fixture
+def cohort(config) -> dict:
+    return config["cohort"] | {
+        "sites": {"training": ["north"], "external": ["west"]},
+        "classes": ["normal", "dipg", "ependymoma"],
+        "normal_class": "normal",
+        "regions": [{"name": "whole_tumour", "labels": [1]}],
+    }
+
+
+@pytest.fixture
+def audit(tmp_path, cohort):
+    """Audit shards; returns the audit and the rows of the table."""
+
+    def _audit(folders: list) -> tuple[dict, list[dict[str, str]]]:
+        audit_cohort_files(folders, tmp_path / "audit.json", tmp_path / "cohort.tsv", cohort)
+        return json.loads((tmp_path / "audit.json").read_text()), read_table(tmp_path / "cohort.tsv")
+
+    return _audit
+
+
+@pytest.fixture
+def shard(tmp_path, write_shard):
+    """Write a shard of cases with tumours of the given numbers of voxels."""
+
+    def _shard(site: str, cases: list, voxels: list[int], images=None):
+        masks = np.zeros((len(cases), 1, 4, 8, 8), np.uint8)
+        for mask, count in zip(masks, voxels, strict=True):
+            mask.reshape(-1)[:count] = 1
+        return write_shard(tmp_path / site, cases, images, masks)
+
+    return _shard
+
+
+def test_a_site_is_counted_and_measured(audit, shard, make_case):
+    cases = [
+        make_case("a-1", split="train", patient="a"),
+        make_case("a-2", split="train", patient="a"),
+        make_case("b", split="test", class_name="normal"),
+        make_case("c", split="validation"),
+    ]
+    (site,) = audit([shard("north", cases, [4, 10, 0, 6])])[0]["sites"]
+    assert site["site"] == "north"
+    assert site["role"] == "training"
+    assert (site["num_patients"], site["num_cases"]) == (3, 4)
+    assert site["splits"] == {"train": 2, "validation": 1, "test": 1, "external": 0}
+    assert site["classes"] == {"dipg": 3, "normal": 1}
+    assert site["shapes"] == ["4x8x8"]
+    assert site["spacings_mm"] == ["5.00x10.00x10.00"]
+    assert site["num_empty_masks"] == 1
+    # 4, 6 and 10 voxels of 0.5 ml.
+    assert site["median_volume_ml"] == {"whole_tumour": 3.0}
+
+
+def test_the_table_counts_cases_and_patients_by_site_class_and_split(audit, shard, make_case):
+    north = [make_case("a-1", patient="a"), make_case("a-2", patient="a"), make_case("b", split="test")]
+    west = [make_case("e", "west", "external", "")]
+    rows = audit([shard("north", north, [1, 1, 1]), shard("west", west, [1])])[1]
+    assert [tuple(row.values()) for row in rows] == [
+        ("north", "dipg", "test", "1", "1"),
+        ("north", "dipg", "train", "2", "1"),
+        ("west", "unknown", "external", "1", "1"),
+    ]
+
+
+def test_an_external_site_is_said_to_be_external(audit, shard, make_case):
+    (site,) = audit([shard("west", [make_case("e", "west", "external")], [1])])[0]["sites"]
+    assert site["role"] == "external"
+
+
+def notes_of(audit_content: dict) -> list[str]:
+    return [note for note in audit_content["notes"] if note.startswith("site ")]
+
+
+def test_a_sound_case_has_no_note(audit, shard, make_case):
+    cases = [make_case("a"), make_case("b", class_name="normal")]
+    assert notes_of(audit([shard("north", cases, [5, 0])])[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("class_name", "voxels", "note"),
+    [
+        ("normal", 3, "site north, case a: is 'normal' but a region is outlined"),
+        ("dipg", 0, "site north, case a: 'dipg' without any outlined region"),
+        ("", 3, "site north, case a: class unknown, counts for segmentation alone"),
+    ],
+)
+def test_a_case_that_looks_wrong_is_noted(audit, shard, make_case, class_name, voxels, note):
+    assert notes_of(audit([shard("north", [make_case("a", class_name=class_name)], [voxels])])[0]) == [note]
+
+
+def test_a_blank_image_is_noted(audit, shard, make_case):
+    blank = np.zeros((1, 1, 4, 8, 8), np.uint8)
+    notes = notes_of(audit([shard("north", [make_case("a")], [3], blank)])[0])
+    assert notes == ["site north, case a: a channel of the image is blank"]
+
+
+def test_a_class_that_a_split_lacks_is_noted(audit, shard, make_case):
+    cases = [make_case("a"), make_case("b", split="test"), make_case("c", split="validation", class_name="normal")]
+    notes = audit([shard("north", cases, [1, 1, 0])])[0]["notes"]
+    assert "class normal: no train case at any site" in notes
+    assert "class dipg: no validation case at any site" in notes
+    assert "class ependymoma: no test case at any site" in notes
+    assert "class dipg: no train case at any site" not in notes
+
+
+def test_a_cohort_without_regions_has_no_empty_masks(audit, cohort, make_case, tmp_path, write_shard):
+    cohort["regions"] = []
+    folder = write_shard(tmp_path / "north", [make_case("a")], masks=np.zeros((1, 0, 4, 8, 8), np.uint8))
+    content, _ = audit([folder])
+    assert notes_of(content) == []
+    assert content["sites"][0]["num_empty_masks"] == 0
+    assert content["sites"][0]["median_volume_ml"] == {}
+
+
+def test_a_cohort_without_classes_notes_no_unknown_class(audit, cohort, shard, make_case):
+    cohort |= {"classes": [], "normal_class": None}
+    content, rows = audit([shard("north", [make_case("a", class_name="")], [3])])
+    assert content["notes"] == []
+    assert rows[0]["class"] == "unknown"

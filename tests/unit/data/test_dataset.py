@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from fedpedbrain.data.dataset import ShardDataset
+
+
+@pytest.fixture
+def shards(tmp_path, make_case, write_shard):
+    """Two shards whose images are filled with 10 times the shard's number plus the row."""
+    folders = []
+    for number, (site, splits) in enumerate({"north": ["train", "test", "train"], "south": ["test", "train"]}.items()):
+        cases = [make_case(f"{site}-{row}", site, split) for row, split in enumerate(splits)]
+        images = np.zeros((len(cases), 1, 4, 8, 8), np.uint8)
+        images += np.arange(len(cases), dtype=np.uint8).reshape(-1, 1, 1, 1, 1) + np.uint8(10 * number)
+        folders.append(write_shard(tmp_path / site, cases, images, images % 2))
+    return folders
+
+
+def test_only_cases_of_the_asked_splits_are_kept(shards):
+    dataset = ShardDataset(shards[:1], {"train"})
+    assert len(dataset) == 2
+    assert [case.case for case in dataset.cases] == ["north-0", "north-2"]
+    assert [int(dataset.image(row).max()) for row in range(2)] == [0, 2]
+
+
+def test_rows_run_on_over_several_shards(shards):
+    dataset = ShardDataset(shards, {"train", "test"})
+    assert [case.case for case in dataset.cases] == ["north-0", "north-1", "north-2", "south-0", "south-1"]
+    assert [int(dataset.image(row).max()) for row in range(5)] == [0, 1, 2, 10, 11]
+    assert [int(dataset.mask(row).max()) for row in range(5)] == [0, 1, 0, 0, 1]
+
+
+def test_the_order_of_the_shards_is_the_order_of_the_rows(shards):
+    dataset = ShardDataset(shards[::-1], {"test"})
+    assert [case.case for case in dataset.cases] == ["south-0", "north-1"]
+    assert [int(dataset.image(row).max()) for row in range(2)] == [10, 1]
+
+
+def test_images_stay_in_the_file_until_they_are_read(shards):
+    image = ShardDataset(shards, {"train"}).image(0)
+    assert image.shape == (1, 4, 8, 8)
+    assert image.dtype == np.uint8
+    assert isinstance(image, np.memmap)
+    assert not image.flags.writeable
+
+
+def test_a_split_that_nobody_is_in_is_empty(shards):
+    assert len(ShardDataset(shards, {"external"})) == 0
+
+
+def test_class_indices_follow_the_order_of_the_classes_and_mark_the_unknown(tmp_path, make_case, write_shard):
+    names = ["dipg", "", "normal", "of another study"]
+    cases = [make_case(str(row), class_name=name) for row, name in enumerate(names)]
+    dataset = ShardDataset([write_shard(tmp_path / "north", cases)], {"train"})
+    indices = dataset.class_indices(["normal", "dipg"], -1)
+    assert indices.dtype == np.int64
+    assert indices.tolist() == [1, -1, 0, -1]

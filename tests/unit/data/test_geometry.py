@@ -1,0 +1,172 @@
+import itertools
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from fedpedbrain.data.geometry import grid_frame, resample_image, resample_region, restore_region, scale_intensity
+from scipy.spatial.transform import Rotation
+
+ORIENTATIONS = [
+    "".join(letters) for order in itertools.permutations(("LR", "PA", "SI")) for letters in itertools.product(*order)
+]
+TILTED = Rotation.from_euler("xyz", [12.0, -7.0, 20.0], degrees=True).as_matrix().ravel().tolist()
+
+
+def to_image(array: np.ndarray, spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0), direction=None) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    if direction is not None:
+        image.SetDirection(direction)
+    return image
+
+
+def ball(shape: tuple[int, int, int], spacing: tuple[float, float, float], radius_mm: float) -> np.ndarray:
+    """A ball around the middle of a volume, bool (D, H, W); ``spacing`` in SimpleITK's order."""
+    axes = [(np.arange(size) - (size - 1) / 2) * step for size, step in zip(shape, spacing[::-1], strict=True)]
+    return sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")) <= radius_mm**2
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    return 2 * (first & second).sum() / (first.sum() + second.sum())
+
+
+def test_there_are_48_orientations():
+    assert len(set(ORIENTATIONS)) == 48
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_an_image_of_any_axis_order_and_flip_lands_at_the_same_array_place(orientation):
+    array = np.zeros((4, 6, 8), np.float32)
+    array[3, 1, 2] = 100.0
+    stored = sitk.DICOMOrient(to_image(array, (2.0, 3.0, 5.0), (-9.0, 4.0, 7.0)), orientation)
+    found = resample_image(stored, grid_frame(stored, (4, 6, 8)))
+    np.testing.assert_allclose(found, array, atol=1e-3)
+
+
+def test_array_axes_run_from_feet_to_head_front_to_back_and_right_to_left():
+    image = to_image(np.zeros((4, 6, 8), np.float32))
+    # LPS coordinates: x grows to the left, y to the back, z to the head.
+    image[image.TransformPhysicalPointToIndex((7.0, 0.0, 3.0))] = 100.0
+    stored = sitk.DICOMOrient(image, "ASR")
+    found = resample_image(stored, grid_frame(stored, (4, 6, 8)))
+    assert np.unravel_index(found.argmax(), found.shape) == (3, 0, 7)
+
+
+@pytest.mark.parametrize("direction", [None, TILTED], ids=["straight", "oblique"])
+def test_the_frame_divides_the_field_of_view(direction):
+    image = to_image(np.zeros((10, 20, 30), np.float32), (1.0, 2.0, 4.0), (5.0, 6.0, 7.0), direction)
+    frame = grid_frame(image, (5, 10, 10))
+    assert frame.GetSize() == (10, 10, 5)
+    assert frame.GetSpacing() == pytest.approx((3.0, 4.0, 8.0))
+    for corner in itertools.product((0, 1), repeat=3):
+        in_image = [-0.5 + end * size for end, size in zip(corner, image.GetSize(), strict=True)]
+        in_frame = [-0.5 + end * size for end, size in zip(corner, frame.GetSize(), strict=True)]
+        expected = image.TransformContinuousIndexToPhysicalPoint(in_image)
+        assert frame.TransformContinuousIndexToPhysicalPoint(in_frame) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("grid", [(2, 4, 4), (6, 8, 10), (12, 20, 20)], ids=["coarser", "equal", "finer"])
+@pytest.mark.parametrize("direction", [None, TILTED], ids=["straight", "oblique"])
+def test_a_constant_image_stays_constant(grid, direction):
+    image = to_image(np.full((6, 8, 10), 7.0, np.float32), (1.3, 0.7, 4.1), (-3.0, 2.0, 9.0), direction)
+    found = resample_image(image, grid_frame(image, grid))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.full(grid, 7.0), rtol=1e-5)
+
+
+def test_halving_a_ramp_takes_the_means_of_neighbours():
+    array = np.broadcast_to(np.arange(16, dtype=np.float32), (2, 2, 16)).copy()
+    found = resample_image(to_image(array), grid_frame(to_image(array), (2, 2, 8)))
+    # The blur changes a ramp at its ends alone.
+    np.testing.assert_allclose(found[0, 0, 2:-2], np.arange(0.5, 16, 2)[2:-2], rtol=1e-4)
+
+
+def test_thin_stripes_average_out_rather_than_alias():
+    array = np.zeros((2, 2, 64), np.float32)
+    array[..., ::2] = 100.0
+    found = resample_image(to_image(array), grid_frame(to_image(array), (2, 2, 8)))
+    np.testing.assert_allclose(found[0, 0, 1:-1], 50.0, atol=5.0)
+
+
+def test_a_region_covers_the_voxels_that_it_fills_by_half():
+    array = np.zeros((2, 4, 8), np.uint8)
+    array[:, :, 4:] = 1
+    found = resample_region(to_image(array), grid_frame(to_image(array), (2, 2, 4)))
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, np.broadcast_to([False, False, True, True], (2, 2, 4)))
+
+
+@pytest.mark.parametrize("direction", [None, TILTED], ids=["straight", "oblique"])
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR", "SLA"])
+@pytest.mark.parametrize("grid", [(12, 24, 24), (24, 48, 48)], ids=["coarser", "finer"])
+def test_a_region_survives_the_way_to_the_grid_and_back(direction, orientation, grid):
+    spacing = (2.0, 2.0, 4.0)
+    truth = to_image(ball((18, 36, 36), spacing, 18.0).astype(np.uint8), spacing, (-30.0, 11.0, 5.0), direction)
+    scan = sitk.DICOMOrient(truth, orientation)
+    frame = grid_frame(scan, grid)
+    restored = restore_region(resample_region(scan, frame), frame, scan)
+    for found, expected in (
+        (restored.GetSize(), scan.GetSize()),
+        (restored.GetSpacing(), scan.GetSpacing()),
+        (restored.GetOrigin(), scan.GetOrigin()),
+        (restored.GetDirection(), scan.GetDirection()),
+    ):
+        assert found == expected
+    assert restored.GetPixelID() == sitk.sitkUInt8
+    labels = sitk.GetArrayFromImage(restored)
+    assert set(np.unique(labels)) == {0, 1}
+    assert dice(labels > 0, sitk.GetArrayFromImage(scan) > 0) >= 0.9
+
+
+def test_a_region_that_fills_the_grid_fills_the_scan():
+    scan = to_image(np.zeros((5, 7, 9), np.float32), (1.1, 1.3, 3.0), (1.0, 2.0, 3.0), TILTED)
+    frame = grid_frame(scan, (3, 4, 4))
+    assert sitk.GetArrayFromImage(restore_region(np.ones((3, 4, 4), bool), frame, scan)).all()
+
+
+def test_no_region_stays_no_region():
+    scan = to_image(np.zeros((5, 7, 9), np.float32), (1.1, 1.3, 3.0))
+    frame = grid_frame(scan, (3, 4, 4))
+    assert not sitk.GetArrayFromImage(restore_region(np.zeros((3, 4, 4), bool), frame, scan)).any()
+
+
+def test_percentiles_of_the_head_become_0_and_255():
+    # The 99th percentile is 99.01, so that the head is 10 to 100.
+    image = np.arange(1, 101, dtype=np.float32).reshape(4, 5, 5)
+    found = scale_intensity(image, 0.0, 100.0).ravel()
+    assert found.dtype == np.uint8
+    # (28 - 10) / 90 of 255 is 51.
+    assert [int(found[value - 1]) for value in (1, 9, 10, 28, 46, 100)] == [0, 0, 0, 51, 102, 255]
+
+
+def test_intensities_beyond_the_percentiles_are_cut_off():
+    image = np.full((4, 10, 10), 50.0, np.float32)
+    image[1:, 0, 0] = 5000.0
+    image[0] = 100.0
+    found = scale_intensity(image, 0.0, 50.0)
+    assert found[1, 0, 0] == found[1, 5, 5] == 255
+
+
+def test_air_stays_near_zero_where_the_whole_head_is_bright():
+    image = np.zeros((2, 10, 10), np.float32)
+    image[:, 2:8, 2:8] = np.linspace(900.0, 1000.0, 72).reshape(2, 6, 6)
+    found = scale_intensity(image, 1.0, 99.5)
+    assert found[0, 0, 0] == 0
+    assert found[:, 2:8, 2:8].min() > 200
+
+
+def test_the_unit_of_the_intensities_does_not_matter():
+    image = np.random.default_rng(0).gamma(2.0, 100.0, (4, 8, 8)).astype(np.float32)
+    np.testing.assert_array_equal(scale_intensity(image, 1.0, 99.5), scale_intensity(image * 8.0, 1.0, 99.5))
+
+
+def test_a_blank_image_stays_blank():
+    found = scale_intensity(np.zeros((2, 3, 4), np.float32), 1.0, 99.5)
+    assert found.dtype == np.uint8
+    assert not found.any()
+
+
+def test_an_image_of_negative_values_is_not_taken_for_blank():
+    image = np.random.default_rng(0).normal(-50.0, 10.0, (4, 8, 8)).astype(np.float32)
+    assert len(np.unique(scale_intensity(image, 1.0, 99.5))) > 100

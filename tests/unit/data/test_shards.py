@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from fedpedbrain.cohort import read_cases
+from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.data.geometry import grid_frame
+from fedpedbrain.data.index import index_cohort_files
+from fedpedbrain.data.shards import build_shard_files, preprocess_images, preprocess_mask
+from fedpedbrain.data.volumes import Volume
+from fedpedbrain.files import write_table
+
+SPLITS = {"sub-01": "train", "sub-02": "test", "sub-03": "train", "sub-04": "validation", "sub-00": "train"}
+
+
+@pytest.fixture
+def preprocessing(config) -> dict:
+    return config["preprocessing"] | {"grid": [4, 6, 5]}
+
+
+@pytest.fixture
+def build(tmp_path, source_settings, preprocessing):
+    """Index the folder ``bids``, split it and build one site's shard; returns the shard's folder."""
+
+    def _build(site: str, name: str = "shard") -> Path:
+        index_cohort_files(source_settings, tmp_path / "index.tsv")
+        rows = [{"patient": patient, "split": split} for patient, split in SPLITS.items()]
+        write_table(tmp_path / "splits.tsv", ["patient", "split"], rows)
+        folder = tmp_path / name
+        paths = [folder / part for part in ("images.npy", "masks.npy", "cases.tsv")]
+        build_shard_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", *paths, site, source_settings, preprocessing)
+        return folder
+
+    return _build
+
+
+def test_a_shard_has_the_sites_cases_in_the_order_of_the_index(bids, build):
+    # Added last, but first in the index.
+    bids.add("sub-00", "south", "dipg")
+    folder = build("south")
+    cases = read_cases(folder / "cases.tsv")
+    assert [(case.case, case.split) for case in cases] == [
+        ("sub-00", "train"),
+        ("sub-03", "train"),
+        ("sub-04", "validation"),
+    ]
+    images, masks = np.load(folder / "images.npy"), np.load(folder / "masks.npy")
+    assert (images.shape, images.dtype) == ((3, 1, 4, 6, 5), np.uint8)
+    assert (masks.shape, masks.dtype) == ((3, 1, 4, 6, 5), np.uint8)
+
+
+def test_row_n_of_the_arrays_is_row_n_of_the_cases(bids, build, write_volume):
+    dark = np.zeros(bids.shape, np.uint8)
+    write_volume(bids.mask("sub-04"), dark)
+    folder = build("south")
+    rows = dict(
+        zip((case.case for case in read_cases(folder / "cases.tsv")), np.load(folder / "masks.npy"), strict=True)
+    )
+    assert rows["sub-03"].any()
+    assert not rows["sub-04"].any()
+
+
+def test_the_tumour_is_where_the_image_is_bright(bids, build):
+    folder = build("north")
+    images, masks = np.load(folder / "images.npy"), np.load(folder / "masks.npy").astype(bool)
+    assert images[masks].min() > np.median(images[~masks])
+
+
+def test_building_again_gives_the_same_bytes(build):
+    first, second = build("north", "first"), build("north", "second")
+    for part in ("images.npy", "masks.npy", "cases.tsv"):
+        assert (first / part).read_bytes() == (second / part).read_bytes()
+
+
+def test_a_cohort_without_regions_has_shards_without_masks(build, source_settings):
+    source_settings["cohort"]["regions"] = []
+    folder = build("north")
+    assert np.load(folder / "masks.npy").shape == (2, 0, 4, 6, 5)
+    assert ShardDataset([folder], {"train"}).mask(0).shape == (0, 4, 6, 5)
+
+
+def test_two_channels_are_two_images_in_order(bids, build, source_settings, config):
+    for subject in ("sub-01", "sub-02"):
+        bids.add(subject, "north", "dipg", suffixes=("T1w", "T2w"))
+    source_settings["sites"] = ["north"]
+    source_settings["cohort"] |= {"channels": ["T1w", "T2w"], "sites": {"training": ["north"], "external": []}}
+    source_settings["bids"] = config["bids"] | {"image_suffixes": ["T1w", "T2w"]}
+    images = np.load(build("north") / "images.npy")
+    assert images.shape == (2, 2, 4, 6, 5)
+    # The folder's second image has twice the noise under the same tumour.
+    assert not np.array_equal(images[:, 0], images[:, 1])
+
+
+def test_a_region_is_the_union_of_its_labels():
+    labels = np.zeros((2, 4, 8), np.uint8)
+    labels[:, :, 2:4] = 1
+    labels[:, :, 4:6] = 2
+    labels[:, :, 6:] = 3
+    mask = sitk.GetImageFromArray(labels)
+    regions = [
+        {"name": "whole", "labels": [1, 2, 3]},
+        {"name": "ends", "labels": [1, 3]},
+        {"name": "none", "labels": [9]},
+    ]
+    masks = preprocess_mask(mask, grid_frame(mask, (2, 4, 4)), regions)
+    assert masks.dtype == np.uint8
+    expected = [[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(masks, np.broadcast_to(np.array(expected)[:, None, None], (3, 2, 4, 4)))
+
+
+def test_no_mask_file_means_empty_regions():
+    frame = grid_frame(sitk.Image([8, 6, 4], sitk.sitkUInt8), (2, 3, 4))
+    masks = preprocess_mask(None, frame, [{"name": "whole", "labels": [1]}])
+    assert masks.shape == (1, 2, 3, 4)
+    assert not masks.any()
+
+
+def test_each_channel_is_scaled_by_itself(preprocessing):
+    array = np.random.default_rng(0).gamma(2.0, 50.0, (4, 6, 5)).astype(np.float32)
+    first, second = sitk.GetImageFromArray(array), sitk.GetImageFromArray(array * 16.0)
+    images, frame = preprocess_images(Volume((first, second), None), preprocessing)
+    assert images.shape == (2, 4, 6, 5)
+    assert frame.GetSize() == (5, 6, 4)
+    np.testing.assert_array_equal(images[0], images[1])

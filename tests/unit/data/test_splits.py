@@ -1,0 +1,189 @@
+from collections import Counter, defaultdict
+
+import pytest
+from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION, write_cases
+from fedpedbrain.data.splits import assign_splits, split_cohort_files
+from fedpedbrain.errors import CohortError, StudyError
+from fedpedbrain.files import read_table, write_table
+
+SITES = {"training": ["north", "south"], "external": ["west"]}
+SETTINGS = {"seed": 0, "test_fraction": 0.25, "validation_fraction": 0.25, "keep_file": None}
+# A border lies between two splits that follow each other in this order.
+ORDER = [TEST, VALIDATION, TRAIN]
+
+
+def stratum(site: str, class_name: str, count: int, start: int = 0) -> dict[str, tuple[str, str]]:
+    return {f"{site}-{class_name}-{number:04d}": (site, class_name) for number in range(start, start + count)}
+
+
+def large_cohort() -> dict[str, tuple[str, str]]:
+    sizes = {("north", "a"): 101, ("north", "b"): 7, ("north", "c"): 1, ("south", "a"): 40, ("south", "b"): 263}
+    return {name: home for (site, label), count in sizes.items() for name, home in stratum(site, label, count).items()}
+
+
+def split_sizes(patients: dict, splits: dict) -> dict[tuple[str, str], Counter]:
+    sizes: dict[tuple[str, str], Counter] = defaultdict(Counter)
+    for name, home in patients.items():
+        sizes[home][splits[name]] += 1
+    return sizes
+
+
+def test_every_patient_has_one_split():
+    patients = large_cohort()
+    splits = assign_splits(patients, [], 0.25, 0.1, 0)
+    assert splits.keys() == patients.keys()
+    assert set(splits.values()) == {TRAIN, VALIDATION, TEST}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_stratum_keeps_the_fractions_within_one_patient(seed):
+    patients = large_cohort()
+    splits = assign_splits(patients, [], 0.2, 0.1, seed)
+    for home, sizes in split_sizes(patients, splits).items():
+        total = sizes.total()
+        assert abs(sizes[TEST] - 0.2 * total) < 1, home
+        assert abs(sizes[VALIDATION] - 0.1 * total) < 1, home
+
+
+def test_the_fractions_hold_over_many_small_strata():
+    patients = {name: home for number in range(300) for name, home in stratum("north", f"c{number}", 2).items()}
+    counts = Counter(assign_splits(patients, [], 0.25, 0.1, 0).values())
+    assert counts[TEST] == pytest.approx(150, abs=30)
+    assert counts[VALIDATION] == pytest.approx(60, abs=25)
+
+
+def test_the_order_of_the_patients_does_not_matter():
+    patients = large_cohort()
+    turned = dict(reversed(patients.items()))
+    assert assign_splits(turned, [], 0.25, 0.1, 0) == assign_splits(patients, [], 0.25, 0.1, 0)
+
+
+def test_another_seed_draws_other_patients():
+    patients = large_cohort()
+    assert assign_splits(patients, [], 0.25, 0.1, 1) != assign_splits(patients, [], 0.25, 0.1, 0)
+
+
+def test_patients_of_external_sites_are_all_external():
+    patients = stratum("north", "a", 20) | stratum("west", "a", 20)
+    splits = assign_splits(patients, ["west"], 0.25, 0.1, 0)
+    assert {splits[name] for name, (site, _) in patients.items() if site == "west"} == {EXTERNAL}
+    assert EXTERNAL not in {splits[name] for name, (site, _) in patients.items() if site == "north"}
+
+
+def test_a_new_patient_leaves_every_other_stratum_as_it_was():
+    patients = large_cohort()
+    before = assign_splits(patients, [], 0.25, 0.1, 0)
+    after = assign_splits(patients | stratum("north", "a", 1, start=500), [], 0.25, 0.1, 0)
+    others = [name for name, home in patients.items() if home != ("north", "a")]
+    assert {name: after[name] for name in others} == {name: before[name] for name in others}
+
+
+@pytest.mark.parametrize("fractions", [(0.25, 0.1), (0.2, 0.2), (0.3, 0.15)])
+def test_a_new_patient_moves_at_most_one_patient_across_each_border(fractions):
+    for seed in range(10):
+        for count in range(10, 40):
+            patients = stratum("north", "a", count)
+            before = assign_splits(patients, [], *fractions, seed)
+            after = assign_splits(patients | stratum("north", "a", 1, start=500), [], *fractions, seed)
+            for border in (0, 1):
+                crossed = [
+                    name
+                    for name in patients
+                    if (ORDER.index(before[name]) <= border) != (ORDER.index(after[name]) <= border)
+                ]
+                assert len(crossed) <= 1, (seed, count, ORDER[border], crossed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_kept_splits_nobody_moves(seed):
+    patients = large_cohort()
+    before = assign_splits(patients, [], 0.25, 0.1, seed)
+    grown = patients | stratum("north", "a", 30, start=500) | stratum("south", "d", 9)
+    after = assign_splits(grown, [], 0.25, 0.1, seed, kept=before)
+    assert {name: after[name] for name in patients} == before
+    sizes = split_sizes(grown, after)["north", "a"]
+    assert abs(sizes[TEST] - 0.25 * 131) < 1
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_site_that_lacks_a_split_takes_a_new_patient_for_it_and_no_kept_one(seed):
+    patients = stratum("north", "a", 4)
+    kept = dict.fromkeys(patients, TRAIN)
+    splits = assign_splits(patients | stratum("north", "b", 1), [], 0.05, 0.05, seed, kept=kept)
+    assert splits == kept | {"north-b-0000": TEST}
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("classes", ["a", "ab", "abc"])
+def test_a_tiny_site_has_somebody_to_train_on_and_somebody_to_test_on(count, classes):
+    for seed in range(200):
+        patients = {f"p{number}": ("north", classes[number % len(classes)]) for number in range(count)}
+        splits = assign_splits(patients, [], 0.3, 0.3, seed)
+        assert {TRAIN, TEST} <= set(splits.values()), (seed, splits)
+
+
+def test_a_site_of_one_patient_stays_as_it_is_drawn():
+    assert len(assign_splits({"p": ("north", "a")}, [], 0.25, 0.1, 0)) == 1
+
+
+@pytest.fixture
+def index(tmp_path, make_case):
+    """An index of two training sites and an external one, two cases a patient."""
+    cases = [
+        make_case(f"{site}-{number:02d}-{visit}", site, "", patient=f"{site}-{number:02d}")
+        for site in ("north", "south", "west")
+        for number in range(12)
+        for visit in (1, 2)
+    ]
+    write_cases(tmp_path / "index.tsv", cases)
+    return tmp_path / "index.tsv"
+
+
+def test_the_table_has_one_row_a_patient_in_order(tmp_path, index):
+    split_cohort_files(index, tmp_path / "splits.tsv", SITES, SETTINGS)
+    rows = read_table(tmp_path / "splits.tsv")
+    assert [row["patient"] for row in rows] == sorted(
+        f"{site}-{number:02d}" for site in ("north", "south", "west") for number in range(12)
+    )
+    counts = Counter((row["site"], row["split"]) for row in rows)
+    assert counts["north", TEST] == counts["north", VALIDATION] == 3
+    assert counts["north", TRAIN] == 6
+    assert counts["west", EXTERNAL] == 12
+
+
+def test_a_patient_at_two_sites_is_refused_by_name(tmp_path, make_case):
+    cases = [make_case("a-1", "north", patient="a"), make_case("a-2", "south", patient="a")]
+    write_cases(tmp_path / "index.tsv", cases)
+    with pytest.raises(CohortError, match="patient a: found at sites 'north' and 'south'"):
+        split_cohort_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", SITES, SETTINGS)
+    assert not (tmp_path / "splits.tsv").exists()
+
+
+def test_a_cohort_without_a_validation_patient_is_refused(tmp_path, make_case):
+    write_cases(tmp_path / "index.tsv", [make_case("a"), make_case("b")])
+    settings = SETTINGS | {"validation_fraction": 1e-9}
+    with pytest.raises(StudyError, match="no patient is left for validation"):
+        split_cohort_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", SITES, settings)
+
+
+def test_patients_of_an_earlier_study_keep_its_splits(tmp_path, index):
+    kept = [{"patient": f"north-{number:02d}", "split": TEST if number < 3 else TRAIN} for number in range(6)]
+    write_table(tmp_path / "old.tsv", ["patient", "split"], kept)
+    settings = SETTINGS | {"keep_file": str(tmp_path / "old.tsv")}
+    split_cohort_files(index, tmp_path / "splits.tsv", SITES, settings)
+    found = {row["patient"]: row["split"] for row in read_table(tmp_path / "splits.tsv")}
+    assert {row["patient"]: found[row["patient"]] for row in kept} == {row["patient"]: row["split"] for row in kept}
+
+
+def test_an_unknown_split_in_the_file_to_keep_is_refused_by_name(tmp_path, index):
+    write_table(tmp_path / "old.tsv", ["patient", "split"], [{"patient": "north-01", "split": "training"}])
+    settings = SETTINGS | {"keep_file": str(tmp_path / "old.tsv")}
+    with pytest.raises(StudyError, match=r"old\.tsv.*training"):
+        split_cohort_files(index, tmp_path / "splits.tsv", SITES, settings)
+
+
+def test_a_file_to_keep_without_its_columns_is_refused_by_name(tmp_path, index):
+    write_table(tmp_path / "old.tsv", ["case", "split"], [{"case": "north-01", "split": TRAIN}])
+    settings = SETTINGS | {"keep_file": str(tmp_path / "old.tsv")}
+    with pytest.raises(StudyError, match=r"old\.tsv.*patient"):
+        split_cohort_files(index, tmp_path / "splits.tsv", SITES, settings)

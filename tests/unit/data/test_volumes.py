@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from fedpedbrain.data.volumes import check_finite, check_same_grid, read_volume
+from fedpedbrain.errors import StudyError
+
+
+def test_a_volume_keeps_values_and_geometry(tmp_path, write_volume):
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    path = write_volume(tmp_path / "a.nii.gz", array, (1.0, 2.0, 5.0), (3.0, 4.0, 5.0))
+    volume = read_volume(path)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(volume), array)
+    assert volume.GetSpacing() == pytest.approx((1.0, 2.0, 5.0))
+    assert volume.GetOrigin() == pytest.approx((3.0, 4.0, 5.0))
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    with pytest.raises(StudyError, match=r"a\.nii\.gz: not a readable volume"):
+        read_volume(tmp_path / "a.nii.gz")
+
+
+def test_a_single_slice_is_refused(tmp_path, write_volume):
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((3, 4), np.float32)), str(tmp_path / "a.nii.gz"))
+    with pytest.raises(StudyError, match=r"a\.nii\.gz: expected a 3-D volume, found 2 dimensions"):
+        read_volume(tmp_path / "a.nii.gz")
+
+
+def test_a_series_of_volumes_is_refused(tmp_path):
+    volume = sitk.GetImageFromArray(np.ones((2, 3, 4), np.float32))
+    sitk.WriteImage(sitk.JoinSeries([volume, volume]), str(tmp_path / "a.nii.gz"))
+    with pytest.raises(StudyError, match=r"a\.nii\.gz: expected a 3-D volume, found 4 dimensions"):
+        read_volume(tmp_path / "a.nii.gz")
+
+
+def test_a_volume_of_vectors_is_refused(tmp_path):
+    vectors = sitk.GetImageFromArray(np.ones((2, 3, 4, 3), np.float32), isVector=True)
+    sitk.WriteImage(vectors, str(tmp_path / "a.nii.gz"))
+    with pytest.raises(StudyError, match=r"a\.nii\.gz"):
+        read_volume(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_image_with_values_that_are_no_numbers_is_refused(value):
+    array = np.ones((2, 3, 4), np.float32)
+    array[1, 2, 3] = value
+    with pytest.raises(StudyError, match=r"a\.nii\.gz: the image holds NaN or infinite values"):
+        check_finite("a.nii.gz", sitk.GetImageFromArray(array))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+def test_numbers_of_every_type_are_finite(dtype):
+    check_finite("a.nii.gz", sitk.GetImageFromArray(np.ones((2, 3, 4), dtype)))
+
+
+def grid(size=(4, 3, 2), spacing=(1.0, 1.0, 5.0), origin=(0.0, 0.0, 0.0), degrees=0.0) -> sitk.Image:
+    image = sitk.Image(size, sitk.sitkUInt8)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    image.SetDirection([cos, -sin, 0.0, sin, cos, 0.0, 0.0, 0.0, 1.0])
+    return image
+
+
+def test_one_grid_is_one_grid_up_to_rounding_in_the_header(tmp_path):
+    check_same_grid(tmp_path / "mask.nii", grid(origin=(0.001, 0.0, 0.0)), tmp_path / "image.nii", grid())
+
+
+def test_another_size_is_refused_with_both_sizes(tmp_path):
+    with pytest.raises(StudyError, match=r"mask\.nii: shape \(4, 3, 3\) differs from \(4, 3, 2\) of image\.nii"):
+        check_same_grid(tmp_path / "mask.nii", grid(size=(4, 3, 3)), tmp_path / "image.nii", grid())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [grid(origin=(1.0, 0.0, 0.0)), grid(spacing=(1.0, 1.0, 5.5)), grid(degrees=3.0)],
+    ids=["shifted", "stretched", "turned"],
+)
+def test_another_place_is_refused(tmp_path, other):
+    with pytest.raises(StudyError, match=r"mask\.nii: origin, spacing or direction differ from image\.nii"):
+        check_same_grid(tmp_path / "mask.nii", other, tmp_path / "image.nii", grid())

@@ -1,0 +1,200 @@
+"""A small synthetic study: tables as the evaluation writes them, shards and predictions as the jobs leave them."""
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fedpedbrain.cohort import SPLITS, Case, write_cases
+from fedpedbrain.evaluation.comparison import (
+    CONFUSION_COLUMNS,
+    DIAGNOSIS,
+    DIFFERENCE_COLUMNS,
+    POOLED_SCOPE,
+    SUMMARY_COLUMNS,
+)
+from fedpedbrain.files import write_table
+from fedpedbrain.reporting.count_figures import plot_cohort_files, plot_confusion_files
+from fedpedbrain.reporting.figures import plot_comparison_files, plot_convergence_files
+from fedpedbrain.reporting.report import ReportInputs
+from fedpedbrain.reporting.video import VIDEO_COLUMNS
+
+COLOURS = {"pooled-arm": "#0072B2", "fedavg": "#D55E00"}
+HISTORY_COLUMNS = ("arm", "seed", "round", "training_loss", "dice", "accuracy", "selection_score", "uploaded_bytes")
+NUM_ROUNDS = 3
+
+
+def arm(name: str, participants: dict[str, list[str]]) -> dict:
+    sites = sorted(site for members in participants.values() for site in members)
+    rest = {"weighting": "cases", "keep_optimizer_state": True, "sites": sites}
+    return {"name": name, "participants": participants, **rest}
+
+
+ALL_ARMS = (
+    arm("pooled-arm", {"pooled": ["a", "b"]}),
+    arm("local-a", {"a": ["a"]}),
+    arm("local-b", {"b": ["b"]}),
+    arm("fedavg", {"a": ["a"], "b": ["b"]}),
+)
+
+
+@dataclass(frozen=True)
+class SyntheticStudy:
+    inputs: ReportInputs
+    study: dict
+    local_sites: dict[str, str]
+
+    @property
+    def arms(self) -> list[str]:
+        return [arm["name"] for arm in self.study["arms"]]
+
+    def draw_figures(self, dpi: int = 40) -> None:
+        inputs = self.inputs
+        common = (self.arms, self.local_sites, COLOURS, dpi)
+        plot_convergence_files(inputs.histories, inputs.figures["convergence"], *common)
+        plot_comparison_files(inputs.summary, inputs.figures["comparison"], *common)
+        plot_confusion_files(inputs.confusion, inputs.figures["confusion"], "Blues", self.arms, dpi)
+        plot_cohort_files(inputs.audit, inputs.figures["cohort"], dpi)
+
+
+class StudyWriter:
+    """Writes one study's tables; every number follows from the place of its arm in the list of arms."""
+
+    def __init__(self, folder: Path, study: dict) -> None:
+        self.folder, self.study = folder, study
+        self.scopes = [(POOLED_SCOPE, "test"), ("a", "test"), ("b", "test")]
+        self.scopes += [(site, "external") for site in study["external_sites"]]
+        self.measures = [(region, metric) for region in study["regions"] for metric in ("dice", "dice_all_cases")]
+        self.measures += [(DIAGNOSIS, "accuracy"), (DIAGNOSIS, "macro_f1")] if study["classes"] else []
+
+    def score(self, number: int, scope: str) -> float:
+        return 0.801 - 0.1 * number + (0.05 if scope == "b" else 0.0)
+
+    def write_scores(self) -> None:
+        values, differences = [], []
+        names = [arm["name"] for arm in self.study["arms"]]
+        spread = 0.013 if len(self.study["seeds"]) > 1 else ""
+        for (scope, split), (number, name), (target, metric) in itertools.product(
+            self.scopes, enumerate(names), self.measures
+        ):
+            value = self.score(number, scope)
+            # macro_f1 has no interval, and neither has a site with one patient.
+            ends = ("", "") if metric == "macro_f1" or scope == "a" else (value - 0.04, value + 0.04)
+            values.append((name, scope, split, target, metric, 12, value, *ends, spread))
+            if number and metric != "macro_f1":
+                change = -0.1 * number
+                low, high = ("", "") if scope == "a" else (change - 0.15, change + 0.15)
+                differences.append((name, names[0], scope, split, target, metric, 12, change, low, high))
+        self.table("summary", SUMMARY_COLUMNS, values)
+        self.table("differences", DIFFERENCE_COLUMNS, differences)
+        classes = self.study["classes"]
+        counts = [
+            (name, "test", true, predicted, 5 if true == predicted else number)
+            for number, name in enumerate(names)
+            for true, predicted in itertools.product(classes, classes)
+        ]
+        self.table("confusion", CONFUSION_COLUMNS, counts)
+
+    def table(self, name: str, columns: tuple, rows: list[tuple]) -> None:
+        write_table(self.folder / f"{name}.tsv", columns, (dict(zip(columns, row, strict=True)) for row in rows))
+
+    def write_audit(self) -> None:
+        sites = []
+        for site in ("a", "b", *self.study["external_sites"]):
+            external = site in self.study["external_sites"]
+            splits = dict(zip(SPLITS, (0, 0, 0, 20) if external else (11, 3, 6, 0), strict=True))
+            facts = {"site": site, "role": "external" if external else "training", "num_patients": 20, "num_cases": 20}
+            facts |= {"splits": splits, "classes": dict.fromkeys(self.study["classes"], 10) or {"unknown": 20}}
+            facts |= {"shapes": ["4x8x8"], "spacings_mm": ["3x1x1"], "num_empty_masks": 2}
+            facts["median_volume_ml"] = dict.fromkeys(self.study["regions"], None if external else 21.5)
+            sites.append(facts)
+        (self.folder / "audit.json").write_text(json.dumps({"sites": sites, "notes": ["a <note> & more"]}))
+
+    def write_training(self) -> tuple[list[Path], list[Path]]:
+        histories, selections = [], []
+        for number, seed in itertools.product(range(len(self.study["arms"])), self.study["seeds"]):
+            name = self.study["arms"][number]["name"]
+            place = self.folder / f"{name}-{seed}"
+            rows = [self.history_row(name, number, seed, round_number) for round_number in range(1, NUM_ROUNDS + 1)]
+            write_table(place.with_suffix(".tsv"), (*HISTORY_COLUMNS, "selected"), rows)
+            updates = [
+                {"site": "a", "sha256": "ab" * 32, "weight": 0.25},
+                {"site": "b", "sha256": "cd" * 32, "weight": 0.75},
+            ]
+            lineage = {"kind": "global", "arm": name, "seed": seed, "round": 3, "site": "", "num_cases": 22}
+            lineage |= {"num_steps": 44, "settings_digest": "ef" * 32, "parent_sha256": "12" * 32, "updates": updates}
+            model = {"num_rounds": NUM_ROUNDS, "sha256": "34" * 32, "model_bytes": 1_500_000, "lineage": lineage}
+            place.with_suffix(".json").write_text(json.dumps({**rows[-1], **model}))
+            histories.append(place.with_suffix(".tsv"))
+            selections.append(place.with_suffix(".json"))
+        return histories, selections
+
+    def history_row(self, name: str, number: int, seed: int, round_number: int) -> dict:
+        score = 0.2 * round_number - 0.03 * number + 0.01 * seed
+        dice = score if self.study["regions"] else float("nan")
+        accuracy = score if self.study["classes"] else float("nan")
+        numbers = (name, seed, round_number, 1.0 / round_number, dice, accuracy, score, 3_000_000)
+        return {**dict(zip(HISTORY_COLUMNS, numbers, strict=True)), "selected": int(round_number == NUM_ROUNDS)}
+
+
+@pytest.fixture
+def write_study(tmp_path):
+    """A function that writes a study; its arguments are what studies differ in."""
+
+    def write(
+        regions=("whole_tumour",),
+        classes=("normal", "glioma"),
+        external=("x",),
+        arms=ALL_ARMS,
+        seeds=(0,),
+        source="bids",
+    ):
+        study = {"title": "A <study>", "source": source, "arms": list(arms), "reference_arm": arms[0]["name"]}
+        study |= {"training_sites": ["a", "b"], "external_sites": list(external), "regions": list(regions)}
+        study |= {"classes": list(classes), "normal_class": classes[0] if classes else None, "num_rounds": NUM_ROUNDS}
+        study |= {"seeds": list(seeds), "versions": {"python": "3.11"}}
+        study["config"] = {
+            "evaluation": {"confidence_level": 0.95, "bootstrap_samples": 500},
+            "training": {"epochs_per_round": 2},
+            "preprocessing": {"grid": [4, 8, 8]},
+            "reporting": {"arm_colours": COLOURS},
+        }
+        writer = StudyWriter(tmp_path, study)
+        writer.write_scores()
+        writer.write_audit()
+        histories, selections = writer.write_training()
+        figures = {name: tmp_path / f"{name}.png" for name in ("cohort", "comparison", "confusion", "convergence")}
+        write_table(tmp_path / "videos" / "videos.tsv", VIDEO_COLUMNS, [])
+        tables = (tmp_path / f"{name}.tsv" for name in ("summary", "differences", "confusion"))
+        places = (
+            tmp_path / "audit.json",
+            histories,
+            selections,
+            figures,
+            tmp_path / "videos",
+            tmp_path / "report.html",
+        )
+        local_sites = {item["name"]: item["sites"][0] for item in arms if len(item["sites"]) == 1}
+        return SyntheticStudy(ReportInputs(*tables, *places), study, local_sites)
+
+    return write
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """One site's shard of three test cases (glioma, glioma, normal) and one training case between them."""
+    folder = tmp_path / "shard"
+    rows = [("c1", "glioma", "test"), ("c2", "glioma", "train"), ("c3", "glioma", "test"), ("c4", "normal", "test")]
+    cases = [
+        Case(name, name, "a", kind, (), "", (6, 30, 20), (4.0, 1.0, 1.0), "0", split) for name, kind, split in rows
+    ]
+    images = np.random.default_rng(0).integers(0, 255, (4, 1, 6, 16, 16), dtype=np.uint8)
+    masks = np.zeros((4, 1, 6, 16, 16), dtype=np.uint8)
+    masks[:3, 0, 1:4, 4:9, 5:10] = 1
+    masks[:3, 0, 2, 4:11, 5:12] = 1
+    write_cases(folder / "cases.tsv", cases)
+    np.save(folder / "images.npy", images)
+    np.save(folder / "masks.npy", masks)
+    return folder

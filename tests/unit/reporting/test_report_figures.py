@@ -1,0 +1,104 @@
+import pandas as pd
+import pytest
+from fedpedbrain.reporting.count_figures import draw_cohort, draw_confusion
+from fedpedbrain.reporting.figures import comparison_groups, draw_comparison, draw_convergence
+from fedpedbrain.reporting.style import arm_styles
+from PIL import Image
+
+FIGURES = ("cohort", "comparison", "confusion", "convergence")
+
+
+def texts_of(figure) -> list[str]:
+    texts = [text.get_text() for text in figure.texts]
+    for axes in figure.axes:
+        labels = [*axes.get_xticklabels(), *axes.get_yticklabels(), *axes.texts, axes.title, axes._left_title]
+        texts += [label.get_text() for label in labels]
+    return texts
+
+
+def read_summary(synthetic) -> pd.DataFrame:
+    return pd.read_csv(synthetic.inputs.summary, sep="\t")
+
+
+def draw_comparison_of(synthetic):
+    styles = arm_styles(synthetic.arms, {}, synthetic.local_sites)
+    return draw_comparison(read_summary(synthetic), styles, synthetic.local_sites)
+
+
+def test_equal_input_gives_equal_bytes(write_study):
+    synthetic = write_study()
+    synthetic.draw_figures()
+    first = {name: synthetic.inputs.figures[name].read_bytes() for name in FIGURES}
+    synthetic.draw_figures()
+    assert {name: synthetic.inputs.figures[name].read_bytes() for name in FIGURES} == first
+
+
+@pytest.mark.parametrize(
+    "differing",
+    [{"classes": ()}, {"regions": ()}, {"external": ()}, {"regions": ("one", "two")}, {"seeds": (0, 1)}],
+    ids=str,
+)
+def test_every_kind_of_study_has_its_figures(write_study, differing):
+    synthetic = write_study(**differing)
+    synthetic.draw_figures()
+    for name in FIGURES:
+        with Image.open(synthetic.inputs.figures[name]) as picture:
+            assert min(picture.size) > 20
+
+
+def test_a_panel_stands_for_each_region_and_the_diagnosis(write_study):
+    assert len(draw_comparison_of(write_study(regions=("one", "two"))).axes) == 3
+    assert len(draw_comparison_of(write_study(classes=())).axes) == 1
+
+
+def test_external_sites_are_labelled_so(write_study):
+    texts = texts_of(draw_comparison_of(write_study()))
+    assert "x\nexternal, never trained on\nn = 12" in texts
+    assert "All test patients\nn = 12" in texts
+
+
+def test_a_site_shows_its_own_local_arm_only(write_study):
+    synthetic = write_study()
+    groups = comparison_groups(read_summary(synthetic), synthetic.local_sites)
+    assert groups["a", "test"] == ["pooled-arm", "local-a", "fedavg"]
+    assert groups["x", "external"] == synthetic.arms
+
+
+def test_the_selected_round_is_marked_at_its_score(write_study):
+    synthetic = write_study(classes=())
+    history = pd.concat([pd.read_csv(path, sep="\t") for path in synthetic.inputs.histories])
+    (axes,) = draw_convergence(history, arm_styles(synthetic.arms, {}, {})).axes
+    marks = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
+    assert marks[0] == [[3.0, pytest.approx(0.6)]]
+
+
+def test_a_history_without_scores_says_so():
+    history = pd.DataFrame(
+        {"arm": ["one"], "seed": [0], "round": [1], "dice": [None], "accuracy": [None], "selected": [1]}
+    )
+    assert any("no curve" in text for text in texts_of(draw_convergence(history, arm_styles(["one"], {}, {}))))
+
+
+def test_a_confusion_matrix_shows_counts_and_their_part_of_the_true_class():
+    columns = ["arm", "split", "true_class", "predicted_class", "num_cases"]
+    rows = [
+        ("one", "test", "p", "p", 3),
+        ("one", "test", "p", "q", 1),
+        ("one", "test", "q", "p", 0),
+        ("one", "test", "q", "q", 0),
+    ]
+    figure = draw_confusion(pd.DataFrame(rows, columns=columns), "Blues", ["one", "absent"])
+    parts = figure.axes[0].images[0].get_array()
+    assert parts[0].tolist() == [0.75, 0.25]
+    assert parts.mask[1].all(), "a class without cases has no colour"
+    assert [text.get_text() for text in figure.axes[0].texts] == ["3", "1"]
+
+
+def test_a_study_without_classes_has_a_figure_that_says_so():
+    empty = pd.DataFrame(columns=["arm", "split", "true_class", "predicted_class", "num_cases"])
+    assert any("no classes" in text for text in texts_of(draw_confusion(empty, "Blues", ["one"])))
+
+
+def test_the_cohort_of_a_study_without_classes_shows_splits_alone():
+    site = {"site": "a", "role": "training", "classes": {"unknown": 4}, "splits": {"train": 3, "test": 1}}
+    assert len(draw_cohort([site]).axes) == 1

@@ -1,0 +1,137 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from fedpedbrain.files import write_table
+from fedpedbrain.reporting.report import write_report_files
+from fedpedbrain.reporting.video import VIDEO_COLUMNS
+
+SIMULATED = "scores say nothing clinical"
+VOID = {"meta", "link", "img", "br", "source"}
+
+
+class Page(HTMLParser):
+    """Collects addresses, ids and texts, and fails on tags that do not close in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.addresses, self.ids, self.images, self.open = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.addresses += [values[key] for key in ("src", "href", "poster", "action", "srcset") if key in values]
+        self.ids += [values["id"]] if "id" in values else []
+        self.images += [values] if tag == "img" else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def write_stand_ins(synthetic):
+    """The report takes figures as bytes; drawing them is tested elsewhere."""
+    for path in synthetic.inputs.figures.values():
+        path.write_bytes(b"figure")
+
+
+@pytest.fixture
+def report_of(write_study):
+    def build(**differing):
+        synthetic = write_study(**differing)
+        write_stand_ins(synthetic)
+        write_report_files(synthetic.inputs, synthetic.study)
+        return synthetic.inputs.report.read_text(encoding="utf-8")
+
+    return build
+
+
+VARIANTS = {
+    "full": {},
+    "no classes": {"classes": ()},
+    "no regions": {"regions": ()},
+    "no external site": {"external": ()},
+    "two regions": {"regions": ("core", "edema")},
+    "two seeds": {"seeds": (0, 1)},
+}
+
+
+@pytest.mark.parametrize("differing", VARIANTS.values(), ids=VARIANTS)
+def test_every_kind_of_study_gives_a_page_that_asks_the_network_for_nothing(report_of, differing):
+    text = report_of(**differing)
+    page = Page(text)
+    assert [address[:40] for address in page.addresses if not address.startswith(("#", "data:"))] == []
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert all(image["alt"] for image in page.images)
+    assert not re.search(r"@import|url\(|<script", text)
+    assert not re.search(r"\bnan\b|None\b", re.sub(r'"data:[^"]*"', "", text))
+
+
+def test_numbers_of_the_tables_stand_in_the_report(report_of):
+    text = report_of()
+    assert "0.801" in text
+    assert "[0.761, 0.841]" in text
+    assert "lower by 0.300" in text
+    assert "0.750" in text, "weight of an update"
+    assert "12" * 32 in text, "SHA-256 of the parent"
+    assert "local-b: normal taken for glioma (2 times)" in text
+    assert "pooled-arm: normal taken" not in text
+
+
+def test_names_are_escaped(report_of):
+    text = report_of()
+    assert "A &lt;study&gt;" in text
+    assert "a &lt;note&gt; &amp; more" in text
+
+
+def test_only_a_simulated_cohort_carries_the_note(report_of):
+    assert SIMULATED in report_of(source="phantom")
+    assert SIMULATED not in report_of(source="bids")
+
+
+def test_one_arm_is_not_compared(report_of, write_study):
+    text = report_of(arms=write_study().study["arms"][:1])
+    assert "Only one arm, pooled-arm, was trained: nothing is compared." in text
+    assert "Difference to" not in text
+    assert "no difference shown" not in text.lower().split('id="limits"')[0]
+
+
+def test_several_seeds_show_their_spread(report_of):
+    assert "seeds ± 0.013" in report_of(seeds=(0, 1))
+    assert "how much another training would differ is not known" in report_of()
+
+
+def test_a_study_without_classes_speaks_of_no_accuracy(report_of):
+    text = report_of(classes=())
+    assert "This study has no classes" in text
+    assert "macro-f1" not in text.lower()
+    assert "accuracy of the diagnosis" not in text.lower()
+
+
+def test_videos_stand_in_the_file(write_study):
+    synthetic = write_study()
+    write_stand_ins(synthetic)
+    for name in ("c1.mp4", "c1.jpg"):
+        (synthetic.inputs.videos / name).write_bytes(b"bytes")
+    row = dict(
+        zip(VIDEO_COLUMNS, ("c1", "a", "glioma", "0", "c1.mp4", "c1.jpg", "Median", "one: Dice 0.5"), strict=True)
+    )
+    write_table(synthetic.inputs.videos / "videos.tsv", VIDEO_COLUMNS, [row])
+    write_report_files(synthetic.inputs, synthetic.study)
+    text = synthetic.inputs.report.read_text(encoding="utf-8")
+    assert 'src="data:video/mp4;base64,Ynl0ZXM="' in text
+    assert 'poster="data:image/jpeg;base64,Ynl0ZXM="' in text
+
+
+def test_equal_input_gives_an_equal_report(report_of):
+    assert report_of() == report_of()
+
+
+def test_the_report_loads_no_torch():
+    code = "import sys, fedpedbrain.reporting.report, fedpedbrain.reporting.video; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,50 @@
+import matplotlib
+import pytest
+from fedpedbrain.reporting.style import OKABE_ITO, apply_style, arm_colours, arm_styles, readable
+
+
+def test_a_configured_colour_wins():
+    assert arm_colours(["one", "two"], {"two": "#123456"})["two"] == "#123456"
+
+
+def test_other_arms_take_the_next_colour_that_no_arm_has():
+    colours = arm_colours(["one", "two", "three"], {"two": OKABE_ITO[0].lower()})
+    assert [colours["one"], colours["three"]] == list(OKABE_ITO[1:3])
+
+
+def test_a_configured_colour_of_another_study_takes_nothing():
+    assert arm_colours(["one"], {"absent": OKABE_ITO[0]}) == {"one": OKABE_ITO[0]}
+
+
+def test_colours_start_again_when_all_are_taken():
+    arms = [f"arm-{number}" for number in range(10)]
+    colours = arm_colours(arms, {})
+    assert colours["arm-8"] == colours["arm-0"]
+    assert len(set(colours.values())) == len(OKABE_ITO)
+
+
+def test_arms_of_one_colour_still_differ_in_line_or_marker():
+    styles = arm_styles([f"arm-{number}" for number in range(10)], {}, {})
+    assert len({(style.colour, style.line, style.marker) for style in styles.values()}) == 10
+
+
+def test_local_arms_come_last_and_thin():
+    styles = arm_styles(["local-a", "shared"], {}, {"local-a": "a"})
+    assert list(styles) == ["shared", "local-a"]
+    assert styles["shared"].line == "-"
+    assert styles["local-a"].thin
+    assert styles["local-a"].colour == OKABE_ITO[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("whole_tumour", "whole tumour"), ("fedavg", "FedAvg"), ("local-b", "local-b")]
+)
+def test_names_are_readable(name, words):
+    assert readable(name) == words
+
+
+def test_the_look_ends_with_its_block():
+    before = matplotlib.rcParams["axes.grid"]
+    with apply_style():
+        assert matplotlib.rcParams["axes.grid"]
+    assert matplotlib.rcParams["axes.grid"] == before

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+from fedpedbrain.files import read_table, replacing, sha256_of_file, write_table
+
+
+def test_a_finished_write_replaces_the_file(tmp_path):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def fail_half_way(path: Path, error: BaseException) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["failing", "interrupted"])
+def test_a_write_that_does_not_end_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)):
+        fail_half_way(path, error)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_folders_are_made(tmp_path):
+    with replacing(tmp_path / "a" / "b" / "c.txt") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["mask.nii.gz", "images.npy", "film.mp4"])
+def test_the_temporary_name_keeps_what_writers_tell_the_format_by(tmp_path, name):
+    with replacing(tmp_path / name) as temporary:
+        temporary.touch()
+        assert temporary.parent == tmp_path
+        assert temporary.name.endswith(name[name.index(".") :])
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path):
+    path = tmp_path / "abc.bin"
+    path.write_bytes(b"abc")
+    # FIPS 180-2, example B.1.
+    assert sha256_of_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_table_is_tab_separated_with_one_header(tmp_path):
+    path = tmp_path / "table.tsv"
+    write_table(path, ["case", "dice"], [{"case": "a", "dice": 0.5}, {"case": "b", "dice": 1}])
+    assert path.read_bytes() == b"case\tdice\na\t0.5\nb\t1\n"
+    assert read_table(path) == [{"case": "a", "dice": "0.5"}, {"case": "b", "dice": "1"}]
+
+
+def test_floats_keep_every_digit(tmp_path):
+    path = tmp_path / "table.tsv"
+    write_table(path, ["value"], [{"value": 0.1 + 0.2}])
+    assert float(read_table(path)[0]["value"]) == 0.1 + 0.2
+
+
+def test_cells_may_hold_tabs_quotes_and_letters_beyond_ascii(tmp_path):
+    path = tmp_path / "table.tsv"
+    cell = 'Hôpital "Süd"\tBlock 2'
+    write_table(path, ["site"], [{"site": cell}])
+    assert read_table(path) == [{"site": cell}]
+
+
+def test_a_table_whose_rows_fail_leaves_the_old_one(tmp_path):
+    path = tmp_path / "table.tsv"
+    write_table(path, ["value"], [{"value": 1}])
+
+    def rows():
+        yield {"value": 2}
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        write_table(path, ["value"], rows())
+    assert read_table(path) == [{"value": "1"}]
+
+
+def test_a_column_that_was_not_declared_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="dise"):
+        write_table(tmp_path / "table.tsv", ["dice"], [{"dise": 1}])
+    assert not (tmp_path / "table.tsv").exists()

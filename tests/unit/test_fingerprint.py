@@ -1,0 +1,159 @@
+from pathlib import Path
+
+import pytest
+from fedpedbrain import fingerprint
+from fedpedbrain.fingerprint import PACKAGE_ROOT, code_fingerprint, digest_of_source, reached_files
+
+SOURCE = '''"""Module."""
+LIMIT = 3
+
+
+def double(value):
+    """Double it."""
+    return 2 * value  # twice
+'''
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        SOURCE.replace("  # twice", ""),
+        SOURCE.replace("Double it.", "Return twice the value."),
+        SOURCE.replace('    """Double it."""\n', ""),
+        SOURCE.replace('"""Module."""\n', ""),
+        SOURCE.replace("2 * value", "(2\n        * value)"),
+        SOURCE.replace("\n\n\n", "\n"),
+    ],
+    ids=["comment", "docstring", "no docstring", "no module docstring", "brackets and line break", "blank lines"],
+)
+def test_words_and_layout_leave_the_digest(source):
+    assert source != SOURCE
+    assert digest_of_source(source) == digest_of_source(SOURCE)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        SOURCE.replace("2 * value", "3 * value"),
+        SOURCE.replace("2 * value", "value * 2"),
+        SOURCE.replace("LIMIT = 3", "LIMIT = 4"),
+        SOURCE.replace("def double(value)", "def double(value=1)"),
+        SOURCE + "\nLABEL = 'a'\n",
+    ],
+    ids=["number", "order", "constant", "default", "addition"],
+)
+def test_code_changes_the_digest(source):
+    assert digest_of_source(source) != digest_of_source(SOURCE)
+
+
+def test_a_string_that_is_no_docstring_counts():
+    assert digest_of_source("def name():\n    return 'a'\n") != digest_of_source("def name():\n    return 'b'\n")
+
+
+MODULES = {
+    "__init__.py": "",
+    "step.py": "from toy.tools import numbers\n\n\ndef run():\n    from toy import late\n    return late, numbers\n",
+    "late.py": "import toy.deep.inner\n",
+    "tools/__init__.py": "",
+    "tools/numbers.py": "ONE = 1\n",
+    "deep/__init__.py": "DEPTH = 2\n",
+    "deep/inner.py": "import json\n",
+    "unused.py": "import toy.step\n",
+}
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """Write the package ``toy`` with some modules changed, and a script that imports toy.step; return the script."""
+    monkeypatch.setattr(fingerprint, "PACKAGE", "toy")
+
+    def write(version: str, changes: dict[str, str] | None = None) -> Path:
+        root = tmp_path / version / "toy"
+        for name, source in (MODULES | (changes or {})).items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source)
+        monkeypatch.setattr(fingerprint, "PACKAGE_ROOT", root)
+        script = tmp_path / version / "script.py"
+        script.write_text("from toy.step import run\n\nrun()\n")
+        return script
+
+    return write
+
+
+def test_imports_are_followed_through_packages_and_into_functions(toy):
+    script = toy("a")
+    names = {path.relative_to(script.parent).as_posix() for path in reached_files(script)}
+    assert names == {
+        "script.py",
+        "toy/__init__.py",
+        "toy/step.py",
+        "toy/late.py",
+        "toy/tools/__init__.py",
+        "toy/tools/numbers.py",
+        "toy/deep/__init__.py",
+        "toy/deep/inner.py",
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tools/numbers.py": "ONE = 2\n"},
+        {"deep/inner.py": "import json\n\nVALUE = 1\n"},
+        {"deep/__init__.py": "DEPTH = 3\n"},
+    ],
+    ids=["module", "module imported inside a function", "package that a module lies in"],
+)
+def test_a_change_of_a_reached_module_changes_the_fingerprint(toy, changes):
+    assert code_fingerprint(str(toy("a"))) != code_fingerprint(str(toy("b", changes)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unused.py": "import toy.step\n\nVALUE = 1\n"},
+        {"tools/numbers.py": '"""Numbers."""\nONE = 1  # the first\n'},
+        {"new.py": "VALUE = 1\n"},
+    ],
+    ids=["module that nothing reaches", "comment", "new module"],
+)
+def test_other_changes_leave_the_fingerprint(toy, changes):
+    assert code_fingerprint(str(toy("a"))) == code_fingerprint(str(toy("b", changes)))
+
+
+def test_the_scripts_own_code_is_part_of_the_fingerprint(toy):
+    script = toy("a")
+    before = code_fingerprint(str(script))
+    other = script.with_name("other.py")
+    other.write_text("from toy.step import run\n\nrun()\nrun()\n")
+    assert code_fingerprint(str(other)) != before
+
+
+def reached_modules(repository: Path, rule: str) -> set[str]:
+    files = reached_files(repository / "workflow_scripts" / f"{rule}.py")
+    return {path.relative_to(PACKAGE_ROOT).as_posix() for path in files if path.is_relative_to(PACKAGE_ROOT)}
+
+
+def test_training_depends_on_its_loop_but_not_on_averaging(repository):
+    reached = reached_modules(repository, "train_site")
+    assert {"training/site.py", "training/losses.py", "models/unet.py", "data/dataset.py", "jobs.py"} <= reached
+    assert not {"federated/averaging.py", "evaluation/metrics.py", "data/sources/bids.py"} & reached
+
+
+def test_averaging_depends_on_its_own_code_but_not_on_training(repository):
+    reached = reached_modules(repository, "aggregate_round")
+    assert {"federated/averaging.py", "federated/rounds.py", "models/files.py"} <= reached
+    assert not {"training/site.py", "training/losses.py", "data/geometry.py"} & reached
+
+
+def test_shards_depend_on_the_sources_and_not_on_the_networks(repository):
+    reached = reached_modules(repository, "build_shard")
+    assert {"data/sources/phantom/tumours.py", "data/geometry.py", "data/sources/bids.py"} <= reached
+    assert not {name for name in reached if name.startswith(("models/", "training/"))}
+
+
+def test_relative_imports_are_not_used_since_they_are_not_followed():
+    for path in PACKAGE_ROOT.rglob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert not [line for line in lines if line.strip().startswith("from .")], path

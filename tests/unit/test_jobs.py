@@ -1,0 +1,79 @@
+import logging
+import subprocess
+import sys
+
+import pytest
+from fedpedbrain import jobs
+from fedpedbrain.errors import CohortError, StudyError
+from fedpedbrain.jobs import job_log
+
+CHILD = """
+import sys, threading
+from fedpedbrain.jobs import job_log
+with job_log(sys.argv[1]):
+    print("working", flush=True)
+    threading.Event().wait(20)
+    print("outlived its parent", flush=True)
+"""
+PARENT = """
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[2]])
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _stay_alive(monkeypatch):
+    """Keep the test process itself from being tied to its parent."""
+    monkeypatch.setattr(jobs, "die_with_parent", lambda: None)
+
+
+def test_a_study_error_is_one_line_a_problem_and_exit_status_1(tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught, job_log(tmp_path / "job.log"):
+        raise CohortError(["site north: first", "site south: second"])
+    assert caught.value.code == 1
+    captured = capsys.readouterr()
+    assert captured.err == "ERROR: site north: first\nERROR: site south: second\n"
+    assert captured.out == ""
+
+
+def test_the_log_file_holds_the_study_error_without_a_traceback(tmp_path):
+    with pytest.raises(SystemExit), job_log(tmp_path / "job.log"):
+        raise StudyError("round 3: no update of site Süd")
+    text = (tmp_path / "job.log").read_text(encoding="utf-8")
+    assert "ERROR fedpedbrain: round 3: no update of site Süd" in text
+    assert "Traceback" not in text
+
+
+def test_other_exceptions_are_logged_with_their_traceback_and_raised(tmp_path):
+    with pytest.raises(ZeroDivisionError), job_log(tmp_path / "job.log"):
+        _ = 1 / 0
+    text = (tmp_path / "job.log").read_text()
+    assert "unexpected failure" in text
+    assert "ZeroDivisionError: division by zero" in text
+
+
+def test_lines_of_the_packages_loggers_go_to_the_file(tmp_path):
+    with job_log(tmp_path / "logs" / "job.log"):
+        logging.getLogger("fedpedbrain.training.site").info("epoch 1 of 2")
+    text = (tmp_path / "logs" / "job.log").read_text()
+    assert text.endswith("INFO fedpedbrain.training.site: epoch 1 of 2\n")
+
+
+def test_the_log_starts_anew_with_every_job_and_ends_with_it(tmp_path):
+    for number in (1, 2):
+        with job_log(tmp_path / "job.log"):
+            logging.getLogger("fedpedbrain").info("try %d", number)
+    logging.getLogger("fedpedbrain").info("after the job")
+    lines = (tmp_path / "job.log").read_text().splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["try 2"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_a_job_ends_when_its_parent_is_killed(tmp_path):
+    command = [sys.executable, "-c", PARENT, CHILD, str(tmp_path / "job.log")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "working\n"
+        parent.kill()
+        # The end of the output comes when the job, which shares it, is gone too.
+        assert parent.stdout.read() == ""

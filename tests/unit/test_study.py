@@ -1,0 +1,345 @@
+import pytest
+import yaml
+from fedpedbrain.errors import StudyError
+from fedpedbrain.study import POOLED_SITE, Study, load_study
+from snakemake.utils import update_config
+
+ARMS = [
+    {"name": "centralized", "participants": "pooled", "weighting": "cases", "optimizer_state": "kept"},
+    {"name": "local", "participants": "alone", "weighting": "cases", "optimizer_state": "kept"},
+    {"name": "fedavg", "participants": "sites", "weighting": "cases", "optimizer_state": "fresh"},
+]
+
+
+@pytest.fixture
+def config(config) -> dict:
+    """The default config with the values that these tests speak of."""
+    config["cohort"]["sites"] = {"training": ["north", "east", "south"], "external": ["west"]}
+    config["arms"] = [dict(arm) for arm in ARMS]
+    config["preprocessing"]["grid"] = [24, 48, 48]
+    config["network"]["name"] = "unet"
+    config["network"]["unet"] |= {"channels": [4, 4, 4, 4], "strides": [[1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2]]}
+    config["evaluation"]["reference_arm"] = "centralized"
+    config["reporting"]["arm_colours"] = {}
+    config["reporting"]["video"]["arms"] = ["fedavg"]
+    return config
+
+
+@pytest.fixture
+def load(config, schema_path):
+    """Load the study after an overlay of the keys that differ, merged as Snakemake does."""
+
+    def _load(changes: dict | None = None) -> Study:
+        update_config(config, changes or {})
+        return load_study(config, schema_path)
+
+    return _load
+
+
+def refusal(load, changes: dict) -> str:
+    with pytest.raises(StudyError) as caught:
+        load(changes)
+    return str(caught.value)
+
+
+def test_the_default_config_is_a_study(repository, schema_path):
+    config = yaml.safe_load((repository / "config.yaml").read_text(encoding="utf-8"))
+    study = load_study(config, schema_path)
+    assert study.num_rounds == config["study"]["rounds"]
+    assert study.config["evaluation"]["reference_arm"] in study.arms
+
+
+def test_every_overlay_of_the_repository_is_a_study(repository, schema_path):
+    overlays = sorted((repository / "studies").glob("*.yaml"))
+    assert overlays
+    for path in overlays:
+        config = yaml.safe_load((repository / "config.yaml").read_text(encoding="utf-8"))
+        update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")))
+        assert load_study(config, schema_path).arms, path
+
+
+def test_an_overlay_replaces_lists_and_keeps_the_other_keys(load):
+    study = load({"cohort": {"sites": {"training": ["south", "north"]}}})
+    assert study.training_sites == ["south", "north"]
+    assert study.external_sites == ["west"]
+    assert study.sites == ["south", "north", "west"]
+
+
+# What the schema refuses.
+
+
+def test_an_unknown_key_is_refused_by_its_path_with_the_nearest_known_key(load):
+    message = refusal(load, {"training": {"batchsize": 4}})
+    assert message == "config: unknown key training.batchsize; the nearest known key is training.batch_size"
+
+
+def test_an_unknown_key_at_the_top_is_refused(load):
+    message = refusal(load, {"trainings": {}})
+    assert message == "config: unknown key trainings; the nearest known key is training"
+
+
+def test_an_unknown_key_of_an_arm_is_refused(load, config):
+    config["arms"][1]["optimiser_state"] = "kept"
+    message = refusal(load, {})
+    assert message == "config: unknown key arms.1.optimiser_state; the nearest known key is arms.1.optimizer_state"
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"study": {"rounds": "six"}}, "study.rounds"),
+        ({"study": {"rounds": 6.0}}, "study.rounds"),
+        ({"study": {"seeds": 0}}, "study.seeds"),
+        ({"study": None}, "study"),
+        ({"cohort": {"sites": {"training": [6]}}}, "cohort.sites.training.0"),
+        ({"training": {"batch_size": True}}, "training.batch_size"),
+        ({"training": {"optimizer": {"learning_rate": "1e-3"}}}, "training.optimizer.learning_rate"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_its_path(load, changes, path):
+    assert refusal(load, changes).startswith(f"config: {path}: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"study": {"rounds": 0}}, "study.rounds"),
+        ({"study": {"seeds": [0, 0]}}, "study.seeds"),
+        ({"cohort": {"source": "dicom"}}, "cohort.source"),
+        ({"cohort": {"sites": {"training": []}}}, "cohort.sites.training"),
+        ({"cohort": {"sites": {"training": ["a/b"]}}}, "cohort.sites.training.0"),
+        ({"cohort": {"classes": ["dipg"], "normal_class": None}}, "cohort.classes"),
+        ({"cohort": {"regions": [{"name": "core", "labels": [0]}]}}, "cohort.regions.0.labels.0"),
+        ({"training": {"optimizer": {"learning_rate": -0.1}}}, "training.optimizer.learning_rate"),
+        ({"training": {"optimizer": {"learning_rate": float("nan")}}}, "training.optimizer.learning_rate"),
+        ({"training": {"optimizer": {"learning_rate": float("inf")}}}, "training.optimizer.learning_rate"),
+        ({"training": {"schedule": {"name": "linear"}}}, "training.schedule.name"),
+        ({"preprocessing": {"grid": [24, 48]}}, "preprocessing.grid"),
+        ({"bids": {"mask_glob": "masks/*.nii.gz"}}, "bids.mask_glob"),
+        ({"reporting": {"arm_colours": {"fedavg": "red"}}}, "reporting.arm_colours.fedavg"),
+    ],
+)
+def test_an_impossible_value_is_refused_by_its_path(load, changes, path):
+    assert f"{path}: " in refusal(load, changes).split("config: ")[-1]
+
+
+def test_a_missing_key_is_refused(load, config):
+    del config["training"]["batch_size"]
+    assert refusal(load, {}) == "config: training: missing key batch_size"
+
+
+def test_each_missing_key_is_said_once(load, config):
+    del config["training"]["batch_size"], config["training"]["threads"]
+    message = refusal(load, {})
+    assert message.count("batch_size") == 1
+    assert message.count("threads") == 1
+
+
+def test_a_missing_block_is_refused(load, config):
+    del config["evaluation"]
+    assert refusal(load, {}) == "config: top level: missing key evaluation"
+
+
+def test_all_errors_of_the_schema_are_said_at_once(load, config):
+    del config["training"]["threads"]
+    message = refusal(load, {"study": {"rounds": 0, "tittle": "x"}})
+    assert len(message.splitlines()) == 3
+    for part in ("training: missing key threads", "study.rounds: ", "unknown key study.tittle"):
+        assert f"config: {part}" in message
+
+
+# What only the values together show.
+
+
+def test_a_site_listed_twice_is_refused(load):
+    message = refusal(load, {"cohort": {"sites": {"training": ["north", "east", "north"]}}})
+    assert message.startswith("cohort.sites: 'north' is listed twice")
+
+
+def test_a_site_that_trains_and_is_external_is_refused(load):
+    message = refusal(load, {"cohort": {"sites": {"external": ["north"]}}})
+    assert message.startswith("cohort.sites: 'north' is listed twice")
+
+
+def test_a_site_named_as_all_sites_together_is_refused(load):
+    assert "rename the site" in refusal(load, {"cohort": {"sites": {"external": [POOLED_SITE]}}})
+
+
+def test_a_study_that_predicts_nothing_is_refused(load):
+    assert "no regions and no classes" in refusal(
+        load, {"cohort": {"regions": [], "classes": [], "normal_class": None}}
+    )
+
+
+def test_two_regions_of_one_name_are_refused(load):
+    regions = [{"name": "core", "labels": [1]}, {"name": "core", "labels": [2]}]
+    assert refusal(load, {"cohort": {"regions": regions}}).startswith("cohort.regions: ")
+
+
+def test_a_normal_class_that_is_no_class_is_refused(load):
+    message = refusal(load, {"cohort": {"normal_class": "healthy"}})
+    assert message.startswith("cohort.normal_class: 'healthy' is none of cohort.classes")
+
+
+def test_no_normal_class_is_fine(load):
+    assert load({"cohort": {"normal_class": None}}).config["cohort"]["normal_class"] is None
+
+
+def test_fractions_that_leave_nobody_to_train_on_are_refused(load):
+    message = refusal(load, {"cohort": {"splits": {"test_fraction": 0.7, "validation_fraction": 0.3}}})
+    assert message.startswith("cohort.splits: ")
+
+
+def test_an_unknown_reference_arm_is_refused_with_the_known_ones(load):
+    message = refusal(load, {"evaluation": {"reference_arm": "local"}})
+    assert message.startswith("evaluation.reference_arm: 'local' is none of the study's arms (centralized, local-north")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"video": {"arms": ["fedprox"]}}, "reporting.video.arms"),
+        ({"arm_colours": {"fedprox": "#000000"}}, "reporting.arm_colours"),
+    ],
+)
+def test_the_report_names_known_arms_only(load, changes, key):
+    assert refusal(load, {"reporting": changes}).startswith(f"{key}: 'fedprox' is none")
+
+
+def test_two_arms_of_one_name_are_refused(load, config):
+    arms = [*config["arms"], config["arms"][0]]
+    assert refusal(load, {"arms": arms}).startswith("arms: two arms are named 'centralized'")
+
+
+def test_an_arm_named_as_one_of_the_lone_sites_is_refused(load, config):
+    arms = [*config["arms"], config["arms"][2] | {"name": "local-north"}]
+    assert refusal(load, {"arms": arms}).startswith("arms: two arms are named 'local-north'")
+
+
+def test_strides_that_do_not_divide_the_grid_are_refused(load):
+    message = refusal(load, {"preprocessing": {"grid": [24, 48, 40]}})
+    assert message.startswith("preprocessing.grid: 40 voxels along W are not a multiple of 16")
+
+
+def test_strides_of_another_network_do_not_matter(load):
+    assert (
+        load({"preprocessing": {"grid": [24, 48, 40]}, "network": {"name": "i3d_unet"}}).model_spec["name"]
+        == "i3d_unet"
+    )
+
+
+def test_one_stride_a_stage_is_needed(load):
+    message = refusal(load, {"network": {"unet": {"channels": [16, 32, 64]}}})
+    assert message.startswith("network.unet: 3 channels but 4 strides")
+
+
+def test_a_grid_whose_deepest_stage_is_one_voxel_is_refused(load):
+    # Instance normalisation has no spread to divide by there.
+    assert "preprocessing.grid" in refusal(load, {"preprocessing": {"grid": [8, 16, 16]}})
+
+
+def test_a_grid_too_small_for_the_network_is_refused(load):
+    message = refusal(load, {"preprocessing": {"grid": [4, 48, 48]}, "network": {"name": "i3d_unet"}})
+    assert "preprocessing.grid" in message
+
+
+def test_a_bids_cohort_needs_an_image_suffix_for_every_channel(load):
+    # One image would silently stand for both channels.
+    message = refusal(
+        load, {"cohort": {"source": "bids", "channels": ["T1w", "T2w"]}, "bids": {"image_suffixes": ["T2w"]}}
+    )
+    assert "cohort.channels" in message
+    assert "bids.image_suffixes" in message
+
+
+def test_a_simulated_cohort_has_one_channel(load):
+    assert "cohort.channels" in refusal(load, {"cohort": {"channels": ["T1w", "T2w"]}})
+
+
+# What a study answers.
+
+
+def test_a_pooled_arm_has_one_participant_with_every_training_site(load):
+    arm = load().arms["centralized"]
+    assert arm.shards_of == {"pooled": ["north", "east", "south"]}
+    assert arm.keep_optimizer_state
+    assert arm.sites == ["east", "north", "south"]
+
+
+def test_an_arm_alone_spreads_to_one_arm_a_site(load):
+    arms = load().arms
+    assert {name: arms[name].shards_of for name in arms if name.startswith("local")} == {
+        "local-north": {"north": ["north"]},
+        "local-east": {"east": ["east"]},
+        "local-south": {"south": ["south"]},
+    }
+
+
+def test_a_federated_arm_has_one_participant_a_training_site(load):
+    arm = load().arms["fedavg"]
+    assert arm.shards_of == {"north": ["north"], "east": ["east"], "south": ["south"]}
+    assert not arm.keep_optimizer_state
+
+
+def test_external_sites_are_in_no_arm(load):
+    assert all("west" not in arm.sites for arm in load().arms.values())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"study": {"rounds": 60, "title": "longer", "seeds": [0, 1]}},
+        {"training": {"threads": 2}},
+        {"evaluation": {"threshold": 0.3}},
+        {"reporting": {"figure_dpi": 300}},
+    ],
+    ids=["rounds, title and seeds", "threads", "evaluation", "reporting"],
+)
+def test_the_settings_digest_does_not_depend_on(load, config, schema_path, changes):
+    before = load_study(config, schema_path).settings_digest("fedavg")
+    assert load(changes).settings_digest("fedavg") == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"optimizer": {"learning_rate": 0.004}}},
+        {"training": {"epochs_per_round": 5}},
+        {"network": {"unet": {"dropout": 0.1}}},
+        {"preprocessing": {"intensity": {"upper_percentile": 99.0}}},
+        {"cohort": {"sites": {"training": ["north", "east"], "external": []}}},
+    ],
+    ids=["learning rate", "epochs", "network", "preprocessing", "sites"],
+)
+def test_the_settings_digest_depends_on(load, config, schema_path, changes):
+    before = load_study(config, schema_path).settings_digest("fedavg")
+    assert load(changes).settings_digest("fedavg") != before
+
+
+def test_every_arm_has_its_own_settings_digest(load):
+    study = load()
+    assert len({study.settings_digest(arm) for arm in study.arms}) == len(study.arms)
+
+
+def test_a_study_seed_has_its_own_start(load):
+    study = load()
+    assert study.model_seed(0) != study.model_seed(1)
+
+
+def test_the_source_does_not_see_the_splits(load):
+    settings = load().source_settings
+    assert set(settings) == {"cohort", "root", "sites", "phantom"}
+    assert "splits" not in settings["cohort"]
+
+
+def test_a_splits_file_to_keep_is_an_input(load):
+    assert load().kept_splits == []
+    assert load({"cohort": {"splits": {"keep_file": "old/splits.tsv"}}}).kept_splits == ["old/splits.tsv"]
+
+
+def test_a_scan_of_several_channels_is_several_paths(load):
+    assert load().scan_paths == []
+    study = load({"scan": "in/sub-9_T1w.nii.gz,in/sub-9_T2w.nii.gz", "model": "best.pth"})
+    assert study.scan_paths == ["in/sub-9_T1w.nii.gz", "in/sub-9_T2w.nii.gz"]
+    assert study.scan_name == "sub-9_T1w"
+    assert study.scan_model == ["best.pth"]

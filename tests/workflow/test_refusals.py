@@ -1,0 +1,61 @@
+"""Bad input is refused with one clear line, before anything trains, and earlier results stay."""
+
+import shutil
+
+import pytest
+from workspace import REPOSITORY, Workspace
+
+TINY = str(REPOSITORY / "tests" / "e2e" / "tiny.yaml")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    return Workspace(tmp_path_factory.mktemp("refusals"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("study={rouns: 3}", "unknown key study.rouns; the nearest known key is study.rounds"),
+        ("traning={}", "unknown key traning; the nearest known key is training"),
+        ("study={rounds: many}", "study.rounds: 'many' is not of type 'integer'"),
+        ("study={rounds: 0}", "study.rounds: 0 is less than the minimum of 1"),
+        ("evaluation={reference_arm: central}", "evaluation.reference_arm: 'central' is none of the study's arms"),
+        ("preprocessing={grid: [24, 50, 48]}", "preprocessing.grid: 50 voxels along H are not a multiple of"),
+        ("cohort={source: bids}", "cohort_root: the bids source needs the folder"),
+    ],
+)
+def test_a_bad_config_stops_before_any_job(workspace, override, message):
+    result = workspace.snakemake("--cores", "1", "--config", override)
+    assert result.returncode != 0
+    assert message in result.stdout
+    assert "Traceback" not in result.stdout
+    assert not (workspace.folder / "results").exists()
+
+
+def test_a_missing_cohort_folder_is_named(workspace):
+    result = workspace.snakemake("--cores", "1", "--config", "cohort={source: bids}", "cohort_root=/nowhere/cohort")
+    assert result.returncode != 0
+    assert "cohort_root: no folder at /nowhere/cohort" in result.stdout
+
+
+def test_predict_says_what_it_needs(workspace):
+    result = workspace.snakemake("--cores", "1", "predict")
+    assert result.returncode != 0
+    assert "--config scan=PATH model=PATH" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_problem_of_the_cohort_stops_before_training_and_keeps_earlier_results(workspace, tmp_path):
+    earlier = workspace.folder / "results" / "report.html"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("earlier")
+    result = workspace.snakemake(
+        "--configfile", TINY, "--cores", "1", "--config", "phantom={cases: {north: 1}}", "--", "models"
+    )
+    assert result.returncode != 0
+    assert "ERROR: site north: 1 patient(s), a training site needs at least 2" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert "training" not in result.stdout.split("FAILED")[1]
+    assert earlier.read_text() == "earlier"
+    shutil.rmtree(workspace.folder / "results")
