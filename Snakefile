@@ -12,6 +12,7 @@ include: "rules/common.smk"
 include: "rules/cohort.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
+include: "rules/figures.smk"
 include: "rules/reporting.smk"
 include: "rules/inference.smk"
 

@@ -1,5 +1,6 @@
 # Facts of the study as upper-case names, wildcard constraints and input functions. The config is read in
 # fedpedbrain.study alone.
+from importlib.metadata import version
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -94,6 +95,27 @@ def metrics_of_arm(wildcards):
         for site_pattern in per_round
         for path in rounds_of(site_pattern, wildcards)
     ]
+
+
+def of_video_arms(pattern):
+    """A file of every arm that the videos show, of the first seed."""
+    return expand(
+        pattern, arm=STUDY.config["reporting"]["video"]["arms"], seed=SEEDS[0]
+    )
+
+
+def package_versions():
+    """Versions of the packages that decide results."""
+    names = [
+        "fedpedbrain",
+        "snakemake",
+        "torch",
+        "numpy",
+        "scipy",
+        "SimpleITK",
+        "pandas",
+    ]
+    return {name: version(name) for name in names}
 
 
 def every_arm(pattern):

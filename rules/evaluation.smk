@@ -90,6 +90,7 @@ rule compare_arms:
         mem_mb=2000,
     params:
         arms=ARMS,
+        sites=SITES,
         classes=STUDY.config["cohort"]["classes"],
         normal_class=STUDY.config["cohort"]["normal_class"],
         evaluation=STUDY.comparison_settings,

@@ -1,1 +1,67 @@
+# Videos and the report: made from tables and predictions, never from models.
 
+
+rule render_videos:
+    """Held-out cases slice by slice: image, truth and arms side by side."""
+    input:
+        masks=of_video_arms("results/predictions/{arm}/seed-{seed}/masks.npy"),
+        scores=of_video_arms("results/scores/{arm}/seed-{seed}.tsv"),
+        shards=shards(SITES),
+    output:
+        videos=directory("results/videos"),
+    log:
+        "results/logs/reporting/render_videos.log",
+    benchmark:
+        "results/benchmarks/reporting/render_videos.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        folders=shard_folders(SITES),
+        arms=list(STUDY.arms),
+        regions=STUDY.model_spec["regions"],
+        classes=STUDY.model_spec["classes"],
+        colours=STUDY.config["reporting"]["arm_colours"],
+        video=STUDY.config["reporting"]["video"],
+        code=code("render_videos"),
+    message:
+        "report: videos"
+    script:
+        "../workflow_scripts/render_videos.py"
+
+
+rule write_report:
+    """The study's report: one HTML file that needs nothing else."""
+    input:
+        summary="results/tables/summary.tsv",
+        differences="results/tables/differences.tsv",
+        confusion="results/tables/confusion.tsv",
+        audit="results/cohort/audit.json",
+        histories=every_arm("results/models/{arm}/seed-{seed}/history.tsv"),
+        selections=every_arm("results/models/{arm}/seed-{seed}/selection.json"),
+        cohort_figure="results/figures/cohort.png",
+        convergence_figure="results/figures/convergence.png",
+        comparison_figure="results/figures/comparison.png",
+        confusion_figure="results/figures/confusion.png",
+        videos="results/videos",
+    output:
+        report="results/report.html",
+    log:
+        "results/logs/reporting/write_report.log",
+    benchmark:
+        "results/benchmarks/reporting/write_report.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        study=STUDY.description,
+        versions=package_versions(),
+        code=code("write_report"),
+    message:
+        "report: writing results/report.html"
+    script:
+        "../workflow_scripts/write_report.py"

@@ -32,7 +32,9 @@ rule train_site:
         shards=shards_of_participant,
         audit=ancient("results/cohort/audit.json"),
     output:
-        site_update=temp("results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"),
+        site_update=temp(
+            "results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"
+        ),
         state="results/models/{arm}/seed-{seed}/round-{round}/states/{site}.pth",
         metrics="results/models/{arm}/seed-{seed}/round-{round}/metrics/{site}.json",
     log:

@@ -11,6 +11,7 @@ with job_log(snakemake.log[0]):
         differences_path=snakemake.output.differences,
         confusion_path=snakemake.output.confusion,
         arms=snakemake.params.arms,
+        sites=snakemake.params.sites,
         classes=snakemake.params.classes,
         normal_class=snakemake.params.normal_class,
         settings=snakemake.params.evaluation,

@@ -28,7 +28,8 @@ class Lineage:
     Attributes
     ----------
     kind : ``initial``, ``update`` (what a site sends) or ``global``
-    arm, seed, round, site : which job wrote it; ``arm`` and ``site`` are "" where they do not apply, round 0 is the start
+    arm, seed, round, site : which job wrote it; ``arm`` and ``site`` are "" where they do not apply, the start is
+        round 0
     num_cases, num_steps : training cases and optimizer steps behind it in this round
     settings_digest : of everything in the config that decides the result
     parent_sha256 : of the model file it started from, "" for an initial model

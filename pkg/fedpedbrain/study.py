@@ -77,8 +77,8 @@ class Study:
     """
 
     def __init__(self, config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
-        check_config(config, schema)
-        self.config = config
+        self.config = restore_types(config, schema, schema)
+        check_config(self.config, schema)
         self._check_meaning()
 
     @property
@@ -170,6 +170,51 @@ class Study:
         return [] if keep_file is None else [keep_file]
 
     @property
+    def shared_arms(self) -> list[str]:
+        """Arms that learn from more than one site."""
+        return [arm.name for arm in self.arms.values() if len(arm.sites) > 1]
+
+    @property
+    def local_sites(self) -> dict[str, str]:
+        """Arms that learn from one site alone, and that site."""
+        return {arm.name: arm.sites[0] for arm in self.arms.values() if len(arm.sites) == 1}
+
+    @property
+    def arm_style(self) -> dict[str, Any]:
+        """What the figures need to show an arm the same way everywhere."""
+        colours = self.config["reporting"]["arm_colours"]
+        return {"study_arms": list(self.arms), "local_sites": self.local_sites, "configured_colours": colours}
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The study in plain values, for its report."""
+        cohort = self.config["cohort"]
+        arms = [
+            {
+                "name": arm.name,
+                "participants": arm.shards_of,
+                "weighting": arm.weighting,
+                "keep_optimizer_state": arm.keep_optimizer_state,
+                "sites": arm.sites,
+            }
+            for arm in self.arms.values()
+        ]
+        return {
+            "title": self.config["study"]["title"],
+            "source": cohort["source"],
+            "arms": arms,
+            "reference_arm": self.config["evaluation"]["reference_arm"],
+            "training_sites": self.training_sites,
+            "external_sites": self.external_sites,
+            "regions": self.model_spec["regions"],
+            "classes": cohort["classes"],
+            "normal_class": cohort["normal_class"],
+            "num_rounds": self.num_rounds,
+            "seeds": self.seeds,
+            "config": self.config,
+        }
+
+    @property
     def scan_paths(self) -> list[str]:
         """Files of the new scan, one a channel: a path, or several joined by commas; none where none is given."""
         return [path for path in (self.config["scan"] or "").split(",") if path]
@@ -224,7 +269,8 @@ class Study:
         grid, unet = self.config["preprocessing"]["grid"], self.config["network"]["unet"]
         if len(unet["channels"]) != len(unet["strides"]):
             raise StudyError(
-                f"network.unet: {len(unet['channels'])} channels but {len(unet['strides'])} strides; give one of each a stage"
+                f"network.unet: {len(unet['channels'])} channels but {len(unet['strides'])} strides; "
+                "give one of each a stage"
             )
         for axis, size in enumerate(grid):
             divisor = 1
@@ -232,14 +278,33 @@ class Study:
                 divisor *= stride[axis]
             if size % divisor:
                 raise StudyError(
-                    f"preprocessing.grid: {size} voxels along {'DHW'[axis]} are not a multiple of {divisor}, the product "
-                    "of network.unet.strides there; change one of them"
+                    f"preprocessing.grid: {size} voxels along {'DHW'[axis]} are not a multiple of {divisor}, "
+                    "the product of network.unet.strides there; change one of them"
                 )
 
 
 def load_study(config: Mapping[str, Any], schema_path: str | Path) -> Study:
     """Check a config and return the study it describes; a ``StudyError`` names the key and what to do."""
     return Study(config, yaml.safe_load(Path(schema_path).read_text(encoding="utf-8")))
+
+
+def restore_types(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    """Read text as YAML wherever the schema wants no text: nested values of ``--config`` arrive as text.
+
+    Parameters
+    ----------
+    schema, root : the part of the schema that describes ``value``, and the whole of it, where references point to
+    """
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+    if isinstance(value, Mapping):
+        known, others = schema.get("properties", {}), schema.get("additionalProperties") or {}
+        return {key: restore_types(item, known.get(key, others), root) for key, item in value.items()}
+    if isinstance(value, list):
+        return [restore_types(item, schema.get("items", {}), root) for item in value]
+    wanted = schema.get("type", "string")
+    is_number_or_null = wanted in ("integer", "number", "boolean") or ("null" in wanted and value == "null")
+    return yaml.safe_load(value) if isinstance(value, str) and is_number_or_null else value
 
 
 def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fedpedbrain.cohort import TEST
+from fedpedbrain.cohort import HELD_OUT, TEST
 from fedpedbrain.evaluation.metrics import bootstrap_interval, confusion_matrix, macro_f1
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.files import replacing
@@ -49,7 +49,7 @@ def case_values(scores: pd.DataFrame, classes: Sequence[str], normal_class: str 
     """
     keys = ["arm", "seed", "case", "patient", "site", "split", "class"]
     wide = scores[scores["metric"] != "probability"].pivot_table(
-        index=[*keys, "target"], columns="metric", values="value"
+        index=[*keys, "target"], columns="metric", values="value", observed=True
     )
     parts = []
     if len(wide):
@@ -75,17 +75,16 @@ def predicted_classes(scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFr
     probabilities = scores[scores["metric"] == "probability"]
     if probabilities.empty:
         return pd.DataFrame(columns=[*keys, "predicted"])
-    wide = probabilities.pivot_table(index=keys, columns="target", values="value")[list(classes)]
+    wide = probabilities.pivot_table(index=keys, columns="target", values="value", observed=True)[list(classes)]
     return wide.idxmax(axis=1).rename("predicted").reset_index()
 
 
 def scopes_of(values: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Yield (scope, split, rows): all test patients, then every site, external ones last."""
+    """Yield (scope, split, rows): all test patients, then every site in its order, external ones last."""
     yield POOLED_SCOPE, TEST, values[values["split"] == TEST]
-    for (split, site), rows in sorted(
-        values.groupby(["split", "site"]), key=lambda item: (item[0][0] != TEST, item[0])
-    ):
-        yield site, split, rows
+    for split in HELD_OUT:
+        for site, rows in values[values["split"] == split].groupby("site", observed=True):
+            yield str(site), split, rows
 
 
 def summarize(values: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
@@ -95,7 +94,7 @@ def summarize(values: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
     """
     rows = []
     for scope, split, part in scopes_of(values):
-        for (arm, target, metric), group in part.groupby(["arm", "target", "metric"], sort=False):
+        for (target, metric, arm), group in part.groupby(["target", "metric", "arm"], observed=True):
             cases = group.groupby(["patient", "case"])["value"].mean().reset_index()
             low, high = _interval(cases["value"], cases["patient"], settings)
             seed_means = group.groupby("seed")["value"].mean()
@@ -120,8 +119,8 @@ def compare_with_reference(values: pd.DataFrame, settings: Mapping) -> pd.DataFr
     rows = []
     for scope, split, part in scopes_of(values):
         keys = ["target", "metric", "patient", "case"]
-        means = part.groupby([*keys, "arm"])["value"].mean().unstack("arm")
-        for arm in [name for name in part["arm"].unique() if name != reference]:
+        means = part.groupby([*keys, "arm"], observed=True)["value"].mean().unstack("arm")
+        for arm in [name for name in means.columns if name != reference]:
             differences = (means[arm] - means[reference]).rename("value").reset_index()
             for (target, metric), group in differences.groupby(["target", "metric"], sort=False):
                 low, high = _interval(group["value"], group["patient"], settings)
@@ -148,7 +147,7 @@ def count_confusions(predicted: pd.DataFrame, classes: Sequence[str]) -> tuple[p
     counts, f1_rows = [], []
     scopes = list(scopes_of(known))
     for scope, split, part in scopes:
-        for arm, group in part.groupby("arm", sort=False):
+        for arm, group in part.groupby("arm", observed=True):
             truth, guess = (group[column].map(index_of).to_numpy() for column in ("class", "predicted"))
             matrix = confusion_matrix(truth, guess, len(classes))
             num_cases = group["case"].nunique()
@@ -166,7 +165,7 @@ def count_confusions(predicted: pd.DataFrame, classes: Sequence[str]) -> tuple[p
                     np.nan,
                 )
             )
-    for (arm, split), group in known.groupby(["arm", "split"], sort=False):
+    for (arm, split), group in known.groupby(["arm", "split"], observed=True):
         truth, guess = (group[column].map(index_of).to_numpy() for column in ("class", "predicted"))
         matrix = confusion_matrix(truth, guess, len(classes))
         counts += [
@@ -183,6 +182,7 @@ def compare_arms_files(
     differences_path: str | Path,
     confusion_path: str | Path,
     arms: Sequence[str],
+    sites: Sequence[str],
     classes: Sequence[str],
     normal_class: str | None,
     settings: Mapping,
@@ -191,15 +191,15 @@ def compare_arms_files(
 
     Parameters
     ----------
-    arms : in the order of the config, which the tables keep
+    arms, sites : in the order of the config, which the tables keep
     settings : the ``evaluation`` block
     """
     tables = [
         pd.read_csv(path, sep="\t", dtype={"class": str, "target": str}, keep_default_na=False) for path in scores_paths
     ]
     scores = pd.concat(tables)[list(SCORE_COLUMNS)]
-    scores["arm"] = pd.Categorical(scores["arm"], categories=arms)
-    scores = scores.sort_values(["arm", "seed"], kind="stable").astype({"arm": str})
+    for column, order in (("arm", arms), ("site", sites)):
+        scores[column] = pd.Categorical(scores[column], categories=order, ordered=True)
     values = case_values(scores, classes, normal_class)
     confusion, f1 = count_confusions(predicted_classes(scores, classes), classes)
     summary = summarize(values, settings)

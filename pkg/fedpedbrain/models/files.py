@@ -103,7 +103,7 @@ def load_model_file(path: str | Path) -> ModelFile:
 
 
 def initialize_model_files(path: str | Path, spec: Mapping[str, Any], seed: int, model_seed: int) -> None:
-    """Write the one start of all arms of a study seed: the network of ``ModelSpec(**spec)``, drawn from ``model_seed``."""
+    """Write the one start of all arms of a seed: the network of ``ModelSpec(**spec)``, drawn from ``model_seed``."""
     torch.manual_seed(model_seed)
     model_spec = ModelSpec(**spec)
     lineage = Lineage("initial", "", seed, 0, "", 0, 0, digest_of(spec), "")

@@ -8,8 +8,8 @@ from torch import nn
 
 
 def to_network_input(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Copy uint8 images (B, C, D, H, W) to a device as float32 in [0, 1], channels last in memory as in ``to_device``."""
-    batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    """Copy uint8 images (B, C, D, H, W) to a device as float32 in [0, 1], channels last in memory."""
+    batch = torch.from_numpy(images).to(device)
     return batch.to(torch.float32, memory_format=torch.channels_last_3d).div_(255.0)
 
 
@@ -35,7 +35,7 @@ def predict_probabilities(
     """
     to_device(model, device).eval()
     for image in images:
-        logits = model(to_network_input(image[None], device))
+        logits = model(to_network_input(np.array(image)[None], device))
         regions = None if logits.segmentation is None else torch.sigmoid(logits.segmentation[0]).cpu().numpy()
         classes = None if logits.classification is None else torch.softmax(logits.classification[0], 0).cpu().numpy()
         yield regions, classes

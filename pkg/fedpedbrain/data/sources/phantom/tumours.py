@@ -58,7 +58,7 @@ RECIPES: dict[str, Recipe] = {
         num_flecks=(2, 5),
         ventricles=0.30,
     ),
-    "dipg": Recipe(lobes=(Lobe((0, -25, -31), (17, 13, 17), (0.65, 0.85)),), edge=0.35),
+    "DIPG": Recipe(lobes=(Lobe((0, -25, -31), (17, 13, 17), (0.65, 0.85)),), edge=0.35),
     "medulloblastoma": Recipe(
         lobes=(Lobe((0, -58, -34), (17, 17, 16), (0.55, 0.68), 0.09),), num_cysts=(0, 4), ventricles=0.30
     ),

@@ -1,0 +1,25 @@
+"""A real BIDS cohort from folder to report, where one is at hand."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from workspace import REPOSITORY, Workspace
+
+pytestmark = pytest.mark.slow
+COHORT = REPOSITORY.parent / "shared" / "data" / "tcga_lgg_bids"
+
+
+@pytest.mark.skipif(not COHORT.is_dir(), reason=f"no real cohort at ../{Path(*COHORT.parts[-3:])}")
+def test_four_institutions_from_bids_to_report(tmp_path):
+    workspace = Workspace(tmp_path)
+    overrides = ["study={rounds: 1}", "training={epochs_per_round: 1}", "preprocessing={grid: [8, 16, 16]}"]
+    overrides += ["network={unet: {channels: [4, 8], strides: [[1, 2, 2], [2, 2, 2]]}}"]
+    overrides += ["arms=[{name: centralized, participants: pooled, weighting: cases, optimizer_state: kept}]"]
+    overrides += ["reporting={arm_colours: {}, video: {arms: [centralized], num_cases: 1}}"]
+    study = str(REPOSITORY / "studies" / "tcga_lgg.yaml")
+    result = workspace.snakemake("--configfile", study, "--cores", "2", "--config", f"cohort_root={COHORT}", *overrides)
+    assert result.returncode == 0, result.stdout
+    counts = pd.read_csv(tmp_path / "results/tables/cohort.tsv", sep="\t").groupby("site")["num_patients"].sum()
+    assert counts.to_dict() == {"CS": 13, "DU": 36, "FG": 11, "HT": 27}
+    assert (tmp_path / "results/report.html").stat().st_size > 100_000

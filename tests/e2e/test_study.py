@@ -1,0 +1,147 @@
+"""The tiny study from cohort to report, and what can be done with it afterwards."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+
+import imageio.v3 as iio
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+import yaml
+from conftest import TINY
+from fedpedbrain.cohort import read_split_cases
+from fedpedbrain.data.sources import open_source
+from fedpedbrain.models.files import load_model_file
+from fedpedbrain.study import load_study
+from workspace import REPOSITORY
+
+pytestmark = pytest.mark.slow
+FEDAVG = "results/models/fedavg/seed-0"
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_progress_names_arm_and_round_of_how_many(finished_study):
+    assert re.search(r"\d+ %  fedavg, seed 0: round 002 of 2, training north", finished_study.output)
+    assert "steps to do" in finished_study.output
+
+
+def test_every_arm_is_scored_on_the_same_held_out_cases(finished_study):
+    results = finished_study.folder / "results"
+    cases = read_split_cases(results / "cohort/index.tsv", results / "cohort/splits.tsv")
+    held_out = {case.case for case in cases if case.split in ("test", "external")}
+    scores = [pd.read_csv(path, sep="\t") for path in (results / "scores").glob("*/*.tsv")]
+    assert len(scores) == 4
+    assert all(set(table["case"]) == held_out for table in scores)
+    assert {case.site for case in cases if case.split == "external"} == {"west"}
+
+
+def test_lineage_leads_from_every_model_back_to_the_common_start(finished_study):
+    initial = finished_study.folder / "results/models/initial/seed-0.pth"
+    for arm in ("centralized", "local-north", "local-east", "fedavg"):
+        parent = initial
+        for number in ("001", "002"):
+            path = finished_study.folder / f"results/models/{arm}/seed-0/round-{number}/global.pth"
+            lineage = load_model_file(path).lineage
+            assert (lineage.arm, lineage.round, lineage.parent_sha256) == (arm, int(number), sha256(parent))
+            assert sum(update.weight for update in lineage.updates) == pytest.approx(1.0)
+            parent = path
+
+
+def test_fedavg_weighs_sites_by_their_training_cases(finished_study):
+    lineage = load_model_file(finished_study.folder / FEDAVG / "round-001/global.pth").lineage
+    metrics = [
+        json.loads(path.read_text())
+        for path in sorted((finished_study.folder / FEDAVG / "round-001/metrics").glob("*.json"))
+    ]
+    total = sum(item["num_cases"] for item in metrics)
+    assert {update.site: update.weight for update in lineage.updates} == {
+        item["site"]: pytest.approx(item["num_cases"] / total) for item in metrics
+    }
+
+
+def test_updates_do_not_stay_on_disk(finished_study):
+    assert not list((finished_study.folder / "results/models").glob("*/*/*/updates/*.pth"))
+
+
+def test_training_again_gives_the_same_bytes(study_copy):
+    before = sha256(study_copy.folder / FEDAVG / "best.pth")
+    shutil.rmtree(study_copy.folder / FEDAVG)
+    result = study_copy.snakemake("--configfile", TINY, "--cores", "2", f"{FEDAVG}/best.pth")
+    assert result.returncode == 0, result.stdout
+    assert sha256(study_copy.folder / FEDAVG / "best.pth") == before
+
+
+def test_the_report_holds_everything_it_shows(finished_study):
+    report = (finished_study.folder / "results/report.html").read_text()
+    assert "A tiny study" in report
+    assert "Simulated cohort" in report
+    references = re.findall(r"(?:src|href|poster)=[\"']([^\"']+)", report)
+    assert references
+    assert all(reference.startswith(("data:", "#")) for reference in references)
+    assert "video/mp4" in report
+
+
+def test_videos_are_h264_with_one_frame_a_slice(finished_study):
+    videos = list((finished_study.folder / "results/videos").glob("*.mp4"))
+    assert len(videos) == 1
+    assert len(list(iio.imiter(videos[0]))) == 8
+    assert iio.immeta(videos[0])["codec"] == "h264"
+
+
+def test_chromium_draws_the_report(finished_study, tmp_path):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    picture = tmp_path / "report.png"
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,800", f"--screenshot={picture}"]
+    command.append((finished_study.folder / "results/report.html").as_uri())
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "CONSOLE" not in result.stderr
+    assert len(np.unique(iio.imread(picture).reshape(-1, 3), axis=0)) > 100
+
+
+def test_snakemakes_own_report_lists_figures_and_tables(finished_study, tmp_path):
+    target = tmp_path / "snakemake-report.html"
+    result = finished_study.snakemake("--configfile", TINY, "--report", str(target))
+    assert result.returncode == 0, result.stdout
+    text = target.read_text()
+    for figure in ("cohort", "convergence", "comparison", "confusion"):
+        assert f"results/figures/{figure}.png" in text
+    assert "Paired differences of every arm to centralized" in text
+
+
+def test_a_new_scan_is_predicted_in_its_own_geometry(study_copy, tmp_path):
+    config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    study = load_study(config, REPOSITORY / "rules/schemas/config.schema.yaml")
+    source = open_source(study.source_settings)
+    scan = source.read_case(source.find_cases()[-1]).images[0]
+    sitk.WriteImage(scan, str(tmp_path / "child.nii.gz"))
+    arguments = [f"scan={tmp_path / 'child.nii.gz'}", f"model={FEDAVG}/best.pth"]
+    result = study_copy.snakemake("--cores", "1", "predict", "--config", *arguments)
+    assert result.returncode == 0, result.stdout
+    mask = sitk.ReadImage(str(study_copy.folder / "results/inference/child/mask.nii.gz"))
+    assert mask.GetSize() == scan.GetSize()
+    for of_mask, of_scan in zip(
+        (*mask.GetOrigin(), *mask.GetSpacing(), *mask.GetDirection()),
+        (*scan.GetOrigin(), *scan.GetSpacing(), *scan.GetDirection()),
+        strict=True,
+    ):
+        assert of_mask == pytest.approx(of_scan, abs=1e-4)
+    prediction = json.loads((study_copy.folder / "results/inference/child/prediction.json").read_text())
+    assert sum(prediction["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert prediction["model"]["lineage"]["arm"] == "fedavg"
+
+
+def test_every_figure_is_a_picture(finished_study):
+    for path in (finished_study.folder / "results/figures").glob("*.png"):
+        assert iio.imread(path).std() > 5, path.name

@@ -1,0 +1,196 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from fedpedbrain.errors import StudyError
+from fedpedbrain.federated.rounds import WEIGHTINGS, aggregate_round_files
+from fedpedbrain.files import sha256_of_file
+from fedpedbrain.lineage import AveragedUpdate, Lineage
+from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
+
+
+class Exchange:
+    """Round 2 of the arm fedavg: a parent, updates of north (3 cases) and south (1 case), and what comes of them."""
+
+    def __init__(self, folder: Path, spec: dict) -> None:
+        self.spec = ModelSpec(**spec)
+        self.parent = folder / "parent.pth"
+        self.updates = {site: folder / f"{site}.pth" for site in ("south", "north")}
+        self.result = folder / "global.pth"
+        lineage = Lineage("global", "fedavg", 0, 1, "", 4, 8, "digest", "grandparent")
+        save_model_file(self.parent, ModelFile(self.spec, lineage, self.weights(0.0, 0.0)))
+        self.send("north", self.weights(4.0, 8.0, steps=6), num_cases=3, num_steps=2)
+        self.send("south", self.weights(0.0, 4.0, steps=9), num_cases=1, num_steps=2)
+
+    def weights(self, *values: float, steps: int = 5) -> dict[str, torch.Tensor]:
+        return {"weight": torch.tensor(values), "steps": torch.tensor(steps)}
+
+    def send(self, sender: str, weights: dict[str, torch.Tensor], **changes) -> None:
+        """Write an update whose lineage fits but for the changes."""
+        lineage = Lineage("update", "fedavg", 0, 2, sender, 1, 1, "digest", sha256_of_file(self.parent), "cases")
+        save_model_file(self.updates[sender], ModelFile(self.spec, replace(lineage, **changes), weights))
+
+    def aggregate(self, weighting: str = "cases") -> ModelFile:
+        aggregate_round_files(self.parent, self.updates, self.result, "fedavg", 0, 2, weighting, "digest")
+        return load_model_file(self.result)
+
+
+@pytest.fixture
+def exchange(tmp_path, spec) -> Exchange:
+    return Exchange(tmp_path, spec)
+
+
+def test_sites_count_by_their_number_of_cases(exchange):
+    # Three parts of (4, 8) and one of (0, 4).
+    assert exchange.aggregate("cases").weights["weight"].tolist() == [3.0, 7.0]
+
+
+def test_sites_count_by_their_number_of_steps(exchange):
+    exchange.send("south", exchange.weights(0.0, 4.0), num_cases=100, num_steps=6)
+    assert exchange.aggregate("steps").weights["weight"].tolist() == [1.0, 5.0]
+
+
+def test_sites_count_alike(exchange):
+    assert exchange.aggregate("uniform").weights["weight"].tolist() == [2.0, 6.0]
+
+
+def test_the_configs_words_are_the_weightings(schema_path):
+    schema = yaml.safe_load(schema_path.read_text())
+    assert set(schema["properties"]["arms"]["items"]["properties"]["weighting"]["enum"]) == set(WEIGHTINGS)
+
+
+def test_a_counter_takes_the_largest(exchange):
+    assert exchange.aggregate().weights["steps"].item() == 9
+
+
+def test_the_result_states_what_it_was_averaged_from(exchange):
+    found = exchange.aggregate().lineage
+    assert (found.kind, found.arm, found.seed, found.round, found.site) == ("global", "fedavg", 0, 2, "")
+    assert (found.num_cases, found.num_steps) == (4, 4)
+    assert found.settings_digest == "digest"
+    assert found.parent_sha256 == sha256_of_file(exchange.parent)
+    assert found.updates == (
+        AveragedUpdate("north", sha256_of_file(exchange.updates["north"]), 0.75),
+        AveragedUpdate("south", sha256_of_file(exchange.updates["south"]), 0.25),
+    )
+
+
+def test_the_result_keeps_the_parents_network(exchange):
+    assert exchange.aggregate().spec == exchange.spec
+
+
+def test_a_lone_update_is_the_global_model(exchange):
+    del exchange.updates["south"]
+    weights = exchange.aggregate().weights
+    sent = load_model_file(exchange.updates["north"]).weights
+    assert all(torch.equal(weights[name], tensor) for name, tensor in sent.items())
+
+
+def test_the_order_of_the_updates_does_not_change_a_byte(exchange):
+    exchange.aggregate()
+    first = exchange.result.read_bytes()
+    exchange.updates = dict(sorted(exchange.updates.items()))
+    exchange.aggregate()
+    assert exchange.result.read_bytes() == first
+
+
+def test_a_site_of_no_cases_adds_nothing(exchange):
+    exchange.send("south", exchange.weights(1000.0, 1000.0), num_cases=0)
+    assert exchange.aggregate().weights["weight"].tolist() == [4.0, 8.0]
+
+
+# What is refused. Each test changes one thing of the update of south.
+
+
+def assert_refused(exchange: Exchange, match: str) -> None:
+    with pytest.raises(StudyError, match=match) as caught:
+        exchange.aggregate()
+    message = str(caught.value)
+    assert "arm fedavg" in message
+    assert "round 2" in message
+    assert "site south" in message
+    assert not exchange.result.exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("kind", "global", "'update'"),
+        ("arm", "fedprox", "'fedavg'"),
+        ("seed", 1, "0"),
+        ("round", 1, "2"),
+        ("site", "north", "'south'"),
+        ("settings_digest", "another", "'digest'"),
+        ("parent_sha256", "00ff", "'[0-9a-f]{64}'"),
+    ],
+)
+def test_an_update_of_another_history_is_refused(exchange, field, value, wanted):
+    exchange.send("south", exchange.weights(0.0, 4.0), **{field: value})
+    assert_refused(exchange, f"expected {field} {wanted}, found {value!r}; delete the update and run again")
+
+
+def test_an_update_of_a_parent_that_was_trained_again_is_refused(exchange):
+    parent = load_model_file(exchange.parent)
+    save_model_file(exchange.parent, replace(parent, weights=exchange.weights(1.0, 0.0)))
+    exchange.send("north", exchange.weights(0.0, 4.0))
+    assert_refused(exchange, "expected parent_sha256 ")
+
+
+def test_a_missing_key_is_refused_by_name(exchange):
+    exchange.send("south", {"weight": torch.zeros(2)})
+    assert_refused(exchange, r"1 keys missing \(steps\), 0 keys unexpected \(none\)")
+
+
+def test_an_extra_key_is_refused_by_name(exchange):
+    exchange.send("south", exchange.weights(0.0, 4.0) | {"bias": torch.zeros(2)})
+    assert_refused(exchange, r"0 keys missing \(none\), 1 keys unexpected \(bias\)")
+
+
+def test_another_shape_is_refused_with_both(exchange):
+    exchange.send("south", exchange.weights(0.0, 4.0, 1.0))
+    assert_refused(exchange, r"weight expected \(2,\) torch\.float32, found \(3,\) torch\.float32")
+
+
+def test_another_dtype_is_refused_with_both(exchange):
+    weights = exchange.weights(0.0, 4.0)
+    exchange.send("south", weights | {"weight": weights["weight"].half()})
+    assert_refused(exchange, r"weight expected \(2,\) torch\.float32, found \(2,\) torch\.float16")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_no_number_is_refused(exchange, value):
+    exchange.send("south", exchange.weights(0.0, value))
+    assert_refused(exchange, "weight holds NaN or infinite values")
+
+
+def test_a_negative_number_of_cases_is_refused(exchange):
+    exchange.send("south", exchange.weights(0.0, 4.0), num_cases=-2)
+    assert_refused(exchange, "num_cases")
+
+
+def test_a_damaged_update_is_refused_by_its_files_name(exchange):
+    path = exchange.updates["south"]
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(StudyError, match=r"south\.pth: "):
+        exchange.aggregate()
+    assert not exchange.result.exists()
+
+
+@pytest.mark.parametrize(("weighting", "field"), [("cases", "num_cases"), ("steps", "num_steps")])
+def test_updates_that_weigh_nothing_together_are_refused(exchange, weighting, field):
+    for site in ("north", "south"):
+        exchange.send(site, exchange.weights(0.0, 4.0), **{field: 0})
+    with pytest.raises(StudyError, match=rf"arm fedavg, round 2: all updates weigh nothing \(weights: {weighting}\)"):
+        exchange.aggregate(weighting)
+    assert not exchange.result.exists()
+
+
+def test_a_refused_round_leaves_the_earlier_global_model(exchange):
+    exchange.aggregate()
+    before = exchange.result.read_bytes()
+    exchange.send("south", exchange.weights(0.0, float("nan")))
+    with pytest.raises(StudyError):
+        exchange.aggregate()
+    assert exchange.result.read_bytes() == before

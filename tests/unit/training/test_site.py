@@ -1,0 +1,321 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.errors import StudyError
+from fedpedbrain.files import sha256_of_file
+from fedpedbrain.lineage import digest_of
+from fedpedbrain.models.files import (
+    initialize_model_files,
+    load_model_file,
+    load_tensors,
+    save_model_file,
+)
+from fedpedbrain.models.prediction import to_device
+from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX
+from fedpedbrain.training.optimizers import build_optimizer
+from fedpedbrain.training.site import SiteRound, epoch_batches, train_epochs, train_site_files
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture
+def settings(config) -> dict:
+    """The training block of the config with values that these tests speak of."""
+    training = config["training"]
+    training |= {"batch_size": 2, "epochs_per_round": 2, "max_gradient_norm": 1.0}
+    training["optimizer"] |= {"name": "adamw", "learning_rate": 0.01}
+    training["schedule"] |= {"name": "constant"}
+    return training
+
+
+@pytest.fixture
+def start(tmp_path, spec) -> Path:
+    """The common start of all arms."""
+    initialize_model_files(tmp_path / "initial.pth", spec, 0, 7)
+    return tmp_path / "initial.pth"
+
+
+@pytest.fixture
+def shard(tmp_path, make_case, write_shard) -> Path:
+    """Five training cases and one to test on."""
+    cases = [make_case(f"case-{n}", class_name=("normal", "dipg")[n % 2]) for n in range(5)]
+    return write_shard(tmp_path / "north", [*cases, make_case("case-9", split="test")])
+
+
+@pytest.fixture
+def train(tmp_path, start, shard, settings) -> Callable:
+    """Train a site for a round; returns the paths of update, state and metrics."""
+
+    def _train(name: str = "north", start=start, shards=(shard,), round_number=1, state=None, keep=False, **work):
+        paths = SimpleNamespace(
+            update=tmp_path / f"{name}-{round_number}.pth",
+            state=tmp_path / f"{name}-{round_number}-state.pth",
+            metrics=tmp_path / f"{name}-{round_number}.json",
+        )
+        site_round = SiteRound(**({"arm": "fedavg", "seed": 0, "round": round_number, "site": "north"} | work))
+        train_site_files(
+            start, shards, state, paths.update, paths.state, paths.metrics, site_round, settings, keep, "digest", CPU
+        )
+        return paths
+
+    return _train
+
+
+@pytest.fixture
+def make_global(tmp_path) -> Callable:
+    """Write the global model that an update alone averages to."""
+
+    def _make_global(update: Path, name: str = "global.pth", **changes) -> Path:
+        model_file = load_model_file(update)
+        lineage = replace(model_file.lineage, **({"kind": "global", "site": ""} | changes))
+        save_model_file(tmp_path / name, replace(model_file, lineage=lineage))
+        return tmp_path / name
+
+    return _make_global
+
+
+def weights_differ(first: Path, second: Path) -> bool:
+    one, other = load_model_file(first).weights, load_model_file(second).weights
+    assert one.keys() == other.keys()
+    return any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_update_states_where_it_comes_from(train, start, shard):
+    lineage = load_model_file(train().update).lineage
+    assert (lineage.kind, lineage.arm, lineage.seed, lineage.round, lineage.site) == ("update", "fedavg", 0, 1, "north")
+    assert lineage.num_cases == 5
+    # Two epochs of batches of 2, 2 and 1.
+    assert lineage.num_steps == 6
+    assert lineage.settings_digest == "digest"
+    assert lineage.parent_sha256 == sha256_of_file(start)
+    assert lineage.cases_sha256 == digest_of({f"case-{n}": f"sha-of-case-{n}" for n in range(5)})
+
+
+def test_an_update_has_other_weights_and_the_same_network(train, start):
+    update = train().update
+    assert weights_differ(start, update)
+    assert load_model_file(update).spec == load_model_file(start).spec
+
+
+def test_metrics_say_what_was_done(train, settings):
+    paths = train()
+    metrics = json.loads(paths.metrics.read_text())
+    assert {key: metrics[key] for key in ("arm", "seed", "round", "site", "num_cases", "num_steps")} == {
+        "arm": "fedavg",
+        "seed": 0,
+        "round": 1,
+        "site": "north",
+        "num_cases": 5,
+        "num_steps": 6,
+    }
+    assert metrics["learning_rate"] == 0.01
+    assert metrics["update_bytes"] == paths.update.stat().st_size
+    assert len(metrics["epoch_losses"]) == 2
+    assert all(0 < loss < 10 for loss in metrics["epoch_losses"])
+
+
+def test_two_runs_give_the_same_bytes(train):
+    first, second = train("first", keep=True), train("second", keep=True)
+    assert first.update.read_bytes() == second.update.read_bytes()
+    assert first.state.read_bytes() == second.state.read_bytes()
+    assert json.loads(first.metrics.read_text()) == json.loads(second.metrics.read_text())
+
+
+def test_two_runs_with_dropout_give_the_same_bytes(train, tmp_path, spec):
+    spec["options"]["dropout"] = 0.5
+    initialize_model_files(tmp_path / "dropout.pth", spec, 0, 7)
+    first = train("first", start=tmp_path / "dropout.pth")
+    torch.rand(5)
+    assert train("second", start=tmp_path / "dropout.pth").update.read_bytes() == first.update.read_bytes()
+
+
+@pytest.mark.parametrize("work", [{"seed": 1}, {"site": "south"}], ids=["seed", "site"])
+def test_another_seed_or_site_goes_through_the_cases_in_another_way(train, tmp_path, spec, work):
+    initialize_model_files(tmp_path / "other.pth", spec, work.get("seed", 0), 7)
+    assert weights_differ(train("first").update, train("second", start=tmp_path / "other.pth", **work).update)
+
+
+def test_the_arm_does_not_change_what_is_drawn(train):
+    assert not weights_differ(train("first", arm="fedavg").update, train("second", arm="local-north").update)
+
+
+def test_training_lowers_the_loss(train, settings):
+    settings["epochs_per_round"] = 25
+    losses = json.loads(train().metrics.read_text())["epoch_losses"]
+    assert np.mean(losses[-5:]) < 0.75 * losses[0]
+
+
+def test_a_site_smaller_than_one_batch_trains(train, tmp_path, make_case, write_shard, start, settings):
+    settings["batch_size"] = 8
+    update = train(shards=[write_shard(tmp_path / "small", [make_case("only")])]).update
+    assert load_model_file(update).lineage.num_steps == 2
+    assert weights_differ(start, update)
+
+
+def test_a_pooled_site_trains_on_all_its_shards(train, shard, tmp_path, make_case, write_shard):
+    other = write_shard(tmp_path / "south", [make_case("other", "south"), make_case("test", "south", "test")])
+    lineage = load_model_file(train(shards=[shard, other], site="pooled").update).lineage
+    assert lineage.num_cases == 6
+    assert lineage.cases_sha256 == digest_of(
+        {f"case-{n}": f"sha-of-case-{n}" for n in range(5)} | {"other": "sha-of-other"}
+    )
+
+
+def test_a_site_without_any_known_class_trains_its_segmentation(train, tmp_path, make_case, write_shard, start):
+    cases = [make_case(str(n), class_name="") for n in range(2)]
+    update = train(shards=[write_shard(tmp_path / "unknown", cases)]).update
+    assert weights_differ(start, update)
+    assert all(tensor.isfinite().all() for tensor in load_model_file(update).weights.values())
+
+
+@pytest.mark.parametrize("missing", ["regions", "classes"])
+def test_a_study_of_one_task_trains(train, tmp_path, make_case, write_shard, spec, missing):
+    spec[missing] = []
+    initialize_model_files(tmp_path / "start.pth", spec, 0, 7)
+    cases = [make_case("a", class_name="normal"), make_case("b")]
+    masks = None if spec["regions"] else np.zeros((2, 0, 4, 8, 8), np.uint8)
+    update = train(start=tmp_path / "start.pth", shards=[write_shard(tmp_path / "one-task", cases, masks=masks)]).update
+    assert weights_differ(tmp_path / "start.pth", update)
+
+
+def test_long_gradients_are_shortened(train, settings, start):
+    settings["optimizer"] |= {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 1.0}
+    settings |= {"max_gradient_norm": 1e-3, "batch_size": 5, "epochs_per_round": 1}
+    before, after = load_model_file(start).weights, load_model_file(train().update).weights
+    # One step at rate 1 has the gradient's length.
+    length = sum(((after[name] - before[name]).double() ** 2).sum() for name in before).sqrt()
+    assert length.item() == pytest.approx(1e-3, rel=0.02)
+
+
+# Batches.
+
+
+def batches_of(shard: Path, settings: dict, round_number: int = 1, epoch: int = 1) -> list:
+    dataset = ShardDataset([shard], {"train"})
+    indices = dataset.class_indices(["normal", "dipg"], UNKNOWN_CLASS_INDEX)
+    work = SiteRound("fedavg", 0, round_number, "north")
+    return list(epoch_batches(dataset, indices, settings, work, epoch, CPU))
+
+
+def test_an_epoch_takes_every_case_once(shard, settings):
+    settings["augmentation"] = {"crop_fraction": 1.0, "flip_probability": 0.0, "gamma_spread": 0.0}
+    batches = batches_of(shard, settings)
+    assert [len(batch.images) for batch in batches] == [2, 2, 1]
+    dataset = ShardDataset([shard], {"train"})
+    expected = sorted(float(dataset.image(row).mean()) / 255 for row in range(5))
+    found = sorted(image.mean().item() for batch in batches for image in batch.images)
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert sorted(index for batch in batches for index in batch.class_indices.tolist()) == [0, 0, 0, 1, 1]
+
+
+def test_image_mask_and_class_of_a_batch_belong_together(tmp_path, make_case, write_shard, settings):
+    settings["augmentation"] = {"crop_fraction": 1.0, "flip_probability": 0.0, "gamma_spread": 0.0}
+    cases = [make_case(str(n), class_name=("normal", "dipg")[n % 2]) for n in range(4)]
+    masks = np.zeros((4, 1, 4, 8, 8), np.uint8)
+    masks[1::2] = 1
+    shard = write_shard(tmp_path / "alternating", cases, masks * np.uint8(255), masks)
+    for batch in batches_of(shard, settings):
+        for image, mask, index in zip(batch.images, batch.masks, batch.class_indices, strict=True):
+            assert image.mean().item() == mask.mean().item() == index.item()
+
+
+@pytest.mark.parametrize(("round_number", "epoch"), [(1, 2), (2, 1)], ids=["epoch", "round"])
+def test_every_epoch_and_round_has_its_own_order(shard, settings, round_number, epoch):
+    first = torch.cat([batch.images for batch in batches_of(shard, settings)])
+    other = torch.cat([batch.images for batch in batches_of(shard, settings, round_number, epoch)])
+    assert not torch.equal(first, other)
+
+
+# Optimizer state.
+
+
+def test_a_kept_optimizer_continues_as_if_it_had_never_stopped(train, start, shard, settings, make_global):
+    first = train(keep=True)
+    second = train(start=make_global(first.update), round_number=2, state=first.state, keep=True)
+
+    model = to_device(load_model_file(start).to_model(), CPU)
+    optimizer = build_optimizer(model.parameters(), settings["optimizer"], 0.01)
+    dataset = ShardDataset([shard], {"train"})
+    indices = dataset.class_indices(["normal", "dipg"], UNKNOWN_CLASS_INDEX)
+    for number in (1, 2):
+        work = SiteRound("fedavg", 0, number, "north")
+        train_epochs(model, optimizer, dataset, indices, settings, work, CPU)
+    for name, tensor in load_model_file(second.update).weights.items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_a_fresh_optimizer_forgets(train, make_global):
+    first = train(keep=True)
+    start = make_global(first.update)
+    kept = train("kept", start=start, round_number=2, state=first.state, keep=True)
+    fresh = train("fresh", start=start, round_number=2, state=first.state, keep=False)
+    without = train("without", start=start, round_number=2, state=None, keep=True)
+    assert weights_differ(kept.update, fresh.update)
+    assert not weights_differ(fresh.update, without.update)
+
+
+def test_a_kept_optimizer_takes_the_rounds_learning_rate(train, settings, make_global):
+    settings["schedule"] |= {"name": "step", "step_rounds": 1, "step_factor": 0.5}
+    first = train(keep=True)
+    second = train(start=make_global(first.update), round_number=2, state=first.state, keep=True)
+    assert json.loads(second.metrics.read_text())["learning_rate"] == 0.005
+    assert load_tensors(second.state)["optimizer"]["param_groups"][0]["lr"] == 0.005
+
+
+def test_an_optimizer_that_is_not_kept_is_not_stored(train):
+    assert load_tensors(train(keep=False).state)["optimizer"] is None
+
+
+# What is refused.
+
+
+def assert_refused(train: Callable, tmp_path: Path, match: str, **options) -> None:
+    with pytest.raises(StudyError, match=match):
+        train("refused", **options)
+    assert not list(tmp_path.glob("refused*"))
+
+
+def test_a_start_of_another_round_is_refused(train, tmp_path):
+    assert_refused(train, tmp_path, r"initial\.pth: expected seed and round \(0, 1\), found \(0, 0\)", round_number=2)
+
+
+def test_a_start_of_another_seed_is_refused(train, tmp_path):
+    assert_refused(train, tmp_path, r"initial\.pth: expected seed and round \(1, 0\), found \(0, 0\)", seed=1)
+
+
+def test_a_start_of_another_arm_is_refused(train, tmp_path, make_global):
+    start = make_global(train().update, arm="fedprox")
+    match = r"global\.pth: expected a model of arm 'fedavg' .* found arm 'fedprox'"
+    assert_refused(train, tmp_path, match, start=start, round_number=2)
+
+
+def test_a_start_of_other_settings_is_refused(train, tmp_path, make_global):
+    start = make_global(train().update, settings_digest="another digest")
+    match = (
+        r"global\.pth: expected a model of arm 'fedavg' with settings digest, found arm 'fedavg' with another digest"
+    )
+    assert_refused(train, tmp_path, match[:-4], start=start, round_number=2)
+
+
+def test_an_update_is_no_start(train, tmp_path):
+    assert_refused(train, tmp_path, r"north-1\.pth: ", start=train().update, round_number=2)
+
+
+def test_a_site_without_training_cases_is_refused_by_name(train, tmp_path, make_case, write_shard):
+    shard = write_shard(tmp_path / "tested", [make_case("a", split="test")])
+    assert_refused(train, tmp_path, "site north: no training case", shards=[shard])

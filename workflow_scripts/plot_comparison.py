@@ -1,0 +1,13 @@
+"""Draw the comparison figure."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.reporting.figures import plot_comparison_files
+
+    plot_comparison_files(
+        summary_path=snakemake.input.summary,
+        figure_path=snakemake.output.figure,
+        dpi=snakemake.params.dpi,
+        **snakemake.params.style,
+    )

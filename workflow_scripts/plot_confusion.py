@@ -1,0 +1,14 @@
+"""Draw the confusion matrices."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.reporting.count_figures import plot_confusion_files
+
+    plot_confusion_files(
+        confusion_path=snakemake.input.confusion,
+        figure_path=snakemake.output.figure,
+        colour_map=snakemake.params.colour_map,
+        arms=snakemake.params.arms,
+        dpi=snakemake.params.dpi,
+    )

@@ -1,0 +1,13 @@
+"""Draw the convergence figure."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.reporting.figures import plot_convergence_files
+
+    plot_convergence_files(
+        history_paths=snakemake.input.histories,
+        figure_path=snakemake.output.figure,
+        dpi=snakemake.params.dpi,
+        **snakemake.params.style,
+    )

@@ -1,0 +1,20 @@
+"""Write the study's report."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.reporting.report import ReportInputs, write_report_files
+
+    given = snakemake.input
+    inputs = ReportInputs(
+        summary=given.summary,
+        differences=given.differences,
+        confusion=given.confusion,
+        audit=given.audit,
+        histories=given.histories,
+        selections=given.selections,
+        figures={name: given[f"{name}_figure"] for name in ("cohort", "convergence", "comparison", "confusion")},
+        videos=given.videos,
+        report=snakemake.output.report,
+    )
+    write_report_files(inputs, {**snakemake.params.study, "versions": snakemake.params.versions})
