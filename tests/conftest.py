@@ -143,3 +143,26 @@ def spec() -> dict:
         "classes": ["normal", "dipg"],
         "preprocessing": {"grid": list(GRID), "intensity": {"lower_percentile": 1.0, "upper_percentile": 99.5}},
     }
+
+
+@pytest.fixture
+def write_constant_model(spec):
+    """``write_constant_model(path, regions, class_name)``: a network that sees these everywhere, whatever the image."""
+    import torch
+    from fedpedbrain.lineage import Lineage
+    from fedpedbrain.models.files import ModelFile, ModelSpec, save_model_file
+
+    def _write(path: Path, regions=(), class_name="", round_number=1) -> Path:
+        model = ModelSpec(**spec).build()
+        for parameter in model.parameters():
+            parameter.data.zero_()
+        if spec["regions"]:
+            sure = [9.0 if name in regions else -9.0 for name in spec["regions"]]
+            model.segmentation_head.bias.data.copy_(torch.tensor(sure))
+        if spec["classes"]:
+            model.classifier[-1].bias.data.copy_(torch.tensor([float(name == class_name) for name in spec["classes"]]))
+        lineage = Lineage("global", "fedavg", 0, round_number, "", 4, 8, "digest", "parent")
+        save_model_file(path, ModelFile(ModelSpec(**spec), lineage, model.state_dict()))
+        return path
+
+    return _write

@@ -39,17 +39,30 @@ def test_a_volume_of_vectors_is_refused(tmp_path):
         read_volume(tmp_path / "a.nii.gz")
 
 
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.mha"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_an_image_with_values_that_are_no_numbers_is_refused(value):
+def test_an_image_with_values_that_are_no_numbers_is_refused(tmp_path, write_volume, name, value):
     array = np.ones((2, 3, 4), np.float32)
     array[1, 2, 3] = value
-    with pytest.raises(StudyError, match=r"a\.nii\.gz: the image holds NaN or infinite values"):
-        check_finite("a.nii.gz", sitk.GetImageFromArray(array))
+    path = write_volume(tmp_path / name, array)
+    with pytest.raises(StudyError, match=f"{name}: the image holds NaN or infinite values"):
+        check_finite(path, read_volume(path))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
-def test_numbers_of_every_type_are_finite(dtype):
-    check_finite("a.nii.gz", sitk.GetImageFromArray(np.ones((2, 3, 4), dtype)))
+def test_numbers_of_every_type_are_finite(tmp_path, write_volume, dtype):
+    path = write_volume(tmp_path / "a.nii.gz", np.ones((2, 3, 4), dtype))
+    check_finite(path, read_volume(path))
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.99, 0.9999])
+def test_a_truncated_file_is_refused_by_name(tmp_path, write_volume, kept):
+    noise = np.random.default_rng(0).integers(0, 999, (16, 32, 32), dtype=np.int16)
+    path = write_volume(tmp_path / "a.nii.gz", noise)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(StudyError, match=r"a\.nii\.gz: not a readable volume"):
+        read_volume(path)
 
 
 def grid(size=(4, 3, 2), spacing=(1.0, 1.0, 5.0), origin=(0.0, 0.0, 0.0), degrees=0.0) -> sitk.Image:

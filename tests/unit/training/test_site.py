@@ -25,14 +25,6 @@ from fedpedbrain.training.site import SiteRound, epoch_batches, train_epochs, tr
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-
-
 @pytest.fixture
 def settings(config) -> dict:
     """The training block of the config with values that these tests speak of."""

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import yaml
 from fedpedbrain.errors import StudyError
@@ -343,3 +345,21 @@ def test_a_scan_of_several_channels_is_several_paths(load):
     assert study.scan_paths == ["in/sub-9_T1w.nii.gz", "in/sub-9_T2w.nii.gz"]
     assert study.scan_name == "sub-9_T1w"
     assert study.scan_model == ["best.pth"]
+
+
+def test_arms_of_several_sites_are_told_from_arms_of_one(load):
+    study = load()
+    assert study.shared_arms == ["centralized", "fedavg"]
+    assert study.local_sites == {"local-north": "north", "local-east": "east", "local-south": "south"}
+
+
+def test_the_description_is_plain_values_that_json_keeps(load):
+    description = load().description
+    assert json.loads(json.dumps(description)) == description
+    assert [arm["name"] for arm in description["arms"]] == [
+        "centralized",
+        "local-north",
+        "local-east",
+        "local-south",
+        "fedavg",
+    ]

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+from fedpedbrain.evaluation.predictions import predict_cases_files
+from fedpedbrain.files import read_table
+
+CPU = torch.device("cpu")
+DECISION = {"threshold": 0.5, "smallest_region_ml": 0.0}
+
+
+@pytest.fixture
+def predict(tmp_path, make_case, write_shard, write_constant_model):
+    """Predict the held-out cases of two shards with a constant model; returns masks and probabilities."""
+    north = [make_case("a", split="train"), make_case("b", split="test"), make_case("c", split="validation")]
+    west = [make_case("d", "west", "external")]
+    shards = [write_shard(tmp_path / "west", west), write_shard(tmp_path / "north", north)]
+
+    def _predict(decision=DECISION, **model) -> tuple[np.ndarray, list[dict[str, str]]]:
+        write_constant_model(tmp_path / "best.pth", **model)
+        outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
+        predict_cases_files(tmp_path / "best.pth", shards, *outputs, decision, CPU)
+        return np.load(outputs[0]), read_table(outputs[1])
+
+    return _predict
+
+
+def test_test_and_external_cases_are_predicted_in_the_order_of_the_shards(predict):
+    masks, rows = predict(regions=["whole_tumour"], class_name="dipg")
+    assert (masks.shape, masks.dtype) == ((2, 1, 4, 8, 8), np.uint8)
+    assert masks.all()
+    assert [(row["case"], row["class"]) for row in rows] == [
+        ("d", "normal"),
+        ("d", "dipg"),
+        ("b", "normal"),
+        ("b", "dipg"),
+    ]
+    # Softmax of the logits 0 and 1.
+    assert [float(row["probability"]) for row in rows] == pytest.approx([0.268941, 0.731059] * 2, abs=1e-5)
+
+
+def test_the_decision_of_the_study_is_taken(predict):
+    assert not predict({"threshold": 0.99999, "smallest_region_ml": 0.0}, regions=["whole_tumour"])[0].any()
+    assert not predict({"threshold": 0.5, "smallest_region_ml": 500.0}, regions=["whole_tumour"])[0].any()
+
+
+def test_a_study_without_regions_has_masks_of_no_region(predict, spec):
+    spec["regions"] = []
+    masks, rows = predict(class_name="normal")
+    assert masks.shape == (2, 0, 4, 8, 8)
+    assert len(rows) == 4
+
+
+def test_a_study_without_classes_has_no_probabilities(predict, spec):
+    spec["classes"] = []
+    masks, rows = predict(regions=["whole_tumour"])
+    assert masks.all()
+    assert rows == []

@@ -1,0 +1,248 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from fedpedbrain.evaluation.validation import (
+    HISTORY_COLUMNS,
+    build_history,
+    mean_of_known,
+    select_model_files,
+    selection_score,
+    validate_round_files,
+)
+from fedpedbrain.files import read_table, sha256_of_file
+
+CPU = torch.device("cpu")
+DECISION = {"threshold": 0.5, "smallest_region_ml": 0.0}
+
+
+@pytest.fixture
+def shard(tmp_path, make_case, write_shard):
+    """Validation cases: half a tumour, none, one of unknown class; and a training case."""
+    cases = [
+        make_case("half", split="validation"),
+        make_case("healthy", split="validation", class_name="normal"),
+        make_case("unknown", split="validation", class_name=""),
+        make_case("learnt", split="train"),
+    ]
+    masks = np.zeros((4, 1, 4, 8, 8), np.uint8)
+    masks[0, :, :2] = 1
+    masks[2] = 1
+    return write_shard(tmp_path / "north", cases, masks=masks)
+
+
+@pytest.fixture
+def validate(tmp_path, shard, write_constant_model):
+    """Validate a constant model; returns the file's content."""
+
+    def _validate(decision=DECISION, **model) -> dict:
+        write_constant_model(tmp_path / "global.pth", **model)
+        validate_round_files(tmp_path / "global.pth", [shard], tmp_path / "validation.json", decision, CPU)
+        return json.loads((tmp_path / "validation.json").read_text())
+
+    return _validate
+
+
+def test_every_validation_case_has_an_entry(validate):
+    content = validate(regions=["whole_tumour"], class_name="dipg", round_number=3)
+    assert (content["arm"], content["seed"], content["round"]) == ("fedavg", 0, 3)
+    # Everything for half of it: 2 x 128 / (256 + 128).
+    assert content["cases"] == [
+        {"case": "half", "site": "north", "dice": pytest.approx(2 / 3), "correct": True},
+        {"case": "healthy", "site": "north", "dice": None, "correct": False},
+        {"case": "unknown", "site": "north", "dice": 1.0, "correct": None},
+    ]
+
+
+def test_a_region_too_small_to_be_one_counts_as_missed(validate):
+    # The grid of 256 voxels is 128 ml.
+    entries = validate({"threshold": 0.5, "smallest_region_ml": 129.0}, regions=["whole_tumour"], class_name="normal")
+    assert [entry["dice"] for entry in entries["cases"]] == [0.0, None, 0.0]
+
+
+def test_the_dice_of_a_case_is_the_mean_of_its_outlined_regions(tmp_path, spec, make_case, write_shard, validate):
+    spec["regions"] = ["whole_tumour", "core", "enhancing"]
+    masks = np.zeros((1, 3, 4, 8, 8), np.uint8)
+    masks[0, :2] = 1
+    write_shard(tmp_path / "north", [make_case("a", split="validation")], masks=masks)
+    (entry,) = validate(regions=["whole_tumour", "enhancing"], class_name="dipg")["cases"]
+    # 1 for the whole tumour, 0 for the core; nothing is enhancing.
+    assert entry["dice"] == 0.5
+
+
+@pytest.mark.parametrize(("missing", "empty"), [("regions", "dice"), ("classes", "correct")])
+def test_a_task_that_the_study_lacks_has_no_values(tmp_path, spec, make_case, write_shard, validate, missing, empty):
+    spec[missing] = []
+    masks = np.ones((1, len(spec["regions"]), 4, 8, 8), np.uint8)
+    write_shard(tmp_path / "north", [make_case("a", split="validation")], masks=masks)
+    (entry,) = validate(regions=["whole_tumour"], class_name="dipg")["cases"]
+    assert {key for key, value in entry.items() if value is None} == {empty}
+
+
+def test_without_validation_cases_there_are_no_entries(tmp_path, make_case, write_shard, validate):
+    write_shard(tmp_path / "north", [make_case("a")])
+    assert validate()["cases"] == []
+
+
+# Numbers of a round.
+
+
+def entry(site: str = "north", dice: float | None = None, correct: bool | None = None) -> dict:
+    return {"case": "a", "site": site, "dice": dice, "correct": correct}
+
+
+def test_means_leave_out_what_is_not_known():
+    entries = [entry(dice=0.4), entry(dice=0.8), entry(correct=True)]
+    assert mean_of_known(entries, "dice") == pytest.approx(0.6)
+    assert mean_of_known(entries, "correct") == 1.0
+    assert math.isnan(mean_of_known([entry(), entry()], "dice"))
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([entry(dice=0.5, correct=True), entry(correct=False)], 0.5),
+        ([entry(dice=0.2, correct=True)], 0.6),
+        ([entry(dice=0.2)], 0.2),
+        ([entry(correct=True), entry(correct=False)], 0.5),
+    ],
+    ids=["both", "both again", "dice alone", "accuracy alone"],
+)
+def test_the_selection_score_is_the_mean_of_the_tasks_there_are(entries, expected):
+    assert selection_score(entries) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("entries", [[], [entry()]], ids=["nobody", "nothing known"])
+def test_the_selection_score_of_nothing_is_unknown(entries):
+    assert math.isnan(selection_score(entries))
+
+
+def validation(round_number: int, *entries: dict) -> dict:
+    return {"arm": "fedavg", "seed": 2, "round": round_number, "cases": list(entries)}
+
+
+def metrics(round_number: int, num_cases: int, last_loss: float, update_bytes: int = 100) -> dict:
+    return {
+        "round": round_number,
+        "num_cases": num_cases,
+        "epoch_losses": [9.0, last_loss],
+        "update_bytes": update_bytes,
+    }
+
+
+def test_history_has_one_row_a_round_in_order():
+    validations = [validation(2, entry(dice=0.6, correct=True)), validation(1, entry(dice=0.2, correct=False))]
+    trained = [metrics(1, 3, 1.0), metrics(2, 1, 0.5), metrics(1, 1, 2.0), metrics(2, 1, 0.7, 50)]
+    first, second = build_history(validations, trained, ["north"])
+    assert set(first) == set(HISTORY_COLUMNS)
+    assert (first["arm"], first["seed"], first["round"]) == ("fedavg", 2, 1)
+    # Three cases at 1 and one at 2.
+    assert first["training_loss"] == pytest.approx(1.25)
+    assert (first["dice"], first["accuracy"], first["selection_score"]) == (0.2, 0.0, 0.1)
+    assert (first["uploaded_bytes"], first["selected"]) == (200, 0)
+    assert (second["round"], second["uploaded_bytes"], second["selected"]) == (2, 150, 1)
+    assert second["selection_score"] == pytest.approx(0.8)
+
+
+def rows_of(*scores: float | None, site: str = "north") -> list[dict]:
+    validations = [validation(number, entry(site, dice=score)) for number, score in enumerate(scores, start=1)]
+    return build_history(validations, [metrics(n, 1, 1.0) for n in range(1, len(scores) + 1)], ["north"])
+
+
+def selected_rounds(rows: list[dict]) -> list[int]:
+    return [row["round"] for row in rows if row["selected"]]
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [((0.1, 0.5, 0.3), 2), ((0.5, 0.5, 0.1), 1), ((None, 0.2, 0.1), 2), ((0.1,), 1)],
+    ids=["best", "earliest of equal ones", "unknown ones left out", "only one"],
+)
+def test_the_earliest_best_round_is_selected(scores, expected):
+    assert selected_rounds(rows_of(*scores)) == [expected]
+
+
+def test_without_any_score_the_last_round_is_selected():
+    assert selected_rounds(rows_of(None, None, None)) == [3]
+
+
+def test_an_arm_is_selected_on_its_own_sites_alone():
+    validations = [
+        validation(1, entry("north", dice=0.9), entry("south", dice=0.1)),
+        validation(2, entry("north", dice=0.8), entry("south", dice=0.9)),
+    ]
+    trained = [metrics(1, 1, 1.0), metrics(2, 1, 1.0)]
+    rows = build_history(validations, trained, ["north"])
+    assert selected_rounds(rows) == [1]
+    assert [row["selection_score"] for row in rows] == [0.9, 0.8]
+    # The table compares the arms on everybody.
+    assert [row["dice"] for row in rows] == pytest.approx([0.5, 0.85])
+    assert selected_rounds(build_history(validations, trained, ["north", "south"])) == [2]
+
+
+def test_an_arm_whose_sites_have_no_validation_patient_takes_its_last_round():
+    rows = rows_of(0.9, 0.1, site="south")
+    assert selected_rounds(rows) == [2]
+    assert all(math.isnan(row["selection_score"]) for row in rows)
+
+
+# Files.
+
+
+@pytest.fixture
+def select(tmp_path, write_constant_model):
+    """Select among three rounds with these scores; returns the folder."""
+
+    def _select(scores: tuple[float | None, ...]):
+        paths = {"model": [], "validation": [], "metrics": []}
+        for number, score in enumerate(scores, start=1):
+            models = tmp_path / f"global-{number}.pth"
+            paths["model"].append(write_constant_model(models, round_number=number))
+            for kind, content in (
+                ("validation", validation(number, entry(dice=score))),
+                ("metrics", metrics(number, 4, 1.0 / number)),
+            ):
+                paths[kind].append(tmp_path / f"{kind}-{number}.json")
+                paths[kind][-1].write_text(json.dumps(content))
+        outputs = [tmp_path / name for name in ("best.pth", "history.tsv", "selection.json")]
+        select_model_files(paths["model"], paths["validation"], paths["metrics"], ["north"], *outputs)
+        return tmp_path
+
+    return _select
+
+
+def test_the_best_rounds_model_is_copied(select):
+    folder = select((0.1, 0.7, 0.3))
+    assert (folder / "best.pth").read_bytes() == (folder / "global-2.pth").read_bytes()
+    assert (folder / "best.pth").read_bytes() != (folder / "global-1.pth").read_bytes()
+
+
+def test_the_selection_says_what_the_best_model_is(select):
+    folder = select((0.1, 0.7, 0.3))
+    selection = json.loads((folder / "selection.json").read_text())
+    assert (selection["arm"], selection["seed"], selection["round"], selection["num_rounds"]) == ("fedavg", 2, 2, 3)
+    assert selection["dice"] == selection["selection_score"] == 0.7
+    assert selection["sha256"] == sha256_of_file(folder / "global-2.pth")
+    assert selection["model_bytes"] == (folder / "best.pth").stat().st_size
+    assert selection["lineage"]["round"] == 2
+
+
+def test_the_history_is_a_table_of_all_rounds(select):
+    rows = read_table(select((0.1, 0.7, 0.3)) / "history.tsv")
+    assert tuple(rows[0]) == HISTORY_COLUMNS
+    assert [(row["round"], row["dice"], row["selected"]) for row in rows] == [
+        ("1", "0.1", "0"),
+        ("2", "0.7", "1"),
+        ("3", "0.3", "0"),
+    ]
+    assert {row["accuracy"] for row in rows} == {"nan"}
+
+
+def test_the_selection_is_json_that_every_reader_takes(select):
+    def refuse(constant: str):
+        raise AssertionError(f"{constant} is no JSON")
+
+    folder = select((None, None))
+    json.loads((folder / "selection.json").read_text(), parse_constant=refuse)
