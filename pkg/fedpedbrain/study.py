@@ -254,7 +254,6 @@ class Study:
             raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
         self._check_arm_names("evaluation.reference_arm", [self.config["evaluation"]["reference_arm"]])
         self._check_arm_names("reporting.video.arms", self.config["reporting"]["video"]["arms"])
-        self._check_arm_names("reporting.arm_colours", list(self.config["reporting"]["arm_colours"]))
         self._check_strides()
 
     def _check_arm_names(self, key: str, names: list[str]) -> None:
