@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+TINY = str(REPOSITORY / "tests" / "e2e" / "tiny.yaml")
 _PARTS = ["Snakefile", "config.yaml", "rules", "workflow_scripts", "pkg", "envs", "profiles", "studies"]
 
 

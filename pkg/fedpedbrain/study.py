@@ -153,15 +153,20 @@ class Study:
         return digest_of({"model": self.model_spec, "training": self.training_settings, "arm": arm_settings})
 
     @property
-    def decision_settings(self) -> dict[str, float]:
-        """What turns probabilities into regions."""
-        return {key: self.config["evaluation"][key] for key in ("threshold", "smallest_region_ml")}
+    def decision_settings(self) -> dict[str, Any]:
+        """What turns probabilities into regions: arguments of ``decide_regions``."""
+        evaluation = self.config["evaluation"]
+        return {
+            "threshold": evaluation["threshold"],
+            "smallest_region_ml": evaluation["smallest_region_ml"],
+            "empty_class": self.config["cohort"]["normal_class"] if evaluation["empty_when_normal"] else None,
+        }
 
     @property
     def comparison_settings(self) -> dict[str, Any]:
         """What the tables that compare the arms are made with."""
-        decisions = self.decision_settings
-        return {key: value for key, value in self.config["evaluation"].items() if key not in decisions}
+        names = ("reference_arm", "bootstrap_samples", "confidence_level", "seed")
+        return {name: self.config["evaluation"][name] for name in names}
 
     @property
     def kept_splits(self) -> list[str]:

@@ -1,7 +1,7 @@
 """What a change makes stale, asserted on the job graph of a finished study."""
 
 import pytest
-from conftest import TINY
+from workspace import TINY
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,11 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import yaml
-from conftest import TINY
 from fedpedbrain.cohort import read_split_cases
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.models.files import load_model_file
 from fedpedbrain.study import load_study
-from workspace import REPOSITORY
+from workspace import REPOSITORY, TINY
 
 pytestmark = pytest.mark.slow
 FEDAVG = "results/models/fedavg/seed-0"

@@ -3,9 +3,7 @@
 import shutil
 
 import pytest
-from workspace import REPOSITORY, Workspace
-
-TINY = str(REPOSITORY / "tests" / "e2e" / "tiny.yaml")
+from workspace import TINY, Workspace
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from fedpedbrain.cohort import HELD_OUT, grid_voxel_ml
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.files import replacing, write_table
 from fedpedbrain.models.files import load_model_file
-from fedpedbrain.models.prediction import decide_regions, predict_probabilities
+from fedpedbrain.models.prediction import decide_regions, most_probable_class, predict_probabilities
 
 PROBABILITY_COLUMNS = ("case", "class", "probability")
 
@@ -21,7 +22,7 @@ def predict_cases_files(
     shard_folders: Sequence[str | Path],
     masks_path: str | Path,
     probabilities_path: str | Path,
-    decision: Mapping[str, float],
+    decision: Mapping[str, Any],
     device: torch.device,
 ) -> None:
     """Predict the held-out cases of the given shards.
@@ -39,7 +40,9 @@ def predict_cases_files(
         masks = open_memmap(temporary, "w+", np.uint8, (len(dataset), len(model_file.spec.regions), *grid))
         for row, (regions, class_probabilities) in enumerate(predictions):
             if regions is not None:
-                masks[row] = decide_regions(regions, grid_voxel_ml(dataset.cases[row], grid), **decision)
+                predicted_class = most_probable_class(class_probabilities, model_file.spec.classes)
+                voxel_ml = grid_voxel_ml(dataset.cases[row], grid)
+                masks[row] = decide_regions(regions, voxel_ml, predicted_class=predicted_class, **decision)
             if class_probabilities is not None:
                 rows += [
                     {"case": dataset.cases[row].case, "class": name, "probability": float(probability)}

@@ -15,7 +15,7 @@ from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.evaluation.metrics import dice_coefficient
 from fedpedbrain.files import replacing, sha256_of_file, write_table
 from fedpedbrain.models.files import load_model_file
-from fedpedbrain.models.prediction import decide_regions, predict_probabilities
+from fedpedbrain.models.prediction import decide_regions, most_probable_class, predict_probabilities
 
 HISTORY_COLUMNS = (
     "arm",
@@ -34,7 +34,7 @@ def validate_round_files(
     model_path: str | Path,
     shard_folders: Sequence[str | Path],
     validation_path: str | Path,
-    decision: Mapping[str, float],
+    decision: Mapping[str, Any],
     device: torch.device,
 ) -> None:
     """Score a global model on every validation patient of the given shards and write one entry a case.
@@ -50,16 +50,18 @@ def validate_round_files(
     for row, (regions, class_probabilities) in enumerate(predictions):
         case = dataset.cases[row]
         dice = correct = None
+        predicted_class = most_probable_class(class_probabilities, classes)
         if regions is not None:
-            decided = decide_regions(regions, grid_voxel_ml(case, regions.shape[1:]), **decision)
+            voxel_ml = grid_voxel_ml(case, regions.shape[1:])
+            decided = decide_regions(regions, voxel_ml, predicted_class=predicted_class, **decision)
             tumour_dice = [
                 dice_coefficient(region, truth)
                 for region, truth in zip(decided, dataset.mask(row), strict=True)
                 if truth.any()
             ]
             dice = float(np.mean(tumour_dice)) if tumour_dice else None
-        if class_probabilities is not None and case.class_name in classes:
-            correct = bool(classes[int(class_probabilities.argmax())] == case.class_name)
+        if predicted_class is not None and case.class_name in classes:
+            correct = predicted_class == case.class_name
         entries.append({"case": case.case, "site": case.site, "dice": dice, "correct": correct})
     lineage = model_file.lineage
     content = {"arm": lineage.arm, "seed": lineage.seed, "round": lineage.round, "cases": entries}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,11 +15,11 @@ from fedpedbrain.data.volumes import Volume, read_volume
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import replacing, sha256_of_file
 from fedpedbrain.models.files import ModelFile, load_model_file
-from fedpedbrain.models.prediction import decide_regions, predict_probabilities
+from fedpedbrain.models.prediction import decide_regions, most_probable_class, predict_probabilities
 
 
 def predict_volume(
-    model_file: ModelFile, volume: Volume, decision: Mapping[str, float], device: torch.device
+    model_file: ModelFile, volume: Volume, decision: Mapping[str, Any], device: torch.device
 ) -> tuple[sitk.Image, dict[str, float], dict[str, float]]:
     """Predict one scan in its own geometry.
 
@@ -40,7 +41,9 @@ def predict_volume(
     labels = np.zeros(scan.GetSize()[::-1], dtype=np.uint8)
     volumes_ml: dict[str, float] = {}
     if regions is not None:
-        decided = decide_regions(regions, float(np.prod(frame.GetSpacing())) / 1000.0, **decision)
+        predicted_class = most_probable_class(classes, spec.classes)
+        voxel_ml = float(np.prod(frame.GetSpacing())) / 1000.0
+        decided = decide_regions(regions, voxel_ml, predicted_class=predicted_class, **decision)
         for number, (name, region) in enumerate(zip(spec.regions, decided, strict=True), start=1):
             restored = sitk.GetArrayViewFromImage(restore_region(region, frame, scan)).astype(bool)
             labels[restored] = number
@@ -56,7 +59,7 @@ def predict_scan_files(
     model_path: str | Path,
     mask_path: str | Path,
     result_path: str | Path,
-    decision: Mapping[str, float],
+    decision: Mapping[str, Any],
     device: torch.device,
 ) -> None:
     """Predict the scan in ``scan_paths`` (one file a channel) and write its mask as NIfTI and the numbers as JSON."""

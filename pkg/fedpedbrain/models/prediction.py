@@ -1,6 +1,6 @@
 """Running a network on preprocessed images."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -41,8 +41,18 @@ def predict_probabilities(
         yield regions, classes
 
 
+def most_probable_class(probabilities: np.ndarray | None, classes: Sequence[str]) -> str | None:
+    """Name of the most probable class; None for a model without a classification head."""
+    return None if probabilities is None else classes[int(probabilities.argmax())]
+
+
 def decide_regions(
-    probabilities: np.ndarray, voxel_ml: float, threshold: float, smallest_region_ml: float
+    probabilities: np.ndarray,
+    voxel_ml: float,
+    threshold: float,
+    smallest_region_ml: float,
+    predicted_class: str | None = None,
+    empty_class: str | None = None,
 ) -> np.ndarray:
     """Turn probabilities into regions: voxels from the threshold on, and nothing where they add up to too little.
 
@@ -50,6 +60,8 @@ def decide_regions(
     ----------
     probabilities : float (R, D, H, W)
     voxel_ml : volume of one voxel
+    predicted_class, empty_class : a case whose most probable class is the one without a tumour gets no region; None
+        where nothing is classified or the two heads decide apart
 
     Returns
     -------
@@ -58,4 +70,6 @@ def decide_regions(
     regions = probabilities >= threshold
     too_small = regions.sum((1, 2, 3)) * voxel_ml < smallest_region_ml
     regions[too_small] = False
+    if predicted_class is not None and predicted_class == empty_class:
+        regions[:] = False
     return regions
