@@ -105,7 +105,19 @@ def source_settings(bids, config) -> dict:
 
 def _make_case(case: str, site="north", split="train", class_name="dipg", patient="") -> Case:
     # One voxel of the grid is 0.5 ml.
-    return Case(case, patient or case, site, class_name, (), "", GRID, (5.0, 10.0, 10.0), f"sha-of-{case}", split)
+    return Case(
+        case,
+        patient or case,
+        site,
+        class_name,
+        (),
+        "",
+        GRID,
+        (5.0, 10.0, 10.0),
+        f"sha-of-{case}",
+        split,
+        (5.0, 10.0, 10.0),
+    )
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The words of a cohort: what a case is, and the tables that carry cases from one job to the next."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Case:
     spacing_mm : distance between voxel centres (D, H, W)
     sha256 : of everything that the case's shard row is made from
     split : one of ``SPLITS``, or "" before splitting
+    grid_spacing_mm : distance between voxel centres of the network's grid (D, H, W), or () before preprocessing
     """
 
     case: str
@@ -41,13 +42,20 @@ class Case:
     spacing_mm: tuple[float, float, float]
     sha256: str
     split: str = ""
+    grid_spacing_mm: tuple[float, ...] = ()
+
+    @property
+    def grid_voxel_ml(self) -> float:
+        """Volume of one voxel of the network's grid."""
+        return math.prod(self.grid_spacing_mm) / 1000.0
 
     def to_row(self) -> dict[str, str]:
         """The case as a table row."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
         row["images"] = _LIST_SEPARATOR.join(self.images)
         row["shape"] = "x".join(map(str, self.shape))
-        row["spacing_mm"] = "x".join(f"{value:.4g}" for value in self.spacing_mm)
+        for name in ("spacing_mm", "grid_spacing_mm"):
+            row[name] = "x".join(f"{value:.6g}" for value in row[name])
         return row
 
     @classmethod
@@ -56,14 +64,11 @@ class Case:
         values = dict(row)
         images = tuple(filter(None, values.pop("images").split(_LIST_SEPARATOR)))
         shape = tuple(int(size) for size in values.pop("shape").split("x"))
-        spacing = tuple(float(size) for size in values.pop("spacing_mm").split("x"))
-        return cls(**values, images=images, shape=shape, spacing_mm=spacing)
-
-
-def grid_voxel_ml(case: Case, grid: Sequence[int]) -> float:
-    """Volume in ml of one voxel of a grid (D, H, W) that divides the case's field of view."""
-    field_of_view_mm = [size * spacing for size, spacing in zip(case.shape, case.spacing_mm, strict=True)]
-    return math.prod(field_of_view_mm) / math.prod(grid) / 1000.0
+        spacings = {
+            name: tuple(float(size) for size in values.pop(name).split("x") if size)
+            for name in ("spacing_mm", "grid_spacing_mm")
+        }
+        return cls(**values, **spacings, images=images, shape=shape)
 
 
 CASE_COLUMNS = tuple(field.name for field in fields(Case))

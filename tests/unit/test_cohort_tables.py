@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from fedpedbrain.cohort import UNKNOWN_CLASS, Case, grid_voxel_ml, read_cases, read_split_cases, write_cases
+from fedpedbrain.cohort import UNKNOWN_CLASS, Case, read_cases, read_split_cases, write_cases
 from fedpedbrain.files import write_table
 
 CASE = Case(
@@ -15,6 +15,7 @@ CASE = Case(
     spacing_mm=(5.5, 0.9375, 0.9375),
     sha256="ab" * 32,
     split="train",
+    grid_spacing_mm=(5.5, 4.5, 4.25),
 )
 
 
@@ -22,7 +23,7 @@ CASE = Case(
     "case",
     [
         CASE,
-        replace(CASE, images=(), mask="", class_name=UNKNOWN_CLASS, split=""),
+        replace(CASE, images=(), mask="", class_name=UNKNOWN_CLASS, split="", grid_spacing_mm=()),
         replace(CASE, images=("/data/Hôpital Süd/a.nii.gz",)),
     ],
     ids=["complete", "nothing known", "one image, letters beyond ASCII"],
@@ -43,17 +44,15 @@ def test_a_table_without_rows_reads_as_no_cases(tmp_path):
     assert read_cases(tmp_path / "cases.tsv") == []
 
 
-def test_the_table_keeps_volumes_to_a_thousandth(tmp_path):
-    case = replace(CASE, spacing_mm=(3.4375, 0.46875, 0.468755))
+def test_the_table_keeps_volumes_to_a_ten_thousandth(tmp_path):
+    case = replace(CASE, grid_spacing_mm=(7.3333333, 4.6666667, 4.1234567))
     write_cases(tmp_path / "cases.tsv", [case])
     (read,) = read_cases(tmp_path / "cases.tsv")
-    assert grid_voxel_ml(read, (24, 48, 48)) == pytest.approx(grid_voxel_ml(case, (24, 48, 48)), rel=1e-3)
+    assert read.grid_voxel_ml == pytest.approx(case.grid_voxel_ml, rel=1e-4)
 
 
-def test_a_grid_voxel_is_its_part_of_the_field_of_view():
-    # 50 x 20 x 30 mm are 30 ml in 5 x 10 x 10 voxels.
-    case = replace(CASE, shape=(10, 20, 30), spacing_mm=(5.0, 1.0, 1.0))
-    assert grid_voxel_ml(case, (5, 10, 10)) == pytest.approx(0.06)
+def test_the_volume_of_a_grid_voxel_is_the_product_of_its_sides():
+    assert replace(CASE, grid_spacing_mm=(5.0, 4.0, 3.0)).grid_voxel_ml == pytest.approx(0.06)
 
 
 def test_all_cases_of_a_patient_get_the_patients_split(tmp_path):

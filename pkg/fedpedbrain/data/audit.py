@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpedbrain.cohort import EXTERNAL, SPLITS, UNKNOWN_CLASS, grid_voxel_ml
+from fedpedbrain.cohort import EXTERNAL, SPLITS, UNKNOWN_CLASS
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.files import replacing, write_table
 
@@ -46,7 +46,7 @@ def audit_site(site: str, dataset: ShardDataset, cohort: Mapping) -> tuple[dict[
         num_empty += bool(volumes) and not outlined
         for plane, values in zip(mask, volumes.values(), strict=True):
             if plane.any():
-                values.append(float(plane.sum()) * grid_voxel_ml(case, plane.shape))
+                values.append(float(plane.sum()) * case.grid_voxel_ml)
         if any(not channel.any() for channel in dataset.image(row)):
             notes.append(f"{where}: a channel of the image is blank")
         if volumes and outlined and case.class_name == cohort["normal_class"] and cohort["normal_class"]:

@@ -4,25 +4,57 @@ One convention everywhere: arrays are (D, H, W) with D from feet to head, H from
 patient's right to left, which is what SimpleITK's array view of an image in LPS orientation gives.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import SimpleITK as sitk
 
+# The head is where an image exceeds this part of its 99th percentile.
+HEAD_LEVEL = 0.2
+# An outer plane belongs to the head if at least this part of its voxels does: noise and wrapped noses do not count.
+_LEAST_HEAD_FRACTION = 0.02
 
-def grid_frame(image: sitk.Image, grid: tuple[int, int, int]) -> sitk.Image:
-    """An empty image whose ``grid`` (D, H, W) voxels divide the field of view of ``image``, in LPS orientation.
+
+def _whole_image(values: np.ndarray) -> list[tuple[int, int]]:
+    return [(0, size) for size in values.shape]
+
+
+def _head_box(values: np.ndarray) -> list[tuple[int, int]]:
+    head = values > HEAD_LEVEL * np.percentile(values, 99)
+    box = []
+    for axis, size in enumerate(values.shape):
+        planes = head.mean(tuple(other for other in range(values.ndim) if other != axis)) >= _LEAST_HEAD_FRACTION
+        inside = np.flatnonzero(planes)
+        box.append((int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, size))
+    return box
+
+
+# Each takes an array (D, H, W) and gives the first and one past the last index of every axis.
+FIELDS_OF_VIEW: dict[str, Callable[[np.ndarray], list[tuple[int, int]]]] = {
+    "image": _whole_image,
+    "head": _head_box,
+}
+
+
+def grid_frame(image: sitk.Image, grid: tuple[int, int, int], field_of_view: str) -> sitk.Image:
+    """An empty image whose ``grid`` (D, H, W) voxels divide a field of view of ``image``, in LPS orientation.
 
     The frame keeps origin, spacing and direction, so that whatever is predicted on it maps back by resampling.
+
+    Parameters
+    ----------
+    field_of_view : ``image`` for all of it, ``head`` for the smallest box that holds the head
     """
     oriented = sitk.DICOMOrient(image, "LPS")
-    size = np.array(grid[::-1])
-    old_size, old_spacing = np.array(oriented.GetSize()), np.array(oriented.GetSpacing())
-    spacing = old_size * old_spacing / size
+    box = np.array(FIELDS_OF_VIEW[field_of_view](sitk.GetArrayViewFromImage(oriented)))[::-1]
+    old_spacing, size = np.array(oriented.GetSpacing()), np.array(grid[::-1])
+    spacing = (box[:, 1] - box[:, 0]) * old_spacing / size
     direction = np.array(oriented.GetDirection()).reshape(3, 3)
-    # Fields of view share their outer faces, not their first voxel centres.
-    origin = np.array(oriented.GetOrigin()) + direction @ ((spacing - old_spacing) / 2.0)
+    # The box and the grid share their outer faces, not their first voxel centres.
+    corner = np.array(oriented.TransformContinuousIndexToPhysicalPoint((box[:, 0] - 0.5).tolist()))
     frame = sitk.Image(size.tolist(), sitk.sitkUInt8)
     frame.SetSpacing(spacing.tolist())
-    frame.SetOrigin(origin.tolist())
+    frame.SetOrigin((corner + direction @ (spacing / 2.0)).tolist())
     frame.SetDirection(oriented.GetDirection())
     return frame
 
@@ -63,11 +95,11 @@ def restore_region(region: np.ndarray, frame: sitk.Image, scan: sitk.Image) -> s
     """
     on_grid = sitk.GetImageFromArray(region.astype(np.float32))
     on_grid.CopyInformation(frame)
-    # Nearest at the border: linear interpolation has no value in the outer half voxel.
+    # Voxels of the scan outside the frame's field of view are background; a border voxel of the frame reaches its face.
+    on_grid = sitk.ConstantPad(on_grid, [1, 1, 1], [1, 1, 1], 0.0)
     resampler = sitk.ResampleImageFilter()
     resampler.SetReferenceImage(scan)
     resampler.SetInterpolator(sitk.sitkLinear)
-    resampler.UseNearestNeighborExtrapolatorOn()
     return sitk.Cast(resampler.Execute(on_grid) >= 0.5, sitk.sitkUInt8)
 
 
@@ -76,13 +108,13 @@ def scale_intensity(image: np.ndarray, lower_percentile: float, upper_percentile
 
     Parameters
     ----------
-    image : float32 (D, H, W), any unit; the head is where it exceeds a tenth of its 99th percentile
+    image : float32 (D, H, W), any unit; the head is where it exceeds ``HEAD_LEVEL``
 
     Returns
     -------
     uint8 (D, H, W); all 0 for a blank image
     """
-    head = image[image > 0.1 * np.percentile(image, 99)]
+    head = image[image > HEAD_LEVEL * np.percentile(image, 99)]
     if head.size == 0:
         return np.zeros(image.shape, dtype=np.uint8)
     low, high = np.percentile(head, [lower_percentile, upper_percentile])

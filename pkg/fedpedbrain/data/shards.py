@@ -1,6 +1,7 @@
 """Shards: one site's preprocessed cases as memory-mapped arrays, written by one job and read by many."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,13 @@ def preprocess_images(volume: Volume, settings: Mapping) -> tuple[np.ndarray, si
 
     Parameters
     ----------
-    settings : the ``preprocessing`` block: ``grid`` (D, H, W) and ``intensity`` percentiles
+    settings : the ``preprocessing`` block: ``grid`` (D, H, W), ``field_of_view`` and ``intensity`` percentiles
 
     Returns
     -------
     uint8 (C, D, H, W), and the frame that maps the grid back to the scan
     """
-    frame = grid_frame(volume.images[0], tuple(settings["grid"]))
+    frame = grid_frame(volume.images[0], tuple(settings["grid"]), settings["field_of_view"])
     channels = [scale_intensity(resample_image(image, frame), **settings["intensity"]) for image in volume.images]
     return np.stack(channels), frame
 
@@ -70,6 +71,7 @@ def build_shard_files(
             volume = source.read_case(case)
             images[row], frame = preprocess_images(volume, preprocessing)
             masks[row] = preprocess_mask(volume.mask, frame, regions)
+            cases[row] = replace(case, grid_spacing_mm=frame.GetSpacing()[::-1])
         images.flush()
         masks.flush()
     write_cases(cases_path, cases)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
-from fedpedbrain.cohort import HELD_OUT, grid_voxel_ml
+from fedpedbrain.cohort import HELD_OUT
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.files import replacing, write_table
 from fedpedbrain.models.files import load_model_file
@@ -41,7 +41,7 @@ def predict_cases_files(
         for row, (regions, class_probabilities) in enumerate(predictions):
             if regions is not None:
                 predicted_class = most_probable_class(class_probabilities, model_file.spec.classes)
-                voxel_ml = grid_voxel_ml(dataset.cases[row], grid)
+                voxel_ml = dataset.cases[row].grid_voxel_ml
                 masks[row] = decide_regions(regions, voxel_ml, predicted_class=predicted_class, **decision)
             if class_probabilities is not None:
                 rows += [

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpedbrain.cohort import HELD_OUT, grid_voxel_ml
+from fedpedbrain.cohort import HELD_OUT
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.evaluation.metrics import dice_coefficient
 from fedpedbrain.files import read_table, write_table
@@ -39,9 +39,8 @@ def score_predictions_files(
         common = {"arm": arm, "seed": seed, "case": case.case, "patient": case.patient, "site": case.site}
         common |= {"split": case.split, "class": case.class_name}
         common_of[case.case] = common
-        voxel_ml = grid_voxel_ml(case, masks.shape[2:])
         for index, region in enumerate(regions):
-            for metric, value in region_scores(masks[row, index], dataset.mask(row)[index], voxel_ml):
+            for metric, value in region_scores(masks[row, index], dataset.mask(row)[index], case.grid_voxel_ml):
                 rows.append({**common, "target": region, "metric": metric, "value": value})
     for entry in read_table(probabilities_path):
         common = common_of[entry["case"]]

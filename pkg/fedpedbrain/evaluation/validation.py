@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedpedbrain.cohort import VALIDATION, grid_voxel_ml
+from fedpedbrain.cohort import VALIDATION
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.evaluation.metrics import dice_coefficient
 from fedpedbrain.files import replacing, sha256_of_file, write_table
@@ -52,8 +52,7 @@ def validate_round_files(
         dice = correct = None
         predicted_class = most_probable_class(class_probabilities, classes)
         if regions is not None:
-            voxel_ml = grid_voxel_ml(case, regions.shape[1:])
-            decided = decide_regions(regions, voxel_ml, predicted_class=predicted_class, **decision)
+            decided = decide_regions(regions, case.grid_voxel_ml, predicted_class=predicted_class, **decision)
             tumour_dice = [
                 dice_coefficient(region, truth)
                 for region, truth in zip(decided, dataset.mask(row), strict=True)

@@ -151,8 +151,9 @@ def build_view(dataset: ShardDataset, row: int, arms: Sequence[ArmPredictions], 
         words.append(f"true class {readable(case.class_name)}")
     if len(regions) > 1:
         words.append(f"outlines from full colour to pale: {', '.join(map(readable, regions))}")
-    _, height, width = (size * spacing for size, spacing in zip(case.shape, case.spacing_mm, strict=True))
-    return CaseView(dataset.image(row)[0], true_masks, panels, "  ·  ".join(words), (height, width))
+    image = dataset.image(row)[0]
+    _, height, width = (size * spacing for size, spacing in zip(image.shape, case.grid_spacing_mm, strict=True))
+    return CaseView(image, true_masks, panels, "  ·  ".join(words), (height, width))
 
 
 def write_video(painter: FramePainter, path: Path, frames_per_second: float) -> None:

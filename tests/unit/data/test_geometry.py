@@ -40,7 +40,7 @@ def test_an_image_of_any_axis_order_and_flip_lands_at_the_same_array_place(orien
     array = np.zeros((4, 6, 8), np.float32)
     array[3, 1, 2] = 100.0
     stored = sitk.DICOMOrient(to_image(array, (2.0, 3.0, 5.0), (-9.0, 4.0, 7.0)), orientation)
-    found = resample_image(stored, grid_frame(stored, (4, 6, 8)))
+    found = resample_image(stored, grid_frame(stored, (4, 6, 8), "image"))
     np.testing.assert_allclose(found, array, atol=1e-3)
 
 
@@ -49,14 +49,14 @@ def test_array_axes_run_from_feet_to_head_front_to_back_and_right_to_left():
     # LPS coordinates: x grows to the left, y to the back, z to the head.
     image[image.TransformPhysicalPointToIndex((7.0, 0.0, 3.0))] = 100.0
     stored = sitk.DICOMOrient(image, "ASR")
-    found = resample_image(stored, grid_frame(stored, (4, 6, 8)))
+    found = resample_image(stored, grid_frame(stored, (4, 6, 8), "image"))
     assert np.unravel_index(found.argmax(), found.shape) == (3, 0, 7)
 
 
 @pytest.mark.parametrize("direction", [None, TILTED], ids=["straight", "oblique"])
 def test_the_frame_divides_the_field_of_view(direction):
     image = to_image(np.zeros((10, 20, 30), np.float32), (1.0, 2.0, 4.0), (5.0, 6.0, 7.0), direction)
-    frame = grid_frame(image, (5, 10, 10))
+    frame = grid_frame(image, (5, 10, 10), "image")
     assert frame.GetSize() == (10, 10, 5)
     assert frame.GetSpacing() == pytest.approx((3.0, 4.0, 8.0))
     for corner in itertools.product((0, 1), repeat=3):
@@ -70,14 +70,14 @@ def test_the_frame_divides_the_field_of_view(direction):
 @pytest.mark.parametrize("direction", [None, TILTED], ids=["straight", "oblique"])
 def test_a_constant_image_stays_constant(grid, direction):
     image = to_image(np.full((6, 8, 10), 7.0, np.float32), (1.3, 0.7, 4.1), (-3.0, 2.0, 9.0), direction)
-    found = resample_image(image, grid_frame(image, grid))
+    found = resample_image(image, grid_frame(image, grid, "image"))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, np.full(grid, 7.0), rtol=1e-5)
 
 
 def test_halving_a_ramp_takes_the_means_of_neighbours():
     array = np.broadcast_to(np.arange(16, dtype=np.float32), (2, 2, 16)).copy()
-    found = resample_image(to_image(array), grid_frame(to_image(array), (2, 2, 8)))
+    found = resample_image(to_image(array), grid_frame(to_image(array), (2, 2, 8), "image"))
     # The blur changes a ramp at its ends alone.
     np.testing.assert_allclose(found[0, 0, 2:-2], np.arange(0.5, 16, 2)[2:-2], rtol=1e-4)
 
@@ -85,14 +85,14 @@ def test_halving_a_ramp_takes_the_means_of_neighbours():
 def test_thin_stripes_average_out_rather_than_alias():
     array = np.zeros((2, 2, 64), np.float32)
     array[..., ::2] = 100.0
-    found = resample_image(to_image(array), grid_frame(to_image(array), (2, 2, 8)))
+    found = resample_image(to_image(array), grid_frame(to_image(array), (2, 2, 8), "image"))
     np.testing.assert_allclose(found[0, 0, 1:-1], 50.0, atol=5.0)
 
 
 def test_a_region_covers_the_voxels_that_it_fills_by_half():
     array = np.zeros((2, 4, 8), np.uint8)
     array[:, :, 4:] = 1
-    found = resample_region(to_image(array), grid_frame(to_image(array), (2, 2, 4)))
+    found = resample_region(to_image(array), grid_frame(to_image(array), (2, 2, 4), "image"))
     assert found.dtype == bool
     np.testing.assert_array_equal(found, np.broadcast_to([False, False, True, True], (2, 2, 4)))
 
@@ -104,7 +104,7 @@ def test_a_region_survives_the_way_to_the_grid_and_back(direction, orientation, 
     spacing = (2.0, 2.0, 4.0)
     truth = to_image(ball((18, 36, 36), spacing, 18.0).astype(np.uint8), spacing, (-30.0, 11.0, 5.0), direction)
     scan = sitk.DICOMOrient(truth, orientation)
-    frame = grid_frame(scan, grid)
+    frame = grid_frame(scan, grid, "image")
     restored = restore_region(resample_region(scan, frame), frame, scan)
     for found, expected in (
         (restored.GetSize(), scan.GetSize()),
@@ -121,13 +121,13 @@ def test_a_region_survives_the_way_to_the_grid_and_back(direction, orientation, 
 
 def test_a_region_that_fills_the_grid_fills_the_scan():
     scan = to_image(np.zeros((5, 7, 9), np.float32), (1.1, 1.3, 3.0), (1.0, 2.0, 3.0), TILTED)
-    frame = grid_frame(scan, (3, 4, 4))
+    frame = grid_frame(scan, (3, 4, 4), "image")
     assert sitk.GetArrayFromImage(restore_region(np.ones((3, 4, 4), bool), frame, scan)).all()
 
 
 def test_no_region_stays_no_region():
     scan = to_image(np.zeros((5, 7, 9), np.float32), (1.1, 1.3, 3.0))
-    frame = grid_frame(scan, (3, 4, 4))
+    frame = grid_frame(scan, (3, 4, 4), "image")
     assert not sitk.GetArrayFromImage(restore_region(np.zeros((3, 4, 4), bool), frame, scan)).any()
 
 

@@ -16,7 +16,7 @@ SPLITS = {"sub-01": "train", "sub-02": "test", "sub-03": "train", "sub-04": "val
 
 @pytest.fixture
 def preprocessing(config) -> dict:
-    return config["preprocessing"] | {"grid": [4, 6, 5]}
+    return config["preprocessing"] | {"grid": [4, 6, 5], "field_of_view": "image"}
 
 
 @pytest.fixture
@@ -103,14 +103,14 @@ def test_a_region_is_the_union_of_its_labels():
         {"name": "ends", "labels": [1, 3]},
         {"name": "none", "labels": [9]},
     ]
-    masks = preprocess_mask(mask, grid_frame(mask, (2, 4, 4)), regions)
+    masks = preprocess_mask(mask, grid_frame(mask, (2, 4, 4), "image"), regions)
     assert masks.dtype == np.uint8
     expected = [[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]]
     np.testing.assert_array_equal(masks, np.broadcast_to(np.array(expected)[:, None, None], (3, 2, 4, 4)))
 
 
 def test_no_mask_file_means_empty_regions():
-    frame = grid_frame(sitk.Image([8, 6, 4], sitk.sitkUInt8), (2, 3, 4))
+    frame = grid_frame(sitk.Image([8, 6, 4], sitk.sitkUInt8), (2, 3, 4), "image")
     masks = preprocess_mask(None, frame, [{"name": "whole", "labels": [1]}])
     assert masks.shape == (1, 2, 3, 4)
     assert not masks.any()

@@ -50,6 +50,11 @@ def test_macro_f1_worked():
     assert macro_f1(np.array([[1, 1], [0, 2]])) == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
+def test_macro_f1_counts_a_class_of_one_case_in_full():
+    # F1 0 of the first class, 4/5 of the second.
+    assert macro_f1(np.array([[0, 1], [0, 2]])) == pytest.approx((0.0 + 4 / 5) / 2)
+
+
 def test_macro_f1_leaves_out_classes_that_do_not_occur():
     # The third class is predicted once and never true: it lowers the first one's F1, but is no class of its own.
     assert macro_f1(np.array([[1, 0, 1], [0, 2, 0], [0, 0, 0]])) == pytest.approx((2 / 3 + 1.0) / 2)

@@ -81,8 +81,10 @@ def test_the_result_keeps_the_parents_network(exchange):
     assert exchange.aggregate().spec == exchange.spec
 
 
-def test_a_lone_update_is_the_global_model(exchange):
+@pytest.mark.parametrize("num_cases", [1, 30])
+def test_a_lone_update_is_the_global_model(exchange, num_cases):
     del exchange.updates["south"]
+    exchange.send("north", exchange.weights(4.0, 8.0), num_cases=num_cases)
     weights = exchange.aggregate().weights
     sent = load_model_file(exchange.updates["north"]).weights
     assert all(torch.equal(weights[name], tensor) for name, tensor in sent.items())

@@ -188,7 +188,8 @@ def shard(tmp_path):
     folder = tmp_path / "shard"
     rows = [("c1", "glioma", "test"), ("c2", "glioma", "train"), ("c3", "glioma", "test"), ("c4", "normal", "test")]
     cases = [
-        Case(name, name, "a", kind, (), "", (6, 30, 20), (4.0, 1.0, 1.0), "0", split) for name, kind, split in rows
+        Case(name, name, "a", kind, (), "", (6, 30, 20), (4.0, 1.0, 1.0), "0", split, (6.0, 3.75, 2.5))
+        for name, kind, split in rows
     ]
     images = np.random.default_rng(0).integers(0, 255, (4, 1, 6, 16, 16), dtype=np.uint8)
     masks = np.zeros((4, 1, 6, 16, 16), dtype=np.uint8)

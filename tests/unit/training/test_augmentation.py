@@ -49,6 +49,13 @@ def test_a_crop_is_stretched_to_the_full_plane():
     torch.testing.assert_close(found[0, 0, 1, 4], expected)
 
 
+def test_a_mask_is_cropped_to_the_nearest_voxels():
+    mask = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]).expand(1, 1, 2, 8, 8).contiguous()
+    crop = np.array([[0.5, 0, 0, -0.5], [0, 0.5, 0, -0.5], [0, 0, 1, 0]], np.float32)
+    _, found = Augmentation(IDENTITY)(mask, mask, [(crop, 1.0)])
+    assert found[0, 0, 1, 4].tolist() == [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]
+
+
 def test_a_crop_leaves_the_slices():
     image = torch.arange(4.0).div(4).reshape(1, 1, 4, 1, 1).expand(1, 1, 4, 6, 6).contiguous()
     found, _ = apply(IDENTITY | {"crop_fraction": 0.7}, image, None)
@@ -57,7 +64,9 @@ def test_a_crop_leaves_the_slices():
 
 def test_a_crop_stays_inside_the_image_and_moves_with_the_case():
     augmentation = Augmentation(IDENTITY | {"crop_fraction": 0.75})
-    shifts = np.array([augmentation.draw("case", number)[0][:2, 3] for number in range(200)])
+    changes = np.array([augmentation.draw("case", number)[0] for number in range(200)])
+    np.testing.assert_array_equal(changes[:, range(3), range(3)], np.tile(np.float32([0.75, 0.75, 1.0]), (200, 1)))
+    shifts = changes[:, :2, 3]
     assert np.abs(shifts).max() <= 0.25
     assert shifts.min() < -0.2
     assert shifts.max() > 0.2
