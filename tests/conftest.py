@@ -153,7 +153,11 @@ def spec() -> dict:
         "channels": ["T2w"],
         "regions": ["whole_tumour"],
         "classes": ["normal", "dipg"],
-        "preprocessing": {"grid": list(GRID), "intensity": {"lower_percentile": 1.0, "upper_percentile": 99.5}},
+        "preprocessing": {
+            "grid": list(GRID),
+            "field_of_view": "image",
+            "intensity": {"lower_percentile": 1.0, "upper_percentile": 99.5},
+        },
     }
 
 

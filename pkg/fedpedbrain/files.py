@@ -14,7 +14,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path`` that becomes ``path`` if the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -38,5 +38,5 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping
 
 def read_table(path: str | Path) -> list[dict[str, str]]:
     """Read tab-separated text into one dict a row, every value a string."""
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file, delimiter="\t"))

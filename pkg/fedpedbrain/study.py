@@ -4,6 +4,7 @@ Imported while the job graph is built, so it needs the standard library, jsonsch
 """
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from fedpedbrain.lineage import digest_of
 from fedpedbrain.seeds import derive_seed
 
 POOLED_SITE = "pooled"
+# As ``fedpedbrain.models.i3d_unet.SMALLEST_SIZE``, which would load torch.
+I3D_SMALLEST_GRID = (8, 17, 17)
 
 
 @dataclass(frozen=True)
@@ -259,17 +262,38 @@ class Study:
             raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
         self._check_arm_names("evaluation.reference_arm", [self.config["evaluation"]["reference_arm"]])
         self._check_arm_names("reporting.video.arms", self.config["reporting"]["video"]["arms"])
-        self._check_strides()
+        self._check_channels()
+        {"unet": self._check_unet_grid, "i3d_unet": self._check_i3d_grid}[self.config["network"]["name"]]()
+
+    def _check_channels(self) -> None:
+        """Every channel comes from one image: one suffix each in a BIDS folder, one in all from the phantom."""
+        channels = self.config["cohort"]["channels"]
+        if self.config["cohort"]["source"] == "phantom":
+            if len(channels) != 1:
+                raise StudyError(
+                    f"cohort.channels: the phantom source draws one channel, found {len(channels)}; name one"
+                )
+        elif len(channels) != len(self.config["bids"]["image_suffixes"]):
+            raise StudyError(
+                f"cohort.channels: {len(channels)} channels but {len(self.config['bids']['image_suffixes'])} "
+                "bids.image_suffixes; give one suffix a channel"
+            )
 
     def _check_arm_names(self, key: str, names: list[str]) -> None:
         for name in names:
             if name not in self.arms:
                 raise StudyError(f"{key}: {name!r} is none of the study's arms ({', '.join(self.arms)})")
 
-    def _check_strides(self) -> None:
-        """A U-Net halves the grid at every stage: refuse one that does not divide."""
-        if self.config["network"]["name"] != "unet":
-            return
+    def _check_i3d_grid(self) -> None:
+        """Refuse a grid that the encoder would shrink to nothing."""
+        grid = self.config["preprocessing"]["grid"]
+        if any(size < least for size, least in zip(grid, I3D_SMALLEST_GRID, strict=True)):
+            raise StudyError(
+                f"preprocessing.grid: i3d_unet needs at least {list(I3D_SMALLEST_GRID)}, found {grid}; enlarge it"
+            )
+
+    def _check_unet_grid(self) -> None:
+        """A U-Net halves the grid at every stage: refuse one that does not divide, or that ends as a single voxel."""
         grid, unet = self.config["preprocessing"]["grid"], self.config["network"]["unet"]
         if len(unet["channels"]) != len(unet["strides"]):
             raise StudyError(
@@ -285,6 +309,29 @@ class Study:
                     f"preprocessing.grid: {size} voxels along {'DHW'[axis]} are not a multiple of {divisor}, "
                     "the product of network.unet.strides there; change one of them"
                 )
+        deepest = [size // math.prod(stride[axis] for stride in unet["strides"]) for axis, size in enumerate(grid)]
+        if math.prod(deepest) == 1:
+            raise StudyError(
+                "preprocessing.grid: the deepest stage of network.unet is a single voxel, which instance normalisation "
+                "cannot scale; enlarge the grid or lower the strides"
+            )
+
+
+def _is_number(checker: Any, value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(checker: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# JSON Schema takes 6.0 for an integer and YAML's .nan and .inf for numbers.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"number": _is_number, "integer": _is_integer}
+    ),
+)
 
 
 def load_study(config: Mapping[str, Any], schema_path: str | Path) -> Study:
@@ -313,8 +360,9 @@ def restore_types(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]
 
 def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     """Refuse unknown keys, wrong types and impossible values, by their path."""
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(config)
-    messages = [message for error in errors for message in _messages_of(error)]
+    messages = list(
+        dict.fromkeys(message for error in _Validator(schema).iter_errors(config) for message in _messages_of(error))
+    )
     if messages:
         raise StudyError("\n".join(f"config: {message}" for message in messages))
 

@@ -118,7 +118,6 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_path(load, changes, path):
         ({"training": {"schedule": {"name": "linear"}}}, "training.schedule.name"),
         ({"preprocessing": {"grid": [24, 48]}}, "preprocessing.grid"),
         ({"bids": {"mask_glob": "masks/*.nii.gz"}}, "bids.mask_glob"),
-        ({"reporting": {"arm_colours": {"fedavg": "red"}}}, "reporting.arm_colours.fedavg"),
     ],
 )
 def test_an_impossible_value_is_refused_by_its_path(load, changes, path):

@@ -15,11 +15,17 @@ HEAD_LEVEL = 0.2
 _LEAST_HEAD_FRACTION = 0.02
 
 
+def above_air(values: np.ndarray) -> np.ndarray:
+    """Shift intensities so that none is negative: some exports centre them about zero, air is the lowest value then."""
+    return values - min(float(values.min()), 0.0)
+
+
 def _whole_image(values: np.ndarray) -> list[tuple[int, int]]:
     return [(0, size) for size in values.shape]
 
 
 def _head_box(values: np.ndarray) -> list[tuple[int, int]]:
+    values = above_air(values)
     head = values > HEAD_LEVEL * np.percentile(values, 99)
     box = []
     for axis, size in enumerate(values.shape):
@@ -95,12 +101,13 @@ def restore_region(region: np.ndarray, frame: sitk.Image, scan: sitk.Image) -> s
     """
     on_grid = sitk.GetImageFromArray(region.astype(np.float32))
     on_grid.CopyInformation(frame)
-    # Voxels of the scan outside the frame's field of view are background; a border voxel of the frame reaches its face.
-    on_grid = sitk.ConstantPad(on_grid, [1, 1, 1], [1, 1, 1], 0.0)
     resampler = sitk.ResampleImageFilter()
     resampler.SetReferenceImage(scan)
     resampler.SetInterpolator(sitk.sitkLinear)
-    return sitk.Cast(resampler.Execute(on_grid) >= 0.5, sitk.sitkUInt8)
+    # Linear interpolation has no value in the outer half voxel of the frame; beyond the frame is background.
+    resampler.UseNearestNeighborExtrapolatorOn()
+    inside = sitk.Resample(frame + 1, scan, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
+    return sitk.Cast(resampler.Execute(on_grid) >= 0.5, sitk.sitkUInt8) * inside
 
 
 def scale_intensity(image: np.ndarray, lower_percentile: float, upper_percentile: float) -> np.ndarray:
@@ -114,6 +121,7 @@ def scale_intensity(image: np.ndarray, lower_percentile: float, upper_percentile
     -------
     uint8 (D, H, W); all 0 for a blank image
     """
+    image = above_air(image)
     head = image[image > HEAD_LEVEL * np.percentile(image, 99)]
     if head.size == 0:
         return np.zeros(image.shape, dtype=np.uint8)

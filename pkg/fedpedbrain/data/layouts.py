@@ -24,7 +24,7 @@ def _bids_files(settings: Mapping[str, Any]) -> list[str]:
     root, bids = bids_root(settings["root"]), settings["bids"]
     patterns = [f"sub-*/**/*_{suffix}.nii.gz" for suffix in bids["image_suffixes"]]
     if settings["cohort"]["regions"]:
-        patterns.append(bids["mask_glob"].format(subject="sub-*"))
+        patterns += [bids["mask_glob"].format(subject=subject) for subject in ("sub-*", "sub-*/ses-*")]
     files = sorted(str(path) for pattern in patterns for path in root.glob(pattern))
     return [str(root / "participants.tsv"), *files]
 

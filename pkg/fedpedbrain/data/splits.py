@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION, Case, read_cases
+from fedpedbrain.cohort import EXTERNAL, SPLITS, TEST, TRAIN, VALIDATION, Case, read_cases
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.files import read_table, write_table
 from fedpedbrain.seeds import derive_seed
@@ -56,13 +56,15 @@ def assign_splits(
         if site in external:
             splits.update(dict.fromkeys(members, EXTERNAL))
             continue
-        fractions = {TEST: test_fraction, VALIDATION: validation_fraction}
-        draws = {split: _unit_hash(seed, "quota", site, class_name, split) for split in fractions}
-        quotas = {split: math.floor(fraction * len(members) + draws[split]) for split, fraction in fractions.items()}
+        # One draw for both borders: each moves by at most one patient when the stratum grows by one.
+        draw = _unit_hash(seed, "quota", site, class_name)
+        held = [math.floor(part * len(members) + draw) for part in (test_fraction, test_fraction + validation_fraction)]
+        quotas = {TEST: held[0], VALIDATION: held[1] - held[0]}
         members.sort(key=lambda patient: (_unit_hash(seed, "order", patient), patient))
         splits.update(_fill_quotas(members, quotas, kept or {}))
     for site in sorted({site for site, _ in patients.values()} - external):
-        _ensure_train_and_test([name for name, (home, _) in patients.items() if home == site], splits, seed)
+        members = [name for name, (home, _) in patients.items() if home == site]
+        _ensure_train_and_test(members, splits, kept or {}, seed)
     return splits
 
 
@@ -76,16 +78,31 @@ def _fill_quotas(members: Sequence[str], quotas: Mapping[str, int], kept: Mappin
     return {patient: splits.get(patient, TRAIN) for patient in members}
 
 
-def _ensure_train_and_test(members: list[str], splits: dict[str, str], seed: int) -> None:
-    """Move one patient where a small site would have nobody to train on or nobody to test on."""
-    members.sort(key=lambda patient: (_unit_hash(seed, "order", patient), patient))
+def _ensure_train_and_test(members: list[str], splits: dict[str, str], kept: Mapping[str, str], seed: int) -> None:
+    """Move one patient where a small site would have nobody to train on or nobody to test on; kept ones stay."""
     if len(members) < MIN_PATIENTS_PER_TRAINING_SITE:
         return
-    if all(splits[patient] != TEST for patient in members):
-        donors = [patient for patient in members if splits[patient] == VALIDATION]
-        splits[(donors or members)[0]] = TEST
-    if all(splits[patient] != TRAIN for patient in members):
-        splits[members[-1]] = TRAIN
+    free = sorted(set(members) - set(kept), key=lambda patient: (_unit_hash(seed, "order", patient), patient))
+    for wanted, other in ((TEST, TRAIN), (TRAIN, TEST)):
+        if any(splits[patient] == wanted for patient in members):
+            continue
+        donors = [patient for patient in free if splits[patient] == VALIDATION]
+        if sum(splits[patient] == other for patient in members) > 1:
+            donors += [patient for patient in free if splits[patient] == other]
+        if donors:
+            splits[donors[0]] = wanted
+
+
+def _read_kept(path: str | Path) -> dict[str, str]:
+    """The splits of an earlier study."""
+    rows = read_table(path)
+    for row in rows:
+        if row.get("patient") is None or row.get("split") not in SPLITS:
+            raise StudyError(
+                f"{path}: expected columns patient and split, one of {', '.join(SPLITS)}, found the row {row}; "
+                "give a splits.tsv in cohort.splits.keep_file"
+            )
+    return {row["patient"]: row["split"] for row in rows}
 
 
 def _strata_of_patients(cases: Iterable[Case]) -> dict[str, tuple[str, str]]:
@@ -116,7 +133,7 @@ def split_cohort_files(
     strata = _strata_of_patients(read_cases(index_path))
     kept = {}
     if settings["keep_file"] is not None:
-        kept = {row["patient"]: row["split"] for row in read_table(settings["keep_file"])}
+        kept = _read_kept(settings["keep_file"])
     splits = assign_splits(
         strata,
         sites["external"],

@@ -1,8 +1,11 @@
 """One case in memory, in its own geometry, before any preprocessing."""
 
+import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import SimpleITK as sitk
 
@@ -28,17 +31,31 @@ class Volume:
 def read_volume(path: str | Path) -> sitk.Image:
     """Read a 3-D volume; a ``StudyError`` names the file and what is wrong with it."""
     try:
+        _check_stream(Path(path))
         volume = sitk.ReadImage(str(path))
-    except RuntimeError:
+    except (RuntimeError, OSError, EOFError, zlib.error):
         raise StudyError(f"{path}: not a readable volume; it may be missing or truncated, copy it again") from None
     if volume.GetDimension() != 3:
         raise StudyError(f"{path}: expected a 3-D volume, found {volume.GetDimension()} dimensions")
+    if volume.GetNumberOfComponentsPerPixel() != 1:
+        raise StudyError(f"{path}: expected one value a voxel, found {volume.GetNumberOfComponentsPerPixel()}")
     return volume
+
+
+def _check_stream(path: Path) -> None:
+    """Read a gzip file to its checksum: SimpleITK fills a truncated one up with zeros and says nothing."""
+    if path.suffix == ".gz":
+        with gzip.open(path) as file:
+            while file.read(1 << 20):
+                pass
 
 
 def check_finite(path: str | Path, image: sitk.Image) -> None:
     """Refuse an image that holds NaN or infinite values."""
-    if not np.isfinite(sitk.GetArrayViewFromImage(image)).all():
+    # SimpleITK's NIfTI reader turns NaN into 0.
+    is_nifti = str(path).endswith((".nii", ".nii.gz"))
+    values = np.asanyarray(nibabel.load(path).dataobj) if is_nifti else sitk.GetArrayViewFromImage(image)
+    if not np.isfinite(values).all():
         raise StudyError(f"{path}: the image holds NaN or infinite values; export it again")
 
 

@@ -38,6 +38,7 @@ DIFFERENCE_COLUMNS = (
 )
 CONFUSION_COLUMNS = ("arm", "split", "true_class", "predicted_class", "num_cases")
 DIAGNOSIS = "diagnosis"
+TEXT_COLUMNS = ("arm", "case", "patient", "site", "split", "class", "target", "metric")
 
 
 def case_values(scores: pd.DataFrame, classes: Sequence[str], normal_class: str | None) -> pd.DataFrame:
@@ -195,7 +196,8 @@ def compare_arms_files(
     settings : the ``evaluation`` block
     """
     tables = [
-        pd.read_csv(path, sep="\t", dtype={"class": str, "target": str}, keep_default_na=False) for path in scores_paths
+        pd.read_csv(path, sep="\t", dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
+        for path in scores_paths
     ]
     scores = pd.concat(tables)[list(SCORE_COLUMNS)]
     for column, order in (("arm", arms), ("site", sites)):

@@ -143,7 +143,10 @@ def select_model_files(
     with replacing(best_path) as temporary:
         shutil.copyfile(model_paths[chosen], temporary)
     selection = {
-        **history[chosen],
+        **{
+            key: None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in history[chosen].items()
+        },
         "num_rounds": len(history),
         "sha256": sha256_of_file(best_path),
         "model_bytes": Path(best_path).stat().st_size,

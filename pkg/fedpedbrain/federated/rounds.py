@@ -41,6 +41,9 @@ def check_update(update: ModelFile, parent: ModelFile, expected: Lineage) -> Non
         wanted, found = getattr(expected, field), getattr(update.lineage, field)
         if wanted != found:
             raise StudyError(f"{where}: expected {field} {wanted!r}, found {found!r}; delete the update and run again")
+    for field in ("num_cases", "num_steps"):
+        if getattr(update.lineage, field) < 0:
+            raise StudyError(f"{where}: {field} is {getattr(update.lineage, field)}, expected 0 or more")
     missing = sorted(set(parent.weights) - set(update.weights))
     extra = sorted(set(update.weights) - set(parent.weights))
     if missing or extra:

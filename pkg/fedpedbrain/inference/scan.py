@@ -11,7 +11,7 @@ import torch
 
 from fedpedbrain.data.geometry import restore_region
 from fedpedbrain.data.shards import preprocess_images
-from fedpedbrain.data.volumes import Volume, read_volume
+from fedpedbrain.data.volumes import Volume, check_finite, check_same_grid, read_volume
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import replacing, sha256_of_file
 from fedpedbrain.models.files import ModelFile, load_model_file
@@ -45,7 +45,7 @@ def predict_volume(
         voxel_ml = float(np.prod(frame.GetSpacing())) / 1000.0
         decided = decide_regions(regions, voxel_ml, predicted_class=predicted_class, **decision)
         for number, (name, region) in enumerate(zip(spec.regions, decided, strict=True), start=1):
-            restored = sitk.GetArrayViewFromImage(restore_region(region, frame, scan)).astype(bool)
+            restored = sitk.GetArrayFromImage(restore_region(region, frame, scan)).astype(bool)
             labels[restored] = number
             volumes_ml[name] = float(restored.sum() * np.prod(scan.GetSpacing()) / 1000.0)
     mask = sitk.GetImageFromArray(labels)
@@ -69,7 +69,12 @@ def predict_scan_files(
         raise StudyError(
             f"scan: the model needs {len(channels)} channel(s) ({', '.join(channels)}), found {len(scan_paths)} file(s)"
         )
-    volume = Volume(tuple(read_volume(path) for path in scan_paths), None)
+    paths = [Path(path) for path in scan_paths]
+    images = tuple(read_volume(path) for path in paths)
+    for path, image in zip(paths, images, strict=True):
+        check_finite(path, image)
+        check_same_grid(path, image, paths[0], images[0])
+    volume = Volume(images, None)
     mask, volumes_ml, probabilities = predict_volume(model_file, volume, decision, device)
     with replacing(mask_path) as temporary:
         sitk.WriteImage(mask, str(temporary), useCompression=True)

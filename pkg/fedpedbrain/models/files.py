@@ -1,5 +1,7 @@
 """Model files: tensors and plain values only, read with ``weights_only=True``, always."""
 
+import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,32 +57,49 @@ class ModelFile:
         return model
 
 
+def _without_shared_text(value: Any) -> Any:
+    """A copy in which equal texts are one object: pickle writes an object once and refers to it afterwards."""
+    if isinstance(value, Mapping):
+        return {_without_shared_text(key): _without_shared_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_shared_text(item) for item in value]
+    return sys.intern(value) if type(value) is str else value
+
+
 def save_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values; equal content gives equal bytes, whatever the file's name."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(dict(content), file)
+        torch.save(_without_shared_text(dict(content)), file)
 
 
 def load_tensors(path: str | Path) -> dict[str, Any]:
     """Read tensors and plain values; anything else in the file is refused."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise StudyError(f"{path}: damaged at {damaged}; delete it and run again")
+        return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such model file") from None
     except UnpicklingError:
         raise StudyError(
             f"{path}: holds more than tensors and plain values; it is not one of our model files"
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise StudyError(
-            f"{path}: not a readable model file, perhaps truncated ({str(error).splitlines()[0]})"
-        ) from None
-    return content
+    except StudyError:
+        raise
+    except Exception as error:
+        # zipfile and torch raise a dozen kinds, depending on where the damage is.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StudyError(f"{path}: not a readable model file, perhaps truncated ({reason})") from None
 
 
 def save_model_file(path: str | Path, model_file: ModelFile) -> None:
     """Write a model file, weights on the CPU and contiguous."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model_file.weights.items()}
+    weights = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model_file.weights.items()
+    }
     content = {
         "format": FORMAT,
         "model": asdict(model_file.spec),
@@ -99,7 +118,10 @@ def load_model_file(path: str | Path) -> ModelFile:
         raise StudyError(f"{path}: expected the entries {', '.join(sorted(expected))}, found: {found}")
     if content["format"] != FORMAT:
         raise StudyError(f"{path}: format {content['format']}, this version reads {FORMAT}")
-    return ModelFile(ModelSpec(**content["model"]), Lineage.from_dict(content["lineage"]), content["weights"])
+    try:
+        return ModelFile(ModelSpec(**content["model"]), Lineage.from_dict(content["lineage"]), content["weights"])
+    except (TypeError, KeyError) as error:
+        raise StudyError(f"{path}: entries model or lineage hold other values than expected ({error})") from None
 
 
 def initialize_model_files(path: str | Path, spec: Mapping[str, Any], seed: int, model_seed: int) -> None:

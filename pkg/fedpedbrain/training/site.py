@@ -110,6 +110,9 @@ def _check_start(start: ModelFile, path: str | Path, work: SiteRound, digest: st
     found = (start.lineage.seed, start.lineage.round)
     if found != expected:
         raise StudyError(f"{path}: expected seed and round {expected}, found {found}; delete it and run again")
+    wanted = "initial" if work.round == 1 else "global"
+    if start.lineage.kind != wanted:
+        raise StudyError(f"{path}: expected a model of kind {wanted!r}, found {start.lineage.kind!r}")
     if start.lineage.kind == "global" and (start.lineage.arm, start.lineage.settings_digest) != (
         work.arm,
         digest,

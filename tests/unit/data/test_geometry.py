@@ -170,3 +170,19 @@ def test_a_blank_image_stays_blank():
 def test_an_image_of_negative_values_is_not_taken_for_blank():
     image = np.random.default_rng(0).normal(-50.0, 10.0, (4, 8, 8)).astype(np.float32)
     assert len(np.unique(scale_intensity(image, 1.0, 99.5))) > 100
+
+
+def test_the_head_box_leaves_air_out_and_maps_back():
+    array = np.zeros((10, 20, 20), np.float32)
+    array[2:8, 5:17, 3:15] = 100.0
+    scan = to_image(array)
+    frame = grid_frame(scan, (6, 12, 12), "head")
+    assert frame.GetSpacing() == pytest.approx(scan.GetSpacing())
+    assert resample_image(scan, frame).min() == pytest.approx(100.0, rel=1e-4)
+    restored = restore_region(np.ones((6, 12, 12), bool), frame, scan)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(restored), array > 0)
+
+
+def test_a_blank_image_keeps_its_whole_field_of_view():
+    scan = to_image(np.zeros((4, 6, 8), np.float32))
+    assert grid_frame(scan, (4, 6, 8), "head").GetOrigin() == pytest.approx(scan.GetOrigin())

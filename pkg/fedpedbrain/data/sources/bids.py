@@ -46,11 +46,12 @@ class BidsSource:
         """List the cases of the study's sites; every file is read, checked and hashed."""
         problems: list[str] = []
         cases: list[Case] = []
-        for row in self._participants():
+        rows = self._participants()
+        for row in rows:
             if row[self._settings["site_column"]] in self._sites:
                 self._add_cases(row, cases, problems)
         for site in self._sites:
-            if not any(case.site == site for case in cases) and not problems:
+            if not any(row[self._settings["site_column"]] == site for row in rows):
                 problems.append(
                     f"{self._root}/participants.tsv: no participant of site {site!r} in column "
                     f"{self._settings['site_column']!r}; correct cohort.sites"
@@ -80,6 +81,11 @@ class BidsSource:
                 found = ", ".join(rows[0]) if rows else "no rows"
                 raise StudyError(
                     f"{path}: expected a column {column!r}, found: {found}; see bids.*_column in the config"
+                )
+        for row in rows:
+            if None in row.values():
+                raise StudyError(
+                    f"{path}: the row of {row['participant_id']} has fewer cells than the header; complete it"
                 )
         return rows
 

@@ -60,6 +60,8 @@ class PhantomSource:
             raise StudyError(f"phantom.cases: no number of cases for site {missing[0]!r}; add it")
         self._sites = list(sites)
         self._tumour_classes = [name for name in classes if name != normal_class]
+        if not self._tumour_classes:
+            raise StudyError("cohort.classes: the phantom source draws tumours by their class; name one or more")
         self._normal_class = normal_class
         self._settings = settings
 
