@@ -225,12 +225,15 @@ class Study:
     @property
     def scan_paths(self) -> list[str]:
         """Files of the new scan, one a channel: a path, or several joined by commas; none where none is given."""
-        return [path for path in (self.config["scan"] or "").split(",") if path]
+        return [str(Path(path).absolute()) for path in (self.config["scan"] or "").split(",") if path]
 
     @property
-    def scan_model(self) -> list[str]:
-        """The model that predicts the new scan; empty where none is given."""
-        return [self.config["model"]] if self.config["model"] is not None else []
+    def scan_model(self) -> str | list[str]:
+        """The model that predicts the new scan; empty where none is given.
+
+        An absolute path: the model is taken as it is, not as something that this study could train anew.
+        """
+        return str(Path(self.config["model"]).absolute()) if self.config["model"] is not None else []
 
     @property
     def scan_name(self) -> str:

@@ -196,15 +196,13 @@ def test_an_unknown_reference_arm_is_refused_with_the_known_ones(load):
     assert message.startswith("evaluation.reference_arm: 'local' is none of the study's arms (centralized, local-north")
 
 
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        ({"video": {"arms": ["fedprox"]}}, "reporting.video.arms"),
-        ({"arm_colours": {"fedprox": "#000000"}}, "reporting.arm_colours"),
-    ],
-)
-def test_the_report_names_known_arms_only(load, changes, key):
-    assert refusal(load, {"reporting": changes}).startswith(f"{key}: 'fedprox' is none")
+def test_the_video_shows_known_arms_only(load):
+    message = refusal(load, {"reporting": {"video": {"arms": ["fedprox"]}}})
+    assert message.startswith("reporting.video.arms: 'fedprox' is none")
+
+
+def test_a_colour_may_be_that_of_an_arm_which_the_study_leaves_out(load):
+    assert "fedprox" not in load({"reporting": {"arm_colours": {"fedprox": "#000000"}}}).arms
 
 
 def test_two_arms_of_one_name_are_refused(load, config):
@@ -350,6 +348,18 @@ def test_arms_of_several_sites_are_told_from_arms_of_one(load):
     study = load()
     assert study.shared_arms == ["centralized", "fedavg"]
     assert study.local_sites == {"local-north": "north", "local-east": "east", "local-south": "south"}
+
+
+@pytest.mark.parametrize(("empty_when_normal", "expected"), [(True, "normal"), (False, None)])
+def test_the_decision_knows_the_class_without_a_region(load, empty_when_normal, expected):
+    changes = {"threshold": 0.4, "smallest_region_ml": 0.2, "empty_when_normal": empty_when_normal}
+    settings = load({"evaluation": changes}).decision_settings
+    assert settings == {"threshold": 0.4, "smallest_region_ml": 0.2, "empty_class": expected}
+
+
+def test_the_comparison_does_not_depend_on_the_decision(load):
+    before = load().comparison_settings
+    assert load({"evaluation": {"threshold": 0.4}}).comparison_settings == before
 
 
 def test_the_description_is_plain_values_that_json_keeps(load):

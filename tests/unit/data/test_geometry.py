@@ -186,3 +186,33 @@ def test_the_head_box_leaves_air_out_and_maps_back():
 def test_a_blank_image_keeps_its_whole_field_of_view():
     scan = to_image(np.zeros((4, 6, 8), np.float32))
     assert grid_frame(scan, (4, 6, 8), "head").GetOrigin() == pytest.approx(scan.GetOrigin())
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR", "SLA"])
+def test_the_head_box_is_the_same_in_every_orientation(orientation):
+    array = np.zeros((10, 20, 20), np.float32)
+    array[1:9, 4:16, 7:17] = np.arange(400.0, 1400.0, 100.0)
+    scan = sitk.DICOMOrient(to_image(array, (1.0, 2.0, 3.0), (5.0, -6.0, 7.0), TILTED), orientation)
+    found = resample_image(scan, grid_frame(scan, (8, 12, 10), "head"))
+    np.testing.assert_allclose(found, array[1:9, 4:16, 7:17], rtol=1e-3)
+
+
+def test_a_few_bright_voxels_in_the_air_are_not_the_head():
+    array = np.zeros((10, 20, 20), np.float32)
+    array[2:8, 5:17, 3:15] = 100.0
+    array[0, 0, :3] = 100.0
+    scan = to_image(array)
+    assert grid_frame(scan, (6, 12, 12), "head").GetOrigin() == pytest.approx((3.0, 5.0, 2.0))
+
+
+def test_a_head_in_negative_air_is_found():
+    array = np.full((10, 20, 20), -1000.0, np.float32)
+    array[2:8, 5:17, 3:15] = 40.0
+    frame = grid_frame(to_image(array), (6, 12, 12), "head")
+    assert frame.GetOrigin() == pytest.approx((3.0, 5.0, 2.0))
+    assert frame.GetSpacing() == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_a_head_that_fills_the_image_keeps_all_of_it():
+    scan = to_image(np.full((4, 6, 8), 50.0, np.float32))
+    assert grid_frame(scan, (4, 6, 8), "head").GetOrigin() == grid_frame(scan, (4, 6, 8), "image").GetOrigin()

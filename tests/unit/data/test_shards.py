@@ -50,6 +50,13 @@ def test_a_shard_has_the_sites_cases_in_the_order_of_the_index(bids, build):
     assert (masks.shape, masks.dtype) == ((3, 1, 4, 6, 5), np.uint8)
 
 
+def test_a_case_carries_the_spacing_of_its_grid(build, preprocessing):
+    preprocessing |= {"grid": [2, 3, 5], "field_of_view": "image"}
+    (case, _) = read_cases(build("north") / "cases.tsv")
+    # 16 x 12 x 10 mm of the image in 2 x 3 x 5 voxels.
+    assert case.grid_spacing_mm == pytest.approx((8.0, 4.0, 2.0))
+
+
 def test_row_n_of_the_arrays_is_row_n_of_the_cases(bids, build, write_volume):
     dark = np.zeros(bids.shape, np.uint8)
     write_volume(bids.mask("sub-04"), dark)

@@ -43,6 +43,12 @@ def test_the_decision_of_the_study_is_taken(predict):
     assert not predict({"threshold": 0.5, "smallest_region_ml": 500.0}, regions=["whole_tumour"])[0].any()
 
 
+def test_a_case_diagnosed_as_normal_has_no_region_in_its_mask(predict):
+    decision = DECISION | {"empty_class": "normal"}
+    assert not predict(decision, regions=["whole_tumour"], class_name="normal")[0].any()
+    assert predict(decision, regions=["whole_tumour"], class_name="dipg")[0].all()
+
+
 def test_a_study_without_regions_has_masks_of_no_region(predict, spec):
     spec["regions"] = []
     masks, rows = predict(class_name="normal")

@@ -62,6 +62,14 @@ def test_a_region_too_small_to_be_one_counts_as_missed(validate):
     assert [entry["dice"] for entry in entries["cases"]] == [0.0, None, 0.0]
 
 
+def test_a_tumour_taken_for_a_normal_case_counts_as_missed(validate):
+    decision = DECISION | {"empty_class": "normal"}
+    missed = validate(decision, regions=["whole_tumour"], class_name="normal")["cases"]
+    assert [entry["dice"] for entry in missed] == [0.0, None, 0.0]
+    found = validate(decision, regions=["whole_tumour"], class_name="dipg")["cases"]
+    assert [entry["dice"] for entry in found] == [pytest.approx(2 / 3), None, 1.0]
+
+
 def test_the_dice_of_a_case_is_the_mean_of_its_outlined_regions(tmp_path, spec, make_case, write_shard, validate):
     spec["regions"] = ["whole_tumour", "core", "enhancing"]
     masks = np.zeros((1, 3, 4, 8, 8), np.uint8)

@@ -59,6 +59,13 @@ def test_a_region_smaller_than_the_smallest_is_left_out(constant_model):
     assert predict_volume(model, volume, DECISION | {"smallest_region_ml": 10.5}, CPU)[1]["whole_tumour"] > 10
 
 
+def test_a_scan_diagnosed_as_normal_has_no_region(constant_model):
+    model, volume = constant_model(regions=["whole_tumour"], class_name="normal"), Volume((make_scan(),), None)
+    mask, volume_ml, _ = predict_volume(model, volume, DECISION | {"empty_class": "normal"}, CPU)
+    assert not sitk.GetArrayFromImage(mask).any()
+    assert volume_ml == {"whole_tumour": 0.0}
+
+
 def test_regions_are_numbered_in_the_models_order_and_later_ones_lie_on_top(constant_model, spec):
     spec["regions"] = ["whole_tumour", "core", "enhancing"]
     model = constant_model(regions=["whole_tumour", "core"])

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 from fedpedbrain.models.files import ModelSpec
-from fedpedbrain.models.prediction import decide_regions, predict_probabilities, to_network_input
+from fedpedbrain.models.prediction import (
+    decide_regions,
+    most_probable_class,
+    predict_probabilities,
+    to_network_input,
+)
 
 CPU = torch.device("cpu")
 
@@ -96,3 +101,19 @@ def test_a_region_of_exactly_the_smallest_size_stays():
 
 def test_nothing_above_the_threshold_is_no_region():
     assert not decide_regions(PROBABILITIES, voxel_ml=1.0, threshold=0.95, smallest_region_ml=0.0).any()
+
+
+@pytest.mark.parametrize(
+    ("predicted_class", "empty_class", "expected"),
+    [("normal", "normal", 0), ("dipg", "normal", 3), ("normal", None, 3), (None, None, 3), (None, "normal", 3)],
+    ids=["normal", "tumour", "heads decide apart", "nothing classified", "no classifier"],
+)
+def test_a_case_diagnosed_as_normal_has_no_region(predicted_class, empty_class, expected):
+    options = {"predicted_class": predicted_class, "empty_class": empty_class}
+    found = decide_regions(PROBABILITIES, voxel_ml=1.0, threshold=0.5, smallest_region_ml=0.0, **options)
+    assert found[0].sum() == expected
+
+
+def test_the_most_probable_class_is_named():
+    assert most_probable_class(np.array([0.2, 0.7, 0.1]), ["normal", "dipg", "ependymoma"]) == "dipg"
+    assert most_probable_class(None, []) is None
