@@ -337,11 +337,22 @@ def test_a_splits_file_to_keep_is_an_input(load):
 
 
 def test_a_scan_of_several_channels_is_several_paths(load):
-    assert load().scan_paths == []
-    study = load({"scan": "in/sub-9_T1w.nii.gz,in/sub-9_T2w.nii.gz", "model": "best.pth"})
-    assert study.scan_paths == ["in/sub-9_T1w.nii.gz", "in/sub-9_T2w.nii.gz"]
+    study = load({"scan": "/in/sub-9_T1w.nii.gz,/in/sub-9_T2w.nii.gz", "model": "/in/best.pth"})
+    assert study.scan_paths == ["/in/sub-9_T1w.nii.gz", "/in/sub-9_T2w.nii.gz"]
     assert study.scan_name == "sub-9_T1w"
-    assert study.scan_model == ["best.pth"]
+    assert study.scan_model == "/in/best.pth"
+
+
+def test_without_a_scan_there_are_no_paths(load):
+    assert load().scan_paths == []
+    assert load().scan_model == []
+
+
+def test_scan_and_model_are_found_from_where_the_user_stands(load, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = load({"scan": "scan.nii.gz", "model": "results/best.pth"})
+    assert study.scan_paths == [str(tmp_path / "scan.nii.gz")]
+    assert study.scan_model == str(tmp_path / "results" / "best.pth")
 
 
 def test_arms_of_several_sites_are_told_from_arms_of_one(load):
