@@ -48,6 +48,8 @@ def assign_splits(
     patient to split; every training site of at least two patients has at least one to train and one to test
     """
     external = set(external_sites)
+    # A site that was external and trains now is split like any other.
+    kept = {patient: split for patient, split in (kept or {}).items() if split != EXTERNAL}
     strata: dict[tuple[str, str], list[str]] = defaultdict(list)
     for patient, (site, class_name) in patients.items():
         strata[site, class_name].append(patient)
@@ -61,10 +63,10 @@ def assign_splits(
         held = [math.floor(part * len(members) + draw) for part in (test_fraction, test_fraction + validation_fraction)]
         quotas = {TEST: held[0], VALIDATION: held[1] - held[0]}
         members.sort(key=lambda patient: (_unit_hash(seed, "order", patient), patient))
-        splits.update(_fill_quotas(members, quotas, kept or {}))
+        splits.update(_fill_quotas(members, quotas, kept))
     for site in sorted({site for site, _ in patients.values()} - external):
         members = [name for name, (home, _) in patients.items() if home == site]
-        _ensure_train_and_test(members, splits, kept or {}, seed)
+        _ensure_train_and_test(members, splits, kept, seed)
     return splits
 
 

@@ -187,3 +187,9 @@ def test_a_file_to_keep_without_its_columns_is_refused_by_name(tmp_path, index):
     settings = SETTINGS | {"keep_file": str(tmp_path / "old.tsv")}
     with pytest.raises(StudyError, match=r"old\.tsv.*patient"):
         split_cohort_files(index, tmp_path / "splits.tsv", SITES, settings)
+
+
+def test_patients_of_a_site_that_was_external_train_when_it_trains():
+    patients = {f"p{number}": ("north", "DIPG") for number in range(10)}
+    kept = dict.fromkeys(patients, "external")
+    assert set(assign_splits(patients, [], 0.2, 0.2, 0, kept).values()) == {"train", "validation", "test"}
