@@ -1,5 +1,6 @@
 # Facts of the study as upper-case names, wildcard constraints and input functions. The config is read in
 # fedpedbrain.study alone.
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -75,6 +76,11 @@ def state_of_round_before(wildcards):
 def shards_of_participant(wildcards):
     """Shards that a participant trains on."""
     return shards(STUDY.arms[wildcards.arm].shards_of[wildcards.site])
+
+
+def length_of_chain(wildcards):
+    """Priority of an arm's rounds: an arm whose participant reads most sites takes longest and goes first."""
+    return max(len(sites) for sites in STUDY.arms[wildcards.arm].shards_of.values())
 
 
 def updates_of_round(wildcards):

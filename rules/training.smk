@@ -41,6 +41,7 @@ rule train_site:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/train-{site}.log",
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/train-{site}.tsv"
+    priority: length_of_chain
     conda:
         "../envs/study.yaml"
     threads: STUDY.config["training"]["threads"]
@@ -74,6 +75,7 @@ rule aggregate_round:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/aggregate.log",
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/aggregate.tsv"
+    priority: length_of_chain
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -120,11 +122,11 @@ rule validate_round:
 rule select_model:
     """Choose the best round of an arm on its own validation patients."""
     input:
-        models=lambda wildcards: rounds_of(
-            "results/models/{arm}/seed-{seed}/round-{round}/global.pth", wildcards
+        models=partial(
+            rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/global.pth"
         ),
-        validations=lambda wildcards: rounds_of(
-            "results/models/{arm}/seed-{seed}/round-{round}/validation.json", wildcards
+        validations=partial(
+            rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/validation.json"
         ),
         metrics=metrics_of_arm,
     output:
