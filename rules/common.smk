@@ -32,9 +32,7 @@ wildcard_constraints:
 
 def code(rule_name):
     """Fingerprint of a rule's script and of the package code that it reaches."""
-    return code_fingerprint(
-        str(Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py"))
-    )
+    return code_fingerprint(str(Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py")))
 
 
 def shards(sites):
@@ -96,18 +94,12 @@ def metrics_of_arm(wildcards):
     """Training metrics of every round and participant."""
     pattern = "results/models/{{arm}}/seed-{{seed}}/round-{{round}}/metrics/{site}.json"
     per_round = expand(pattern, site=sorted(STUDY.arms[wildcards.arm].shards_of))
-    return [
-        path
-        for site_pattern in per_round
-        for path in rounds_of(site_pattern, wildcards)
-    ]
+    return [path for site_pattern in per_round for path in rounds_of(site_pattern, wildcards)]
 
 
 def of_video_arms(pattern):
     """A file of every arm that the videos show, of the first seed."""
-    return expand(
-        pattern, arm=STUDY.config["reporting"]["video"]["arms"], seed=SEEDS[0]
-    )
+    return expand(pattern, arm=STUDY.config["reporting"]["video"]["arms"], seed=SEEDS[0])
 
 
 def package_versions():
@@ -131,6 +123,4 @@ def every_arm(pattern):
 
 def scan_or_model_missing(wildcards):
     """Say what the predict target needs."""
-    raise WorkflowError(
-        "predict needs a scan and a model: snakemake predict --config scan=PATH model=PATH"
-    )
+    raise WorkflowError("predict needs a scan and a model: snakemake predict --config scan=PATH model=PATH")

@@ -32,9 +32,7 @@ rule train_site:
         shards=shards_of_participant,
         audit=ancient("results/cohort/audit.json"),
     output:
-        site_update=temp(
-            "results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"
-        ),
+        site_update=temp("results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"),
         state="results/models/{arm}/seed-{seed}/round-{round}/states/{site}.pth",
         metrics="results/models/{arm}/seed-{seed}/round-{round}/metrics/{site}.json",
     log:
@@ -49,13 +47,9 @@ rule train_site:
         gpu=1,
         mem_mb=4000,
     params:
-        folders=lambda wildcards: shard_folders(
-            STUDY.arms[wildcards.arm].shards_of[wildcards.site]
-        ),
+        folders=lambda wildcards: shard_folders(STUDY.arms[wildcards.arm].shards_of[wildcards.site]),
         training=STUDY.training_settings,
-        keep_optimizer_state=lambda wildcards: STUDY.arms[
-            wildcards.arm
-        ].keep_optimizer_state,
+        keep_optimizer_state=lambda wildcards: STUDY.arms[wildcards.arm].keep_optimizer_state,
         digest=lambda wildcards: STUDY.settings_digest(wildcards.arm),
         code=code("train_site"),
     message:
@@ -122,12 +116,8 @@ rule validate_round:
 rule select_model:
     """Choose the best round of an arm on its own validation patients."""
     input:
-        models=partial(
-            rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/global.pth"
-        ),
-        validations=partial(
-            rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/validation.json"
-        ),
+        models=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/global.pth"),
+        validations=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/validation.json"),
         metrics=metrics_of_arm,
     output:
         best="results/models/{arm}/seed-{seed}/best.pth",
