@@ -303,7 +303,7 @@ def test_the_settings_digest_does_not_depend_on(load, config, schema_path, chang
     "changes",
     [
         {"training": {"optimizer": {"learning_rate": 0.004}}},
-        {"training": {"epochs_per_round": 5}},
+        {"training": {"epochs_per_round": 9}},
         {"network": {"unet": {"dropout": 0.1}}},
         {"preprocessing": {"intensity": {"upper_percentile": 99.0}}},
         {"cohort": {"sites": {"training": ["north", "east"], "external": []}}},
