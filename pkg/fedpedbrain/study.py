@@ -3,19 +3,18 @@
 Imported while the job graph is built, so it needs the standard library, jsonschema and PyYAML alone.
 """
 
-import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 
 from fedpedbrain.errors import StudyError
 from fedpedbrain.lineage import digest_of
+from fedpedbrain.schema import check_config, restore_types
 from fedpedbrain.seeds import derive_seed
 
 POOLED_SITE = "pooled"
@@ -320,68 +319,6 @@ class Study:
             )
 
 
-def _is_number(checker: Any, value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_integer(checker: Any, value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-# JSON Schema takes 6.0 for an integer and YAML's .nan and .inf for numbers.
-_Validator = jsonschema.validators.extend(
-    jsonschema.Draft202012Validator,
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {"number": _is_number, "integer": _is_integer}
-    ),
-)
-
-
 def load_study(config: Mapping[str, Any], schema_path: str | Path) -> Study:
     """Check a config and return the study it describes; a ``StudyError`` names the key and what to do."""
     return Study(config, yaml.safe_load(Path(schema_path).read_text(encoding="utf-8")))
-
-
-def restore_types(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    """Read text as YAML wherever the schema wants no text: nested values of ``--config`` arrive as text.
-
-    Parameters
-    ----------
-    schema, root : the part of the schema that describes ``value``, and the whole of it, where references point to
-    """
-    if "$ref" in schema:
-        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
-    if isinstance(value, Mapping):
-        known, others = schema.get("properties", {}), schema.get("additionalProperties") or {}
-        return {key: restore_types(item, known.get(key, others), root) for key, item in value.items()}
-    if isinstance(value, list):
-        return [restore_types(item, schema.get("items", {}), root) for item in value]
-    wanted = schema.get("type", "string")
-    is_number_or_null = wanted in ("integer", "number", "boolean") or ("null" in wanted and value == "null")
-    return yaml.safe_load(value) if isinstance(value, str) and is_number_or_null else value
-
-
-def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
-    """Refuse unknown keys, wrong types and impossible values, by their path."""
-    messages = list(
-        dict.fromkeys(message for error in _Validator(schema).iter_errors(config) for message in _messages_of(error))
-    )
-    if messages:
-        raise StudyError("\n".join(f"config: {message}" for message in messages))
-
-
-def _messages_of(error: jsonschema.ValidationError) -> Iterator[str]:
-    path = ".".join(str(part) for part in error.absolute_path)
-    if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        for key in error.instance:
-            if key not in known:
-                full = f"{path}.{key}" if path else key
-                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
-                nearest = f"{path}.{near}" if path else near
-                yield f"unknown key {full}; the nearest known key is {nearest}"
-    elif error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
-        yield f"{path or 'top level'}: missing key {', '.join(missing)}"
-    else:
-        yield f"{path}: {error.message}"
