@@ -1,5 +1,6 @@
 """Optimizers, and learning rates as a function of the round."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 
@@ -13,12 +14,27 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
+def eager(optimizer_class: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """Make a subclass that works without ``torch._dynamo``, whose import takes longer than a round of a small site.
+
+    PyTorch 2.13 imports it in two places, both only to tell its compiler what to leave alone: in the wrapper that gives
+    ``step`` its gradient mode, and in ``torch._compile._disable_dynamo`` around the bookkeeping methods. Nothing here
+    compiles an optimizer, so ``step`` runs without gradients and without the wrapper, and the methods are marked as dealt
+    with.
+    """
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        plain = inspect.unwrap(getattr(optimizer_class, name))
+        vars(plain).setdefault("__dynamo_disable", plain)
+    step = torch.no_grad()(inspect.unwrap(optimizer_class.step))
+    return type(optimizer_class.__name__, (optimizer_class,), {"step": step})
+
+
 def build_optimizer(parameters: Iterable[nn.Parameter], settings: dict, learning_rate: float) -> torch.optim.Optimizer:
     """Make the optimizer that the ``training.optimizer`` block describes, at this round's learning rate."""
     options = {"lr": learning_rate, "weight_decay": settings["weight_decay"], "fused": True}
     if settings["name"] == "sgd":
         options["momentum"] = settings["momentum"]
-    return OPTIMIZERS[settings["name"]](parameters, **options)
+    return eager(OPTIMIZERS[settings["name"]])(parameters, **options)
 
 
 def _constant(settings: dict, round_number: int) -> float:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 import yaml
@@ -72,3 +75,36 @@ def test_adamw_shrinks_weights_apart_from_the_gradient():
     # 1 x (1 - 0.1 x 0.5) - 0.1
     assert step({"name": "adamw", "weight_decay": 0.5}, [123.0]) == pytest.approx(0.85)
     assert step({"name": "adam", "weight_decay": 0.5}, [123.0]) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_an_optimizer_takes_the_steps_of_torchs_own(name):
+    weights = [torch.nn.Parameter(torch.linspace(-1.0, 1.0, 5)) for _ in range(2)]
+    settings = OPTIMIZER | {"name": name, "weight_decay": 0.1, "momentum": 0.9}
+    ours = build_optimizer([weights[0]], settings, 0.1)
+    options = {"lr": 0.1, "weight_decay": 0.1, "fused": True} | ({"momentum": 0.9} if name == "sgd" else {})
+    theirs = OPTIMIZERS[name]([weights[1]], **options)
+    for _ in range(3):
+        for weight, optimizer in zip(weights, (ours, theirs), strict=True):
+            optimizer.zero_grad()
+            (weight**3).sum().backward()
+            optimizer.step()
+    assert torch.equal(*weights)
+    assert weights[0].requires_grad
+
+
+def test_training_does_not_load_the_compiler():
+    lines = [
+        "import sys, torch",
+        "from fedpedbrain.training.optimizers import build_optimizer",
+        "settings = {'weight_decay': 0.1, 'momentum': 0.9}",
+        "for name in ('adamw', 'adam', 'sgd'):",
+        "    layer = torch.nn.Linear(2, 2)",
+        "    optimizer = build_optimizer(layer.parameters(), settings | {'name': name}, 0.1)",
+        "    optimizer.zero_grad()",
+        "    layer(torch.ones(1, 2)).sum().backward()",
+        "    optimizer.step()",
+        "    optimizer.load_state_dict(optimizer.state_dict())",
+        "sys.exit('torch._dynamo' in sys.modules)",
+    ]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
