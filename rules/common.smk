@@ -1,5 +1,6 @@
 # Facts of the study as upper-case names, wildcard constraints and input functions. The config is read in
 # fedpedbrain.study alone.
+import os
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,10 @@ from fedpedbrain.data.layouts import list_source_files
 from fedpedbrain.errors import StudyError
 from fedpedbrain.fingerprint import code_fingerprint
 from fedpedbrain.study import load_study
+from fedpedbrain.worker import announce_worker
+
+# Short jobs of this run fork from one process that has imported torch; a job sent elsewhere is a process of its own.
+announce_worker(os.getpid() if workflow.is_main_process else None, preload=["snakemake.script", "torch"])
 
 try:
     STUDY = load_study(config, workflow.source_path("schemas/config.schema.yaml"))

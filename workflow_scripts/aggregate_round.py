@@ -1,7 +1,9 @@
 """Average the updates of a round."""
 
 from fedpedbrain.jobs import job_log
+from fedpedbrain.worker import fork_from_worker
 
+fork_from_worker()
 with job_log(snakemake.log[0]):
     from fedpedbrain.federated.rounds import aggregate_round_files
 

@@ -1,7 +1,9 @@
 """Draw the weights that all arms of a seed start from."""
 
 from fedpedbrain.jobs import job_log
+from fedpedbrain.worker import fork_from_worker
 
+fork_from_worker()
 with job_log(snakemake.log[0]):
     from fedpedbrain.models.files import initialize_model_files
 

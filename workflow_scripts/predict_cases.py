@@ -1,7 +1,9 @@
 """Predict every held-out patient with an arm's best model."""
 
 from fedpedbrain.jobs import job_log
+from fedpedbrain.worker import fork_from_worker
 
+fork_from_worker()
 with job_log(snakemake.log[0]):
     from fedpedbrain.devices import take_device
     from fedpedbrain.evaluation.predictions import predict_cases_files

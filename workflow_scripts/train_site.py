@@ -1,7 +1,9 @@
 """Train one site for one round."""
 
 from fedpedbrain.jobs import job_log
+from fedpedbrain.worker import fork_from_worker
 
+fork_from_worker()
 with job_log(snakemake.log[0]):
     from fedpedbrain.devices import take_device
     from fedpedbrain.training.site import SiteRound, train_site_files

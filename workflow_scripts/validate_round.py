@@ -1,7 +1,9 @@
 """Score a round's global model on the validation patients."""
 
 from fedpedbrain.jobs import job_log
+from fedpedbrain.worker import fork_from_worker
 
+fork_from_worker()
 with job_log(snakemake.log[0]):
     from fedpedbrain.devices import take_device
     from fedpedbrain.evaluation.validation import validate_round_files

@@ -11,6 +11,8 @@ from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
 PACKAGE = PACKAGE_ROOT.name
+# How a job is run, which no result depends on.
+NOT_PART_OF_RESULTS = {PACKAGE_ROOT / "jobs.py", PACKAGE_ROOT / "worker.py"}
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -66,12 +68,12 @@ def _read_module(path: Path) -> tuple[str, tuple[Path, ...]]:
 
 
 def reached_files(entry: Path) -> set[Path]:
-    """The file and every module of this package that it reaches by imports."""
+    """The file and every module of this package that it reaches by imports and its result depends on."""
     reached: set[Path] = set()
     waiting = [entry]
     while waiting:
         path = waiting.pop()
-        if path not in reached:
+        if path not in reached | NOT_PART_OF_RESULTS:
             reached.add(path)
             waiting.extend(_read_module(path)[1])
     return reached

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,10 @@ def die_with_parent() -> None:
 
 @contextmanager
 def job_log(path: str | Path) -> Iterator[None]:
-    """Send the block's log lines to a file; a ``StudyError`` becomes its message on the terminal, and exit status 1."""
+    """Send the block's log lines to a file, CPU time and peak memory of the process last.
+
+    A ``StudyError`` becomes its message on the terminal, and exit status 1.
+    """
     die_with_parent()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, mode="w")
@@ -44,5 +48,7 @@ def job_log(path: str | Path) -> Iterator[None]:
         logger.exception("unexpected failure")
         raise
     finally:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        logger.info("used %.1f s of CPU time, %d MB of memory", used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
         logger.removeHandler(handler)
         handler.close()

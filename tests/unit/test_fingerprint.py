@@ -137,8 +137,12 @@ def reached_modules(repository: Path, rule: str) -> set[str]:
 
 def test_training_depends_on_its_loop_but_not_on_averaging(repository):
     reached = reached_modules(repository, "train_site")
-    assert {"training/site.py", "training/losses.py", "models/unet.py", "data/dataset.py", "jobs.py"} <= reached
+    assert {"training/site.py", "training/losses.py", "models/unet.py", "data/dataset.py"} <= reached
     assert not {"federated/averaging.py", "evaluation/metrics.py", "data/sources/bids.py"} & reached
+
+
+def test_no_result_depends_on_how_a_job_is_started(repository):
+    assert not {"jobs.py", "worker.py"} & reached_modules(repository, "train_site")
 
 
 def test_averaging_depends_on_its_own_code_but_not_on_training(repository):

@@ -1,4 +1,5 @@
 import logging
+import re
 import subprocess
 import sys
 
@@ -57,7 +58,13 @@ def test_lines_of_the_packages_loggers_go_to_the_file(tmp_path):
     with job_log(tmp_path / "logs" / "job.log"):
         logging.getLogger("fedpedbrain.training.site").info("epoch 1 of 2")
     text = (tmp_path / "logs" / "job.log").read_text()
-    assert text.endswith("INFO fedpedbrain.training.site: epoch 1 of 2\n")
+    assert "INFO fedpedbrain.training.site: epoch 1 of 2\n" in text
+
+
+def test_the_log_ends_with_what_the_job_used(tmp_path):
+    with job_log(tmp_path / "job.log"):
+        pass
+    assert re.search(r"used \d+\.\d s of CPU time, [1-9]\d* MB of memory\n\Z", (tmp_path / "job.log").read_text())
 
 
 def test_the_log_starts_anew_with_every_job_and_ends_with_it(tmp_path):
@@ -66,7 +73,7 @@ def test_the_log_starts_anew_with_every_job_and_ends_with_it(tmp_path):
             logging.getLogger("fedpedbrain").info("try %d", number)
     logging.getLogger("fedpedbrain").info("after the job")
     lines = (tmp_path / "job.log").read_text().splitlines()
-    assert [line.split(": ")[1] for line in lines] == ["try 2"]
+    assert [line.split(": ")[1][:5] for line in lines] == ["try 2", "used "]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")

@@ -43,6 +43,12 @@ class ShardDataset:
         shard, place = self._places[row]
         return self._masks[shard][place]
 
+    def plane_aspect(self, row: int) -> float:
+        """Height (front to back) over width of one case's plane, both in mm."""
+        _, height, width = self.image(row).shape[-3:]
+        _, height_mm, width_mm = self.cases[row].grid_spacing_mm
+        return height * height_mm / (width * width_mm)
+
     def class_indices(self, classes: Sequence[str], unknown_index: int) -> np.ndarray:
         """Class index of every case, int64 (N,); ``unknown_index`` where the diagnosis is not among ``classes``."""
         index_of = {name: index for index, name in enumerate(classes)}

@@ -1,5 +1,6 @@
 """Random changes of training images, drawn a case and applied to the whole batch at once on its device."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,31 +12,46 @@ from fedpedbrain.seeds import derive_seed
 
 
 class Augmentation:
-    """In-plane crop and resize, left-right flip, contrast change.
+    """In-plane crop and resize, rotation, zoom, left-right flip, contrast change.
 
     What happens to a case depends on the seed parts alone, not on its place in a batch.
 
     Parameters
     ----------
     settings : the ``training.augmentation`` block: ``crop_fraction`` (side of the in-plane crop that is stretched to
-        the full plane; 1 switches it off), ``flip_probability``, ``gamma_spread`` (exponent drawn from
-        [1 - spread, 1 + spread])
+        the full plane; 1 switches it off), ``rotation_degrees`` (in-plane angle drawn from [-r, r]), ``zoom_spread``
+        (in-plane factor drawn from [1 - spread, 1 + spread]), ``flip_probability``, ``gamma_spread`` (exponent drawn
+        from [1 - spread, 1 + spread])
     """
 
     def __init__(self, settings: dict) -> None:
         self._crop = settings["crop_fraction"]
+        self._rotation = math.radians(settings["rotation_degrees"])
+        self._zoom = settings["zoom_spread"]
         self._flip = settings["flip_probability"]
         self._gamma = settings["gamma_spread"]
 
-    def draw(self, *seed_parts: str | int) -> tuple[np.ndarray, float]:
-        """Draw one case's change: affine matrix float32 (3, 4) for ``affine_grid``, and exponent."""
+    def draw(self, *seed_parts: str | int, aspect: float = 1.0) -> tuple[np.ndarray, float]:
+        """Draw one case's change: affine matrix float32 (3, 4) for ``affine_grid``, and exponent.
+
+        Parameters
+        ----------
+        aspect : height of the plane over its width, both in mm: what keeps a rotation from shearing
+        """
         rng = np.random.default_rng(derive_seed("augmentation", *seed_parts))
         room = 1.0 - self._crop
         shift_x, shift_y = rng.uniform(-room, room, 2)
         mirror = -1.0 if rng.random() < self._flip else 1.0
         gamma = rng.uniform(1.0 - self._gamma, 1.0 + self._gamma)
+        angle = rng.uniform(-self._rotation, self._rotation)
+        size = self._crop / rng.uniform(1.0 - self._zoom, 1.0 + self._zoom)
+        along, across = size * math.cos(angle), size * math.sin(angle)
         # Rows are x (W), y (H), z (D): where in the original each output voxel looks.
-        theta = [[mirror * self._crop, 0, 0, shift_x], [0, self._crop, 0, shift_y], [0, 0, 1, 0]]
+        theta = [
+            [mirror * along, -across * aspect, 0, shift_x],
+            [mirror * across / aspect, along, 0, shift_y],
+            [0, 0, 1, 0],
+        ]
         return np.array(theta, dtype=np.float32), gamma
 
     def __call__(

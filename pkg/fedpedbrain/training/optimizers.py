@@ -19,8 +19,8 @@ def eager(optimizer_class: type[torch.optim.Optimizer]) -> type[torch.optim.Opti
 
     PyTorch 2.13 imports it in two places, both only to tell its compiler what to leave alone: in the wrapper that gives
     ``step`` its gradient mode, and in ``torch._compile._disable_dynamo`` around the bookkeeping methods. Nothing here
-    compiles an optimizer, so ``step`` runs without gradients and without the wrapper, and the methods are marked as dealt
-    with.
+    compiles an optimizer, so ``step`` runs without gradients and without the wrapper, and the methods are marked as
+    dealt with.
     """
     for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
         plain = inspect.unwrap(getattr(optimizer_class, name))

@@ -61,7 +61,10 @@ def epoch_batches(
         rows = order[start : start + settings["batch_size"]]
         images = to_network_input(np.stack([dataset.image(row) for row in rows]), device)
         masks = torch.from_numpy(np.stack([dataset.mask(row) for row in rows])).to(device).float()
-        changes = [augmentation.draw(work.seed, work.round, epoch, dataset.cases[row].case) for row in rows]
+        changes = [
+            augmentation.draw(work.seed, work.round, epoch, dataset.cases[row].case, aspect=dataset.plane_aspect(row))
+            for row in rows
+        ]
         images, masks = augmentation(images, masks, changes)
         yield Batch(images, masks, torch.from_numpy(class_indices[rows]).to(device))
 

@@ -3,8 +3,20 @@ import pytest
 import torch
 from fedpedbrain.training.augmentation import Augmentation
 
-IDENTITY = {"crop_fraction": 1.0, "flip_probability": 0.0, "gamma_spread": 0.0}
-ALL = {"crop_fraction": 0.8, "flip_probability": 0.5, "gamma_spread": 0.3}
+IDENTITY = {
+    "crop_fraction": 1.0,
+    "rotation_degrees": 0.0,
+    "zoom_spread": 0.0,
+    "flip_probability": 0.0,
+    "gamma_spread": 0.0,
+}
+ALL = {
+    "crop_fraction": 0.8,
+    "rotation_degrees": 20.0,
+    "zoom_spread": 0.2,
+    "flip_probability": 0.5,
+    "gamma_spread": 0.3,
+}
 
 
 def random_batch(num_cases: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -70,6 +82,34 @@ def test_a_crop_stays_inside_the_image_and_moves_with_the_case():
     assert np.abs(shifts).max() <= 0.25
     assert shifts.min() < -0.2
     assert shifts.max() > 0.2
+
+
+def test_a_rotation_keeps_lengths_and_angles_in_mm():
+    # A plane of 100 mm by 200 mm: half its height is 50 mm, half its width 100 mm.
+    augmentation = Augmentation(IDENTITY | {"rotation_degrees": 30.0})
+    half_mm = np.diag([100.0, 50.0])
+    for number in range(20):
+        matrix = augmentation.draw("case", number, aspect=0.5)[0][:2, :2]
+        in_mm = half_mm @ matrix @ np.linalg.inv(half_mm)
+        np.testing.assert_allclose(in_mm @ in_mm.T, np.eye(2), atol=1e-6)
+
+
+def test_a_quarter_turn_puts_columns_into_rows():
+    image = torch.arange(4.0).div(4).expand(1, 1, 2, 4, 4).contiguous()
+    turn = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]], np.float32)
+    found, _ = Augmentation(IDENTITY)(image, None, [(turn, 1.0)])
+    torch.testing.assert_close(found[0, 0, 0, :, 0], torch.tensor([0.75, 0.5, 0.25, 0.0]))
+
+
+def test_rotation_and_zoom_keep_to_their_spread():
+    augmentation = Augmentation(IDENTITY | {"rotation_degrees": 20.0, "zoom_spread": 0.2})
+    matrices = np.array([augmentation.draw("case", number)[0][:2, :2] for number in range(300)])
+    degrees = np.degrees(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+    zooms = 1.0 / np.hypot(matrices[:, 0, 0], matrices[:, 1, 0])
+    assert -20.0 <= degrees.min() < -18.0
+    assert 18.0 < degrees.max() <= 20.0
+    assert 0.8 <= zooms.min() < 0.82
+    assert 1.18 < zooms.max() <= 1.2
 
 
 def test_image_and_mask_move_alike():

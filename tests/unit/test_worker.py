@@ -1,0 +1,153 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from fedpedbrain.worker import announce_worker
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
+
+PRELUDE = "from fedpedbrain.worker import fork_from_worker\nfork_from_worker()\nimport os, sys, time\n"
+
+
+@pytest.fixture
+def owner(monkeypatch):
+    """A process that stands for the run; jobs started here may use its worker, which imports ``colorsys``."""
+    monkeypatch.setenv("FEDPEDBRAIN_WORKER", "")
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        announce_worker(process.pid, preload=["colorsys"])
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def start_job(tmp_path):
+    """``start_job(code, *arguments)``: a job whose script is ``code``."""
+    scripts = iter(range(100))
+    started = []
+
+    def _start(code: str, *arguments: str) -> subprocess.Popen:
+        script = tmp_path / f"job-{next(scripts)}.py"
+        script.write_text(PRELUDE + code)
+        command = [sys.executable, str(script), *arguments]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield _start
+    for job in started:
+        job.kill()
+        job.communicate()
+
+
+def said_by(job: subprocess.Popen) -> tuple[str, str, int]:
+    """Output, errors and exit status of a job, waited for."""
+    output, errors = job.communicate(timeout=60)
+    return output.strip(), errors.strip(), job.returncode
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def ends(pid: int) -> bool:
+    """Whether a process ends within a few seconds."""
+    deadline = time.monotonic() + 10
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not is_alive(pid)
+
+
+def first_line(job: subprocess.Popen) -> str:
+    return job.stdout.readline().strip()
+
+
+def test_a_job_runs_in_a_child_that_has_the_imports(owner, start_job):
+    job = start_job("print('colorsys' in sys.modules, os.getpid())")
+    output, _, status = said_by(job)
+    has_imports, pid = output.split()
+    assert (has_imports, status) == ("True", 0)
+    assert int(pid) != job.pid
+
+
+def test_without_an_offer_a_job_runs_in_its_own_process(owner, start_job):
+    announce_worker(None)
+    job = start_job("print('colorsys' in sys.modules, os.getpid())")
+    assert said_by(job) == (f"False {job.pid}", "", 0)
+
+
+def test_jobs_share_one_worker(owner, start_job):
+    jobs = [start_job("print(os.getppid())") for _ in range(6)]
+    assert len({said_by(job)[0] for job in jobs}) == 1
+
+
+def test_a_job_finds_its_arguments_folder_and_environment(owner, start_job, tmp_path, monkeypatch):
+    said_by(start_job(""))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLOUR", "green")
+    job = start_job("print(sys.argv[1:], os.getcwd(), os.environ['COLOUR'], __name__)", "a", "b c")
+    assert said_by(job)[0] == f"['a', 'b c'] {tmp_path} green __main__"
+
+
+@pytest.mark.parametrize(
+    ("code", "errors", "status"),
+    [
+        ("", "", 0),
+        ("sys.exit()", "", 0),
+        ("sys.exit(3)", "", 3),
+        ("sys.exit('no mask')", "no mask", 1),
+        ("os.kill(os.getpid(), 9)", "the job was ended by signal SIGKILL (out of memory?)", 1),
+        ("os.kill(os.getpid(), 11)", "the job was ended by signal SIGSEGV", 1),
+    ],
+)
+def test_a_job_ends_as_its_child_ends(owner, start_job, code, errors, status):
+    assert said_by(start_job(code)) == ("", errors, status)
+
+
+def test_an_exception_shows_its_traceback(owner, start_job):
+    _, errors, status = said_by(start_job("1 / 0"))
+    assert status == 1
+    assert errors.startswith("Traceback")
+    assert errors.endswith("ZeroDivisionError: division by zero")
+
+
+def test_a_worker_that_cannot_import_leaves_jobs_to_themselves(owner, start_job):
+    announce_worker(owner.pid, preload=["no_such_module"])
+    job = start_job("print(os.getpid())")
+    assert said_by(job) == (str(job.pid), "", 0)
+
+
+def test_a_killed_job_takes_its_child_along(owner, start_job):
+    job = start_job("print(os.getpid(), flush=True)\ntime.sleep(60)")
+    child = int(first_line(job))
+    job.kill()
+    assert ends(child)
+
+
+def test_the_worker_and_its_children_end_with_the_run(owner, start_job):
+    job = start_job("print(os.getpid(), os.getppid(), flush=True)\ntime.sleep(60)")
+    child, worker = map(int, first_line(job).split())
+    owner.kill()
+    owner.wait()
+    assert ends(child)
+    assert ends(worker)
+    assert said_by(job)[2] == 1
+
+
+def test_children_end_with_a_killed_worker_and_their_jobs_fail(owner, start_job):
+    job = start_job("print(os.getpid(), os.getppid(), flush=True)\ntime.sleep(60)")
+    child, worker = map(int, first_line(job).split())
+    os.kill(worker, signal.SIGKILL)
+    assert ends(child)
+    _, errors, status = said_by(job)
+    assert status == 1
+    assert "the run's worker ended while this job was running" in errors
+    # The next job starts another.
+    assert int(said_by(start_job("print(os.getppid())"))[0]) not in (worker, os.getpid())
