@@ -4,8 +4,8 @@ The process that starts the run announces a worker (``announce_worker``). A job 
 ``fork_from_worker`` as its first act: the first one starts the worker, and each hands over its script, arguments,
 folder, environment and standard streams, waits for the child that runs them and ends as it ends. Where there is no
 worker the call returns and the job runs in its own process, with the same result. The worker ends with the process that
-announced it; a child ends with its job or with the worker. It imports and forks, and computes nothing: it has one thread
-and never a CUDA context.
+announced it; a child ends with its job or with the worker. It imports and forks, and computes nothing: it has one
+thread and never a CUDA context.
 """
 
 import contextlib
