@@ -5,11 +5,12 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "config.yaml"
+configfile: workflow.source_path("config.yaml")
 
 
 include: "rules/common.smk"
 include: "rules/cohort.smk"
+include: "rules/start.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/figures.smk"

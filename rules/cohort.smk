@@ -7,6 +7,7 @@ rule index_cohort:
         COHORT_FILES,
     output:
         index="results/cohort/index.tsv",
+        left_out="results/cohort/left_out.tsv",
     log:
         "results/logs/cohort/index.log",
     benchmark:
@@ -60,6 +61,7 @@ rule build_shard:
         images="results/cohort/sites/{site}/images.npy",
         masks="results/cohort/sites/{site}/masks.npy",
         cases="results/cohort/sites/{site}/cases.tsv",
+        outlines="results/cohort/sites/{site}/outlines.tsv",
     log:
         "results/logs/cohort/shard-{site}.log",
     benchmark:
@@ -83,6 +85,8 @@ rule audit_cohort:
     """Count and check the preprocessed cohort: cases by site, class and split, shapes, spacings, problems."""
     input:
         shards=shards(SITES),
+        outlines=expand("results/cohort/sites/{site}/outlines.tsv", site=SITES),
+        left_out="results/cohort/left_out.tsv",
     output:
         audit="results/cohort/audit.json",
         table=report(

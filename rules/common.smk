@@ -18,7 +18,8 @@ announce_worker(os.getpid() if workflow.is_main_process else None, preload=["sna
 
 try:
     STUDY = load_study(config, workflow.source_path("schemas/config.schema.yaml"))
-    COHORT_FILES = list_source_files(STUDY.source_settings)
+    # A new scan is predicted where the cohort is not.
+    COHORT_FILES = list_source_files(STUDY.source_settings, needed=not STUDY.predicts_scan)
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 

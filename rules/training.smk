@@ -1,29 +1,6 @@
 # Rounds as rules: every arm goes through the same five, and the exchanged .pth files are the job graph.
 
 
-rule initialize_model:
-    """Draw the weights that all arms of a seed start from."""
-    output:
-        model="results/models/initial/seed-{seed}.pth",
-    log:
-        "results/logs/models/initial/seed-{seed}.log",
-    benchmark:
-        "results/benchmarks/models/initial/seed-{seed}.tsv"
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-    params:
-        spec=STUDY.model_spec,
-        model_seed=lambda wildcards: STUDY.model_seed(int(wildcards.seed)),
-        code=code("initialize_model"),
-    message:
-        "seed {wildcards.seed}: drawing the start of all arms"
-    script:
-        "../workflow_scripts/initialize_model.py"
-
-
 rule train_site:
     """Train one site for one round: from the round's start to the update that it sends."""
     input:

@@ -7,6 +7,7 @@ with job_log(snakemake.log[0]):
 
     audit_cohort_files(
         shard_folders=snakemake.params.folders,
+        left_out_path=snakemake.input.left_out,
         audit_path=snakemake.output.audit,
         table_path=snakemake.output.table,
         cohort=snakemake.params.cohort,

@@ -11,6 +11,7 @@ with job_log(snakemake.log[0]):
         images_path=snakemake.output.images,
         masks_path=snakemake.output.masks,
         cases_path=snakemake.output.cases,
+        outlines_path=snakemake.output.outlines,
         site=snakemake.wildcards.site,
         source_settings=snakemake.params.source,
         preprocessing=snakemake.params.preprocessing,

@@ -8,7 +8,7 @@ with job_log(snakemake.log[0]):
     from fedpedbrain.devices import take_device
     from fedpedbrain.training.site import SiteRound, train_site_files
 
-    arm, seed, number, site = (snakemake.wildcards[name] for name in ("arm", "seed", "round", "site"))
+    of = snakemake.wildcards
     train_site_files(
         start_path=snakemake.input.start,
         shard_folders=snakemake.params.folders,
@@ -16,7 +16,7 @@ with job_log(snakemake.log[0]):
         update_path=snakemake.output.site_update,
         state_path=snakemake.output.state,
         metrics_path=snakemake.output.metrics,
-        work=SiteRound(arm, int(seed), int(number), site),
+        work=SiteRound(of.arm, int(of.seed), int(of.round), of.site),
         settings=snakemake.params.training,
         keep_optimizer_state=snakemake.params.keep_optimizer_state,
         digest=snakemake.params.digest,

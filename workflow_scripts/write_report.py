@@ -13,7 +13,12 @@ with job_log(snakemake.log[0]):
         audit=given.audit,
         histories=given.histories,
         selections=given.selections,
-        figures={name: given[f"{name}_figure"] for name in ("cohort", "convergence", "comparison", "confusion")},
+        figures={
+            "cohort": given.cohort_figure,
+            "convergence": given.convergence_figure,
+            "comparison": given.comparison_figure,
+            "confusion": given.confusion_figure,
+        },
         videos=given.videos,
         report=snakemake.output.report,
     )

@@ -11,6 +11,8 @@ from typing import IO
 
 import torch
 
+from fedpedbrain.errors import StudyError
+
 _POLL_SECONDS = 0.2
 # Parameters of mallopt(3), and a size beyond any tensor of a study.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -34,8 +36,10 @@ def lock_folder() -> Path:
 
 def lock_free_gpu(gpu_ids: list[str], folder: Path) -> str:
     """Wait for a GPU that no other job holds and hold it until this process ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {gpu_id: open(folder / f"{gpu_id}.lock", "w") for gpu_id in gpu_ids}  # noqa: SIM115 held until exit
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise StudyError(f"{folder}: expected a folder of your own, found another user's; set TMPDIR to another place")
+    files = {gpu_id: open(folder / f"{gpu_id}.lock", "a") for gpu_id in gpu_ids}  # noqa: SIM115 held until exit
     while True:
         for gpu_id, file in files.items():
             try:
@@ -62,13 +66,14 @@ def keep_freed_memory() -> None:
 def take_device(num_gpus: int, num_threads: int) -> torch.device:
     """Choose the job's device: a free GPU if the scheduler granted one and there is one, else the CPU.
 
-    Under SLURM the scheduler has already chosen, so the first visible GPU is taken without a lock.
+    Where SLURM has given this job one GPU, that one is taken without a lock; jobs that share an allocation of several
+    choose among them.
     """
     torch.set_num_threads(num_threads)
     if num_gpus < 1 or not torch.cuda.is_available():
         keep_freed_memory()
         return torch.device("cpu")
-    if "SLURM_JOB_ID" in os.environ:
+    if "SLURM_JOB_ID" in os.environ and torch.cuda.device_count() == 1:
         return torch.device("cuda", 0)
     gpu_ids = visible_gpu_ids()
     return torch.device("cuda", gpu_ids.index(lock_free_gpu(gpu_ids, lock_folder())))

@@ -1,12 +1,16 @@
-"""Writing files so that a reader never meets half of one, and tab-separated tables without pandas."""
+"""Writing files so that a reader never meets half of one: JSON, and tab-separated tables without pandas."""
 
 import csv
 import hashlib
+import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from fedpedbrain.errors import StudyError
 
 
 @contextmanager
@@ -28,6 +32,25 @@ def sha256_of_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _places_without_number(values: Any, place: str = "") -> Iterator[str]:
+    """Where NaN or an infinite number stands in nested plain values, as ``cases.0.dice``."""
+    if isinstance(values, Mapping | list | tuple):
+        items = values.items() if isinstance(values, Mapping) else enumerate(values)
+        for key, item in items:
+            yield from _places_without_number(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(values, float) and not math.isfinite(values):
+        yield f"{place} is {values}"
+
+
+def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Write plain values as JSON; NaN and infinite numbers, which JSON has no word for, are refused by their place."""
+    wrong = next(_places_without_number(values), None)
+    if wrong is not None:
+        raise StudyError(f"{path}: {wrong}, expected a finite number; find in this job's log what led to it")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as tab-separated text; floats keep every digit, so that equal results give equal bytes."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -36,7 +59,13 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping
         writer.writerows(rows)
 
 
-def read_table(path: str | Path) -> list[dict[str, str]]:
-    """Read tab-separated text into one dict a row, every value a string."""
+def read_table(path: str | Path, quoting: int = csv.QUOTE_MINIMAL) -> list[dict[str, str]]:
+    """Read tab-separated text into one dict a row, every value a string.
+
+    Parameters
+    ----------
+    quoting : whether quotation marks frame cells, as in tables that ``write_table`` wrote, or (``csv.QUOTE_NONE``)
+        are letters like any other
+    """
     with open(path, newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
+        return list(csv.DictReader(file, delimiter="\t", quoting=quoting))

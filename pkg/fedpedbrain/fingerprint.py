@@ -55,6 +55,23 @@ def _imported_modules(source: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def _named_folders(path: Path, source: str) -> list[Path]:
+    """Folders of data (templates) beside a module that it names in a text of its own."""
+    constants = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    names = {value for value in constants if isinstance(value, str) and value.isidentifier()}
+    folders = [path.parent / name for name in sorted(names)]
+    return [folder for folder in folders if folder.is_dir() and not (folder / "__init__.py").exists()]
+
+
+def _digest_of_module(path: Path, source: str) -> str:
+    """Digest of a module and of the data files that lie in folders which it names."""
+    digests = [digest_of_source(source)]
+    for folder in _named_folders(path, source):
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        digests += [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
 @cache
 def _read_module(path: Path) -> tuple[str, tuple[Path, ...]]:
     """Digest of a file, and the files of this package that it imports (with the packages they lie in)."""
@@ -64,7 +81,7 @@ def _read_module(path: Path) -> tuple[str, tuple[Path, ...]]:
         parts = name.split(".")
         names.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
     paths = {found for name in names if (found := _path_of_module(name)) is not None}
-    return digest_of_source(source), tuple(sorted(paths))
+    return _digest_of_module(path, source), tuple(sorted(paths))
 
 
 def reached_files(entry: Path) -> set[Path]:

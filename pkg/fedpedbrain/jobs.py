@@ -44,6 +44,9 @@ def job_log(path: str | Path) -> Iterator[None]:
         logger.error("%s", error)
         sys.stderr.write("".join(f"ERROR: {line}\n" for line in str(error).splitlines()))
         sys.exit(1)
+    except KeyboardInterrupt:
+        logger.error("interrupted")
+        sys.exit(128 + signal.SIGINT)
     except Exception:
         logger.exception("unexpected failure")
         raise

@@ -2,7 +2,8 @@
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import jsonschema
@@ -43,8 +44,21 @@ def restore_types(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]
     if isinstance(value, list):
         return [restore_types(item, schema.get("items", {}), root) for item in value]
     wanted = schema.get("type", "string")
-    is_number_or_null = wanted in ("integer", "number", "boolean") or ("null" in wanted and value == "null")
-    return yaml.safe_load(value) if isinstance(value, str) and is_number_or_null else value
+    takes_text = "string" in wanted and value != "null"
+    return _read_text(value, wanted) if isinstance(value, str) and not takes_text else value
+
+
+def _read_text(text: str, wanted: str | Sequence[str]) -> Any:
+    """The value that a text stands for, the text itself where it stands for none."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str) and "number" in wanted:
+        # YAML 1.1 takes 1e-3, which has no point, for text.
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
 def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
@@ -69,5 +83,7 @@ def _messages_of(error: jsonschema.ValidationError) -> Iterator[str]:
     elif error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         yield f"{path or 'top level'}: missing key {', '.join(missing)}"
+    elif "hint" in error.schema and error.validator != "type":
+        yield f"{path}: found {error.instance!r}; {error.schema['hint']}"
     else:
         yield f"{path}: {error.message}"

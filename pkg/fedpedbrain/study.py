@@ -4,6 +4,7 @@ Imported while the job graph is built, so it needs the standard library, jsonsch
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from fedpedbrain.downloads import is_address
 from fedpedbrain.errors import StudyError
 from fedpedbrain.lineage import digest_of
 from fedpedbrain.schema import check_config, restore_types
@@ -145,6 +147,22 @@ class Study:
         }
 
     @property
+    def pretrained_settings(self) -> dict[str, Any]:
+        """Which weights all arms start from, and how much of them."""
+        return self.config["network"]["pretrained"]
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether arms start from weights made elsewhere."""
+        return self.pretrained_settings["source"] is not None
+
+    @property
+    def pretrained_path(self) -> str | None:
+        """The file of these weights, absolute; None where there are none or they have to be fetched."""
+        source = self.pretrained_settings["source"]
+        return None if source is None or is_address(source) else str(Path(source).absolute())
+
+    @property
     def training_settings(self) -> dict[str, Any]:
         """The ``training`` block without what cannot change the result's meaning."""
         return {key: value for key, value in self.config["training"].items() if key != "threads"}
@@ -236,8 +254,16 @@ class Study:
 
     @property
     def scan_name(self) -> str:
-        """Name of the new scan's results folder: its first file's name without extensions."""
-        return Path(self.scan_paths[0]).name.split(".")[0] if self.scan_paths else "no-scan"
+        """Name of the new scan's results folder: its first file's name, and six digits that stand for its path."""
+        if not self.scan_paths:
+            return "no-scan"
+        name = re.sub(r"\.nii(\.gz)?$", "", Path(self.scan_paths[0]).name)
+        return f"{name}-{digest_of({'scan': self.scan_paths})[:6]}"
+
+    @property
+    def predicts_scan(self) -> bool:
+        """Whether the config names a scan and a model, all that the prediction of a new scan needs."""
+        return bool(self.scan_paths and self.scan_model)
 
     def model_seed(self, seed: int) -> int:
         """Seed of the weights that all arms start from."""
@@ -264,8 +290,30 @@ class Study:
             raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
         self._check_arm_names("evaluation.reference_arm", [self.config["evaluation"]["reference_arm"]])
         self._check_arm_names("reporting.video.arms", self.config["reporting"]["video"]["arms"])
+        if self.pretrained_path is not None and not Path(self.pretrained_path).is_file():
+            raise StudyError(f"network.pretrained.source: no file {self.pretrained_path}; give a path or an address")
+        unknown = set(self.config["training"]["loss"]["class_weights"]) - set(cohort["classes"])
+        if unknown:
+            raise StudyError(f"training.loss.class_weights: {min(unknown)!r} is none of cohort.classes; correct it")
+        self._check_loss_weights()
+        self._check_local_arms()
         self._check_channels()
         {"unet": self._check_unet_grid, "i3d_unet": self._check_i3d_grid}[self.config["network"]["name"]]()
+
+    def _check_loss_weights(self) -> None:
+        """Refuse a loss that is 0 whatever the network predicts."""
+        loss, cohort = self.config["training"]["loss"], self.config["cohort"]
+        tasks = {"segmentation_weight": cohort["regions"], "classification_weight": cohort["classes"]}
+        weights = {key: loss[key] for key, names in tasks.items() if names}
+        if not any(weights.values()):
+            named = " and ".join(f"{key} 0" for key in weights)
+            raise StudyError(f"training.loss: nothing is learnt with {named}; raise one")
+
+    def _check_local_arms(self) -> None:
+        """A site is compared with its own local arm: with two of them nobody could tell which is meant."""
+        alone = [block["name"] for block in self.config["arms"] if block["participants"] == "alone"]
+        if len(alone) > 1:
+            raise StudyError(f"arms: {alone[0]!r} and {alone[1]!r} both have participants alone; keep one of them")
 
     def _check_channels(self) -> None:
         """Every channel comes from one image: one suffix each in a BIDS folder, one in all from the phantom."""

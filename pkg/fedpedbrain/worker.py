@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import runpy
+import secrets
 import selectors
 import signal
 import socket
@@ -31,6 +32,7 @@ _VARIABLE = "FEDPEDBRAIN_WORKER"
 _NUMBER = struct.Struct("=i")
 _STANDARD_STREAMS = (0, 1, 2)
 _START_SECONDS = 10.0
+_REQUEST_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 
 
@@ -44,7 +46,9 @@ def announce_worker(owner_pid: int | None, preload: Sequence[str] = ()) -> None:
     """
     os.environ.pop(_VARIABLE, None)
     if owner_pid is not None and sys.platform == "linux":
-        os.environ[_VARIABLE] = json.dumps({"owner": owner_pid, "preload": list(preload)})
+        # The key keeps two runs apart whose process ids are alike, as in two containers on one network.
+        offer = {"owner": owner_pid, "preload": list(preload), "key": secrets.token_hex(8)}
+        os.environ[_VARIABLE] = json.dumps(offer)
 
 
 # The job's side.
@@ -70,7 +74,10 @@ def fork_from_worker() -> None:
             return
         if not started:
             return
-        status = _receive(connection, _NUMBER.size)
+        try:
+            status = _receive(connection, _NUMBER.size)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
     if not status:
         sys.exit("the run's worker ended while this job was running; run again")
     code = _NUMBER.unpack(status)[0]
@@ -91,10 +98,12 @@ def _is_same_user(connection: socket.socket) -> bool:
 
 
 def _connect(offer: str) -> socket.socket | None:
-    """Connect to the worker, starting it if need be."""
+    """Connect to the worker, starting it if need be; None if there is none."""
     deadline = time.monotonic() + _START_SECONDS
     process = None
     while time.monotonic() < deadline:
+        # Looked at first: whoever holds the address by the time our own attempt has ended can be connected to.
+        has_ended = process is not None and process.poll() is not None
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.connect(_address(offer))
@@ -102,16 +111,23 @@ def _connect(offer: str) -> socket.socket | None:
             connection.close()
         else:
             return connection if _is_same_user(connection) else None
-        if process is None:
-            process = subprocess.Popen(
-                [sys.executable, "-m", __name__, _address(offer)[1:], offer],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        if has_ended:
+            return None
+        process = process or _start_worker(offer)
         time.sleep(_POLL_SECONDS)
     return None
+
+
+def _start_worker(offer: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__, _address(offer)[1:], offer],
+        # Threads that a library starts on import would not live on in a child.
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
@@ -146,23 +162,28 @@ class Worker:
             for key, _ in self.selector.select():
                 if key.fd == self.owner:
                     for child in self.connections:
-                        os.killpg(child, signal.SIGKILL)
+                        _kill(child)
                     return
                 key.data()
 
     def _fork(self) -> None:
-        connection, _ = self.listener.accept()
         streams: list[int] = []
+        try:
+            connection, _ = self.listener.accept()
+        except OSError:
+            # The job on the other side is gone already.
+            return
         try:
             if not _is_same_user(connection):
                 raise PermissionError("only the jobs of the worker's own user are run")
-            connection.settimeout(_START_SECONDS)
+            connection.settimeout(_REQUEST_SECONDS)
             size, streams, _, _ = socket.recv_fds(connection, _NUMBER.size, len(_STANDARD_STREAMS))
             request = json.loads(_receive(connection, _NUMBER.unpack(size)[0]))
             child = os.fork()
             if child == 0:
                 _run_job(request, streams)
         except (OSError, ValueError, struct.error):
+            # The job runs itself.
             connection.close()
             return
         finally:
@@ -173,7 +194,7 @@ class Worker:
         self.connections[child] = connection
         ended = os.pidfd_open(child)
         self.selector.register(ended, selectors.EVENT_READ, lambda: self._reap(child, ended))
-        self.selector.register(connection, selectors.EVENT_READ, lambda: self._end(child, connection))
+        self.selector.register(connection, selectors.EVENT_READ, lambda: self._end(child))
         # Where this fails the connection reads as closed, which ends the child.
         with contextlib.suppress(OSError):
             connection.sendall(b"\1")
@@ -188,9 +209,15 @@ class Worker:
         with contextlib.suppress(OSError), connection:
             connection.sendall(_NUMBER.pack(code))
 
-    def _end(self, child: int, connection: socket.socket) -> None:
-        """The job is gone, so its work ends too."""
-        self.selector.unregister(connection)
+    def _end(self, child: int) -> None:
+        """The job is gone, so its work ends too, unless it has ended by itself in the same moment."""
+        if child in self.connections:
+            self.selector.unregister(self.connections[child])
+            _kill(child)
+
+
+def _kill(child: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
 
 

@@ -11,7 +11,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 # Lines of Snakemake without an event that a user should see in a real run.
-_KEPT = ("Nothing to be done", "Unlocking", "Removing temporary")
+_KEPT = ("Nothing to be done", "Unlocking")
 # Of a failed job Snakemake also reports the command it ran; the job's own message and log say more.
 _COMMAND_FAILURES = ("CalledProcessError", "RuleException")
 
@@ -23,6 +23,7 @@ class LogHandler(LogHandlerBase):
         """Start at nothing done."""
         self._num_done = 0
         self._num_jobs = 0
+        self._messages: dict[int, str] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write what the record means for a reader, if anything."""
@@ -52,15 +53,24 @@ class LogHandler(LogHandlerBase):
         self._num_jobs = record.stats["total"]
         return f"{self._num_jobs} steps to do"
 
-    def _count_done(self, record: logging.LogRecord) -> None:
+    def _count_done(self, record: logging.LogRecord) -> str | None:
         self._num_done, self._num_jobs = record.done, record.total
+        return self._progress_line("done") if record.done == record.total else None
 
-    def _job_line(self, record: logging.LogRecord) -> str:
+    def _job_line(self, record: logging.LogRecord) -> str | None:
+        # A rule without a message is a target: it only gathers files.
+        if not record.rule_msg:
+            return None
+        self._messages[record.jobid] = record.rule_msg
+        return self._progress_line(record.rule_msg)
+
+    def _progress_line(self, text: str) -> str:
         percent = 100 * self._num_done // max(self._num_jobs, 1)
-        return f"{time.strftime('%H:%M:%S')}  {percent:3d} %  {record.rule_msg or record.rule_name}"
+        return f"{time.strftime('%H:%M:%S')}  {percent:3d} %  {text}"
 
     def _failure_line(self, record: logging.LogRecord) -> str:
-        return f"FAILED: {record.rule_msg or record.rule_name} (log: {', '.join(record.log) or 'none'})"
+        what = self._messages.get(record.jobid, record.rule_name)
+        return f"FAILED: {what} (log: {', '.join(record.log) or 'none'})"
 
     def _error_line(self, record: logging.LogRecord) -> str | None:
         return None if record.exception in _COMMAND_FAILURES else self.format(record)

@@ -1,100 +1,313 @@
-"""Benchmarks of what a study spends its time on. Prints a table and writes results/benchmark.json.
+"""Benchmarks of what a study spends its time on. Prints tables and writes results/benchmark.json.
 
-Compare ratios within one run: absolute times differ from machine to machine and from minute to minute.
+Compare ratios within one run: absolute times differ from machine to machine and from minute to minute. Whatever is
+compared is timed in turn. Names of parts (data start memory averaging step curve) run these alone. With a GPU, the
+steps are timed there too, at the published size.
 """
 
 import json
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
-from fedpedbrain.data.shards import preprocess_images
-from fedpedbrain.data.sources import open_source
+from fedpedbrain.cohort import Case, write_cases
+from fedpedbrain.devices import keep_freed_memory
 from fedpedbrain.federated.averaging import average_weights
 from fedpedbrain.models import build_model
-from fedpedbrain.models.prediction import to_device, to_network_input
-from fedpedbrain.study import load_study
+from fedpedbrain.models.files import load_tensors, save_tensors
+from fedpedbrain.models.prediction import to_device
 from fedpedbrain.training.augmentation import Augmentation
+from fedpedbrain.training.execution import autocast, computes_in_bfloat16
 from fedpedbrain.training.losses import JointLoss
 from fedpedbrain.training.optimizers import build_optimizer
+from naive import NaiveI3DUNet, NaiveSite
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-REPEATS = 5
+NUM_THREADS = 2
 NUM_UPDATES = 16
+NUM_CLASSES = 5
+PUBLISHED_GRID, SMALL_GRID = (64, 256, 256), (32, 64, 64)
+BATCH = 4
+CURVE_STEPS = 50
+REFERENCE_CROP = 240 / 256
+CONFIG = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+TRAINING = CONFIG["training"]
+PLAIN_CROP = dict.fromkeys(TRAINING["augmentation"], 0.0) | {"crop_fraction": REFERENCE_CROP}
 
 
-def median_seconds(action: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Median wall time of an action after one run that does not count."""
-    action()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+def seconds_in_turn(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median wall time of each action, all of them run in turn, after one turn that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for turn in range(repeats + 1):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def start_up(module: str) -> float:
-    """Seconds to start Python and import a module."""
-    return median_seconds(lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True), 3)
+def simulated_site(num_cases: int, grid: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Images and masks uint8 (N, 1, D, H, W): noise with a bright ball that is the tumour."""
+    rng = np.random.default_rng(0)
+    where = np.indices(grid).astype(np.float32)
+    masks = np.zeros((num_cases, 1, *grid), np.uint8)
+    for mask in masks:
+        centre = [rng.uniform(0.3, 0.7) * size for size in grid]
+        distance = sum(((axis - middle) / size) ** 2 for axis, middle, size in zip(where, centre, grid, strict=True))
+        mask[0] = distance < rng.uniform(0.1, 0.2) ** 2
+    return rng.integers(0, 120, masks.shape, dtype=np.uint8) + 100 * masks, masks
 
 
-def train_step(name: str, options: dict, settings: dict, grid: list[int]) -> float:
-    """Seconds a case of one optimizer step, augmentation included."""
-    device = torch.device("cpu")
-    model = to_device(build_model(name, 1, 1, 5, **options), device).train()
-    optimizer = build_optimizer(model.parameters(), settings["optimizer"], 1e-3)
-    loss, augmentation = JointLoss(**settings["loss"]), Augmentation(settings["augmentation"])
-    batch = settings["batch_size"]
-    images = np.random.default_rng(0).integers(0, 255, (batch, 1, *grid), dtype=np.uint8)
-    masks = torch.from_numpy(images > 250).float()
-    classes = torch.zeros(batch, dtype=torch.long)
+class OurTraining:
+    """Steps as a training job computes them."""
 
-    def step() -> None:
-        changes = [augmentation.draw(case) for case in range(batch)]
-        inputs, targets = augmentation(to_network_input(images, device), masks, changes)
-        optimizer.zero_grad(set_to_none=True)
-        loss(model(inputs), targets, classes).backward()
-        optimizer.step()
+    def __init__(self, name: str, grid: tuple[int, int, int], precision: str, device: torch.device) -> None:
+        torch.manual_seed(0)
+        options = {"width": 1.0, "dropout": 0.0} if name == "i3d_unet" else CONFIG["network"][name]
+        self.model = to_device(build_model(name, 1, 1, NUM_CLASSES, **options), device).train()
+        self.optimizer = build_optimizer(self.model.parameters(), TRAINING["optimizer"] | {"weight_decay": 0.0}, 1e-4)
+        self.loss = JointLoss(TRAINING["loss"], torch.ones(NUM_CLASSES, device=device))
+        self.augmentation, self.precision, self.device = Augmentation(PLAIN_CROP), precision, device
+        self.images, self.masks = simulated_site(BATCH, grid)
+        self.classes = torch.arange(BATCH, device=device) % NUM_CLASSES
+        self.step_number = 0
 
-    return median_seconds(step, 10) / batch
+    def step(self) -> float:
+        """One optimizer step; returns its loss."""
+        self.step_number += 1
+        arrays = (torch.from_numpy(array).to(self.device) for array in (self.images, self.masks))
+        changes = [self.augmentation.draw(self.step_number, case) for case in range(BATCH)]
+        images, masks = self.augmentation(*arrays, changes)
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.precision, self.device):
+            logits = self.model(images)
+        loss = self.loss(logits, masks, self.classes)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
 
 
-def averaging(model: torch.nn.Module) -> float:
-    """Seconds to average the weights of as many sites as the published study has."""
-    updates = [(model.state_dict(), 1.0 / NUM_UPDATES)] * NUM_UPDATES
-    return median_seconds(lambda: average_weights(updates))
+class NaiveTraining:
+    """Steps as the baseline computes them."""
+
+    def __init__(self, name: str, grid: tuple[int, int, int], device: torch.device) -> None:
+        torch.manual_seed(0)
+        ours = build_model(name, 1, 1, NUM_CLASSES, **CONFIG["network"][name]) if name != "i3d_unet" else None
+        self.model = (ours or NaiveI3DUNet(NUM_CLASSES)).to(device).train()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
+        self.loss = JointLoss(TRAINING["loss"], torch.ones(NUM_CLASSES, device=device))
+        self.site, self.device = NaiveSite(*simulated_site(BATCH, grid), REFERENCE_CROP), device
+        self.classes = torch.arange(BATCH, device=device) % NUM_CLASSES
+
+    def step(self) -> float:
+        """One optimizer step; returns its loss."""
+        images, masks = (tensor.to(self.device) for tensor in self.site.batch(list(range(BATCH))))
+        self.optimizer.zero_grad()
+        loss = self.loss(self.model(images), masks, self.classes)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
 
 
-def main() -> None:
-    """Run all benchmarks of the default study's settings on one CPU thread."""
-    torch.set_num_threads(1)
-    config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
-    study = load_study(config, REPOSITORY / "rules/schemas/config.schema.yaml")
-    settings, grid = study.training_settings, config["preprocessing"]["grid"]
-    source = open_source(study.source_settings)
-    case = source.find_cases()[0]
-    volume = source.read_case(case)
-    rows = {
-        "start Python, import torch": start_up("torch"),
-        "start Python, import the training code": start_up("fedpedbrain.training.site"),
-        "start Python, import the report": start_up("fedpedbrain.reporting.report"),
-        "simulate one case": median_seconds(lambda: source.read_case(case)),
-        "preprocess one case": median_seconds(lambda: preprocess_images(volume, config["preprocessing"])),
-        "train on one case, unet": train_step("unet", config["network"]["unet"], settings, grid),
-        "train on one case, i3d_unet": train_step("i3d_unet", config["network"]["i3d_unet"], settings, grid),
-        f"average {NUM_UPDATES} updates, i3d_unet at width 1": averaging(build_model("i3d_unet", 1, 1, 5)),
+def data_path() -> dict[str, float]:
+    """Augmented samples a second at the published size."""
+    images, masks = simulated_site(BATCH, PUBLISHED_GRID)
+    naive = NaiveSite(images, masks, REFERENCE_CROP)
+
+    def ours(settings: dict) -> None:
+        augmentation = Augmentation(settings)
+        changes = [augmentation.draw(time.perf_counter_ns(), case) for case in range(BATCH)]
+        augmentation(torch.from_numpy(images), torch.from_numpy(masks), changes)
+
+    mirrored = PLAIN_CROP | {"flip_probability": 0.5, "gamma_spread": 0.2}
+    actions = {
+        "naive, crop": lambda: naive.batch(list(range(BATCH))),
+        "ours, crop": lambda: ours(PLAIN_CROP),
+        "ours, crop, mirror and contrast": lambda: ours(mirrored),
+        "ours, all changes": lambda: ours(mirrored | {"rotation_degrees": 10.0, "zoom_spread": 0.1}),
     }
-    sys.stdout.writelines(f"{name:45s} {1000 * seconds:10.1f} ms\n" for name, seconds in rows.items())
+    return {name: BATCH / seconds for name, seconds in seconds_in_turn(actions, 5).items()}
+
+
+def steps(device: torch.device, grid: tuple[int, int, int], repeats: int) -> dict[str, float]:
+    """Cases a second of a training step, augmentation included."""
+    found = {}
+    for name in ("unet", "i3d_unet"):
+        kinds = {f"{name}, naive": NaiveTraining(name, grid, device)}
+        kinds |= {
+            f"{name}, {precision}": OurTraining(name, grid, precision, device) for precision in ("float32", "bfloat16")
+        }
+        actions = {kind: training.step for kind, training in kinds.items()}
+        found |= {kind: BATCH / seconds for kind, seconds in seconds_in_turn(actions, repeats).items()}
+    return found
+
+
+def curves() -> dict[str, list[float]]:
+    """Losses of the first steps of i3d_unet at width 1."""
+    device = torch.device("cpu")
+    naive = NaiveTraining("i3d_unet", SMALL_GRID, device)
+    kinds = {"naive": naive} | {
+        precision: OurTraining("i3d_unet", SMALL_GRID, precision, device) for precision in ("float32", "bfloat16")
+    }
+    # The same start for all.
+    start = {key: value for key, value in naive.model.state_dict().items() if not key.startswith("unused.")}
+    for precision in ("float32", "bfloat16"):
+        kinds[precision].model.load_state_dict(start)
+    return {kind: [round(training.step(), 4) for _ in range(CURVE_STEPS)] for kind, training in kinds.items()}
+
+
+FIRST_STEP = """
+import torch
+from fedpedbrain.training.execution import prepare_training
+from fedpedbrain.training.losses import JointLoss
+from fedpedbrain.training.optimizers import build_optimizer
+from fedpedbrain.training.site import train_site_files
+from fedpedbrain.models import build_model
+torch.set_num_threads(1)
+model = build_model("unet", 1, 1, 2, channels=[2, 2], strides=[[1, 2, 2], [2, 2, 2]], pooled_grid=[1, 2, 2])
+optimizer = build_optimizer(model.parameters(), {"name": "adamw", "weight_decay": 0.0, "momentum": 0.0}, 0.1)
+model(torch.rand(2, 1, 4, 8, 8)).segmentation.mean().backward()
+optimizer.step()
+"""
+
+
+def start_up() -> dict[str, float]:
+    """Seconds from the start of a process."""
+
+    def run(code: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "job.py")
+        script.write_text("from fedpedbrain.worker import fork_from_worker\nfork_from_worker()\n" + FIRST_STEP)
+        announced = f"""
+import os, subprocess, sys, time
+from fedpedbrain.worker import announce_worker
+announce_worker(os.getpid(), ["torch"])
+times = []
+for _ in range(6):
+    start = time.perf_counter()
+    subprocess.run([sys.executable, {str(script)!r}], check=True)
+    times.append(time.perf_counter() - start)
+print(sorted(times[1:])[2])
+"""
+        forked = subprocess.run([sys.executable, "-c", announced], check=True, capture_output=True, text=True)
+    plain = {"import torch": run("import torch"), "to the first step": run(FIRST_STEP)}
+    return seconds_in_turn(plain, 5) | {"to the first step, forked": float(forked.stdout)}
+
+
+def averaging() -> dict[str, float]:
+    """Seconds to read, and to read and average, the updates of as many sites as the published study has."""
+    weights = build_model("i3d_unet", 1, 1, NUM_CLASSES).state_dict()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, f"{number}.pth") for number in range(NUM_UPDATES)]
+        for path in paths:
+            save_tensors(path, weights)
+        actions = {
+            "read": lambda: [load_tensors(path) for path in paths],
+            "read and average": lambda: average_weights((load_tensors(path), 1.0 / NUM_UPDATES) for path in paths),
+        }
+        return seconds_in_turn(actions, 3)
+
+
+MEMORY_JOB = """
+import resource, sys
+from pathlib import Path
+import torch
+from fedpedbrain.devices import take_device
+from fedpedbrain.models.pretrained import initialize_model_files
+from fedpedbrain.training.site import SiteRound, train_site_files
+import json
+folder, spec, settings = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
+initialize_model_files(folder / "start.pth", spec, 0, 0, None, {})
+outputs = [folder / name for name in ("update.pth", "state.pth", "metrics.json")]
+work = SiteRound("arm", 0, 1, "site")
+train_site_files(folder / "start.pth", [folder], None, *outputs, work, settings, True, "digest", take_device(0, 1))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def memory() -> dict[str, float]:
+    """Peak memory in MB of a training job, by the number of cases at its site."""
+    grid = (32, 96, 96)
+    options = CONFIG["network"]["unet"] | {"channels": [4, 4, 8, 8]}
+    spec = {
+        "name": "unet",
+        "options": options,
+        "channels": ["T2w"],
+        "regions": ["tumour"],
+        "classes": ["a", "b"],
+        "preprocessing": {"grid": list(grid)},
+    }
+    settings = TRAINING | {"epochs_per_round": 1}
+    found = {}
+    for num_cases in (10, 300):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("images", "masks"):
+                np.save(Path(folder, f"{name}.npy"), np.ones((num_cases, 1, *grid), np.uint8))
+            names = [f"case-{number:03d}" for number in range(num_cases)]
+            cases = [
+                Case(name, name, "site", "a", (), "", grid, (1.0, 1.0, 1.0), "sha", "train", (1.0, 1.0, 1.0))
+                for name in names
+            ]
+            write_cases(Path(folder, "cases.tsv"), cases)
+            command = [sys.executable, "-c", MEMORY_JOB, folder, json.dumps(spec), json.dumps(settings)]
+            job = subprocess.run(command, check=True, capture_output=True, text=True)
+        found[f"{num_cases} cases ({num_cases * 2 * np.prod(grid) / 2**20:.0f} MB)"] = float(job.stdout)
+    return found
+
+
+def gpu_steps() -> dict[str, float]:
+    """Cases a second, and peak memory in MB of the last kind, at the published size on a GPU."""
+    device = torch.device("cuda")
+    torch.backends.cudnn.benchmark = True
+    found = steps(device, PUBLISHED_GRID, 5)
+    torch.cuda.reset_peak_memory_stats()
+    OurTraining("i3d_unet", PUBLISHED_GRID, "bfloat16", device).step()
+    return found | {"i3d_unet, bfloat16, peak MB": torch.cuda.max_memory_allocated() / 2**20}
+
+
+PARTS: dict[str, tuple[str, Callable[[], dict]]] = {
+    "data": ("augmented samples a second, 64 x 256 x 256", data_path),
+    "start": ("seconds from process start", start_up),
+    "memory": ("peak MB of a training job", memory),
+    "averaging": (f"seconds for {NUM_UPDATES} updates of i3d_unet at width 1", averaging),
+    "step": ("cases a second of a training step, 32 x 64 x 64", lambda: steps(torch.device("cpu"), SMALL_GRID, 5)),
+    "curve": (f"loss of {CURVE_STEPS} steps of i3d_unet", curves),
+}
+
+
+def shown(value: float | list[float]) -> str:
+    """A number, or every tenth of many."""
+    return f"{value:10.2f}" if isinstance(value, float) else "  ".join(f"{item:.3f}" for item in value[9::10])
+
+
+def main(chosen: Iterable[str]) -> None:
+    """Run the chosen parts."""
+    torch.set_num_threads(NUM_THREADS)
+    keep_freed_memory()
+    parts = {name: PARTS[name] for name in chosen}
+    if torch.cuda.is_available() and "step" in parts:
+        title = f"cases a second of a training step on {torch.cuda.get_device_name()}, 64 x 256 x 256"
+        parts["gpu"] = (title, gpu_steps)
+    bfloat16 = computes_in_bfloat16("auto", torch.device("cpu"))
+    results = {"torch": torch.__version__, "threads": NUM_THREADS, "cpu_has_bfloat16": bfloat16}
+    for name, (title, measure) in parts.items():
+        results[name] = measure()
+        sys.stdout.write(f"\n{title}\n")
+        sys.stdout.writelines(f"  {kind:40s} {shown(value)}\n" for kind, value in results[name].items())
+        sys.stdout.flush()
     target = REPOSITORY / "results" / "benchmark.json"
     target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps({"torch": torch.__version__, "seconds": rows}, indent=1) + "\n")
+    target.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or PARTS)

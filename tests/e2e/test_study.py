@@ -128,7 +128,8 @@ def test_a_new_scan_is_predicted_in_its_own_geometry(study_copy, tmp_path):
     arguments = [f"scan={tmp_path / 'child.nii.gz'}", f"model={FEDAVG}/best.pth"]
     result = study_copy.snakemake("--cores", "1", "predict", "--config", *arguments)
     assert result.returncode == 0, result.stdout
-    mask = sitk.ReadImage(str(study_copy.folder / "results/inference/child/mask.nii.gz"))
+    (folder,) = (study_copy.folder / "results/inference").glob("child-*")
+    mask = sitk.ReadImage(str(folder / "mask.nii.gz"))
     assert mask.GetSize() == scan.GetSize()
     for of_mask, of_scan in zip(
         (*mask.GetOrigin(), *mask.GetSpacing(), *mask.GetDirection()),
@@ -136,7 +137,7 @@ def test_a_new_scan_is_predicted_in_its_own_geometry(study_copy, tmp_path):
         strict=True,
     ):
         assert of_mask == pytest.approx(of_scan, abs=1e-4)
-    prediction = json.loads((study_copy.folder / "results/inference/child/prediction.json").read_text())
+    prediction = json.loads((folder / "prediction.json").read_text())
     assert sum(prediction["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
     assert prediction["model"]["lineage"]["arm"] == "fedavg"
 

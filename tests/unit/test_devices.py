@@ -5,6 +5,7 @@ import pytest
 import torch
 from fedpedbrain import devices
 from fedpedbrain.devices import lock_free_gpu, take_device, visible_gpu_ids
+from fedpedbrain.errors import StudyError
 
 HOLDER = """
 import sys
@@ -97,5 +98,17 @@ def test_another_process_takes_another_gpu_and_leaves_it_by_its_death(tmp_path):
 
 def test_under_slurm_the_scheduler_has_chosen(monkeypatch, two_gpus):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert [take_device(1, 1), take_device(1, 1)] == [torch.device("cuda", 0)] * 2
     assert not devices.lock_folder().exists()
+
+
+def test_jobs_that_share_an_allocation_take_different_gpus(monkeypatch, two_gpus):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert [take_device(1, 1), take_device(1, 1)] == [torch.device("cuda", 0), torch.device("cuda", 1)]
+
+
+def test_locks_in_another_users_folder_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(StudyError, match="expected a folder of your own, found another user's"):
+        lock_free_gpu(["0"], tmp_path)

@@ -1,7 +1,10 @@
+import csv
+import json
 from pathlib import Path
 
 import pytest
-from fedpedbrain.files import read_table, replacing, sha256_of_file, write_table
+from fedpedbrain.errors import StudyError
+from fedpedbrain.files import read_table, replacing, sha256_of_file, write_json, write_table
 
 
 def test_a_finished_write_replaces_the_file(tmp_path):
@@ -69,6 +72,31 @@ def test_cells_may_hold_tabs_quotes_and_letters_beyond_ascii(tmp_path):
     cell = 'Hôpital "Süd"\tBlock 2'
     write_table(path, ["site"], [{"site": cell}])
     assert read_table(path) == [{"site": cell}]
+
+
+def test_quotation_marks_frame_cells_only_where_they_are_said_to(tmp_path):
+    path = tmp_path / "table.tsv"
+    path.write_text('case\tremark\na\t"big\nb\tsmall"\n')
+    assert read_table(path) == [{"case": "a", "remark": "big\nb\tsmall"}]
+    expected = [{"case": "a", "remark": '"big'}, {"case": "b", "remark": 'small"'}]
+    assert read_table(path, csv.QUOTE_NONE) == expected
+
+
+def test_plain_values_are_json_with_a_line_a_value(tmp_path):
+    path = tmp_path / "values.json"
+    write_json(path, {"dice": [0.5, None], "site": "Süd"})
+    assert json.loads(path.read_text()) == {"dice": [0.5, None], "site": "Süd"}
+    assert path.read_text().splitlines()[1:3] == [' "dice": [', "  0.5,"]
+    assert path.read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_what_json_cannot_hold_is_refused_by_its_place_and_leaves_the_old_file(tmp_path, number):
+    path = tmp_path / "values.json"
+    write_json(path, {"round": 1})
+    with pytest.raises(StudyError, match=rf"values\.json: cases\.1\.loss is {number}, expected a finite number"):
+        write_json(path, {"round": 2, "cases": [{"loss": 0.1}, {"loss": float(number)}]})
+    assert json.loads(path.read_text()) == {"round": 1}
 
 
 def test_a_table_whose_rows_fail_leaves_the_old_one(tmp_path):

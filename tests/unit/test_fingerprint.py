@@ -53,7 +53,9 @@ def test_a_string_that_is_no_docstring_counts():
 MODULES = {
     "__init__.py": "",
     "step.py": "from toy.tools import numbers\n\n\ndef run():\n    from toy import late\n    return late, numbers\n",
-    "late.py": "import toy.deep.inner\n",
+    "late.py": "import toy.deep.inner\n\nFOLDER = 'pages'\n",
+    "pages/page.html": "<p>\n",
+    "other/page.html": "<p>\n",
     "tools/__init__.py": "",
     "tools/numbers.py": "ONE = 1\n",
     "deep/__init__.py": "DEPTH = 2\n",
@@ -102,8 +104,9 @@ def test_imports_are_followed_through_packages_and_into_functions(toy):
         {"tools/numbers.py": "ONE = 2\n"},
         {"deep/inner.py": "import json\n\nVALUE = 1\n"},
         {"deep/__init__.py": "DEPTH = 3\n"},
+        {"pages/page.html": "<br>\n"},
     ],
-    ids=["module", "module imported inside a function", "package that a module lies in"],
+    ids=["module", "module imported inside a function", "package that a module lies in", "template that a module names"],
 )
 def test_a_change_of_a_reached_module_changes_the_fingerprint(toy, changes):
     assert code_fingerprint(str(toy("a"))) != code_fingerprint(str(toy("b", changes)))
@@ -115,8 +118,9 @@ def test_a_change_of_a_reached_module_changes_the_fingerprint(toy, changes):
         {"unused.py": "import toy.step\n\nVALUE = 1\n"},
         {"tools/numbers.py": '"""Numbers."""\nONE = 1  # the first\n'},
         {"new.py": "VALUE = 1\n"},
+        {"other/page.html": "<br>\n"},
     ],
-    ids=["module that nothing reaches", "comment", "new module"],
+    ids=["module that nothing reaches", "comment", "new module", "template that nothing names"],
 )
 def test_other_changes_leave_the_fingerprint(toy, changes):
     assert code_fingerprint(str(toy("a"))) == code_fingerprint(str(toy("b", changes)))

@@ -1,5 +1,7 @@
 import json
+import re
 
+import matplotlib
 import pytest
 import yaml
 from fedpedbrain.errors import StudyError
@@ -95,11 +97,28 @@ def test_an_unknown_key_of_an_arm_is_refused(load, config):
         ({"study": None}, "study"),
         ({"cohort": {"sites": {"training": [6]}}}, "cohort.sites.training.0"),
         ({"training": {"batch_size": True}}, "training.batch_size"),
-        ({"training": {"optimizer": {"learning_rate": "1e-3"}}}, "training.optimizer.learning_rate"),
+        ({"training": {"optimizer": {"learning_rate": "fast"}}}, "training.optimizer.learning_rate"),
+        ({"training": {"optimizer": {"learning_rate": "[1"}}}, "training.optimizer.learning_rate"),
+        ({"cohort": {"classes": "dipg"}}, "cohort.classes"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_by_its_path(load, changes, path):
-    assert refusal(load, changes).startswith(f"config: {path}: ")
+    message = refusal(load, changes)
+    assert message.startswith(f"config: {path}: ")
+    assert "is not of type" in message
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "0.001"])
+def test_a_number_may_be_written_as_yaml_takes_for_text(load, text):
+    assert load({"training": {"optimizer": {"learning_rate": text}}}).training_settings["optimizer"][
+        "learning_rate"
+    ] == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("text", ["nan", "1e999", "-inf"])
+def test_a_text_that_is_no_finite_number_is_refused(load, text):
+    message = refusal(load, {"training": {"optimizer": {"learning_rate": text}}})
+    assert message.startswith("config: training.optimizer.learning_rate: ")
 
 
 @pytest.mark.parametrize(
@@ -118,10 +137,30 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_path(load, changes, path):
         ({"training": {"schedule": {"name": "linear"}}}, "training.schedule.name"),
         ({"preprocessing": {"grid": [24, 48]}}, "preprocessing.grid"),
         ({"bids": {"mask_glob": "masks/*.nii.gz"}}, "bids.mask_glob"),
+        ({"bids": {"mask_glob": "{subject}/{session}_mask.nii.gz"}}, "bids.mask_glob"),
+        ({"bids": {"mask_glob": "{subject}/{_mask.nii.gz"}}, "bids.mask_glob"),
+        ({"bids": {"mask_glob": "/masks/{subject}_mask.nii.gz"}}, "bids.mask_glob"),
+        ({"evaluation": {"seed": -1}}, "evaluation.seed"),
+        ({"reporting": {"video": {"arms": []}}}, "reporting.video.arms"),
+        ({"reporting": {"confusion_colour_map": "Bleus"}}, "reporting.confusion_colour_map"),
     ],
 )
 def test_an_impossible_value_is_refused_by_its_path(load, changes, path):
     assert f"{path}: " in refusal(load, changes).split("config: ")[-1]
+
+
+def test_one_class_alone_is_refused_in_words(load):
+    message = refusal(load, {"cohort": {"classes": ["dipg"], "normal_class": None}})
+    assert message == (
+        "config: cohort.classes: found ['dipg']; one class cannot be told apart from anything; "
+        "name two or more, each once, or none"
+    )
+
+
+def test_every_colour_map_that_the_config_may_name_is_matplotlibs(schema_path):
+    schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))
+    allowed = schema["properties"]["reporting"]["properties"]["confusion_colour_map"]["enum"]
+    assert set(allowed) <= set(matplotlib.colormaps)
 
 
 def test_a_missing_key_is_refused(load, config):
@@ -213,6 +252,33 @@ def test_two_arms_of_one_name_are_refused(load, config):
 def test_an_arm_named_as_one_of_the_lone_sites_is_refused(load, config):
     arms = [*config["arms"], config["arms"][2] | {"name": "local-north"}]
     assert refusal(load, {"arms": arms}).startswith("arms: two arms are named 'local-north'")
+
+
+def test_two_arms_alone_are_refused_since_a_site_has_one_local_arm(load, config):
+    arms = [*config["arms"], config["arms"][1] | {"name": "lone", "optimizer_state": "fresh"}]
+    assert refusal(load, {"arms": arms}) == "arms: 'local' and 'lone' both have participants alone; keep one of them"
+
+
+NO_CLASSES = {"classes": [], "normal_class": None}
+
+
+@pytest.mark.parametrize(
+    ("cohort", "weights", "named"),
+    [
+        ({}, (0, 0), "segmentation_weight 0 and classification_weight 0"),
+        (NO_CLASSES, (0, 1), "segmentation_weight 0"),
+        ({"regions": []}, (1, 0), "classification_weight 0"),
+    ],
+    ids=["both", "no classes", "no regions"],
+)
+def test_a_loss_that_is_always_0_is_refused(load, cohort, weights, named):
+    loss = dict(zip(("segmentation_weight", "classification_weight"), weights, strict=True))
+    message = refusal(load, {"cohort": cohort, "training": {"loss": loss}})
+    assert message == f"training.loss: nothing is learnt with {named}; raise one"
+
+
+def test_one_of_two_losses_may_be_left_out(load):
+    assert load({"training": {"loss": {"segmentation_weight": 0}}}).training_settings["loss"]["classification_weight"]
 
 
 def test_strides_that_do_not_divide_the_grid_are_refused(load):
@@ -339,13 +405,35 @@ def test_a_splits_file_to_keep_is_an_input(load):
 def test_a_scan_of_several_channels_is_several_paths(load):
     study = load({"scan": "/in/sub-9_T1w.nii.gz,/in/sub-9_T2w.nii.gz", "model": "/in/best.pth"})
     assert study.scan_paths == ["/in/sub-9_T1w.nii.gz", "/in/sub-9_T2w.nii.gz"]
-    assert study.scan_name == "sub-9_T1w"
+    assert re.fullmatch("sub-9_T1w-[0-9a-f]{6}", study.scan_name)
+    assert study.predicts_scan
     assert study.scan_model == "/in/best.pth"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1.2.840.113.1.nii.gz", "1.2.840.999.nii.gz"),
+        ("p1/T2w.nii.gz", "p2/T2w.nii.gz"),
+        ("T2w.nii.gz", "T2w.nii"),
+        ("T1w.nii.gz,T2w.nii.gz", "T1w.nii.gz,FLAIR.nii.gz"),
+    ],
+)
+def test_two_scans_have_two_names(load, one, other):
+    assert load({"scan": one}).scan_name != load({"scan": other}).scan_name
+
+
+def test_a_scan_keeps_its_name_but_for_the_ending_of_nifti(load):
+    for scan, name in (("1.2.840.nii.gz", "1.2.840"), ("a.b.nii", "a.b"), ("brain.mha", "brain.mha")):
+        assert load({"scan": scan}).scan_name.rsplit("-", 1)[0] == name
 
 
 def test_without_a_scan_there_are_no_paths(load):
     assert load().scan_paths == []
     assert load().scan_model == []
+    assert load().scan_name == "no-scan"
+    assert not load().predicts_scan
+    assert not load({"scan": "/in/scan.nii.gz"}).predicts_scan
 
 
 def test_scan_and_model_are_found_from_where_the_user_stands(load, tmp_path, monkeypatch):

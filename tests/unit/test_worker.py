@@ -1,11 +1,13 @@
 import os
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
-from fedpedbrain.worker import announce_worker
+from fedpedbrain.worker import Worker, announce_worker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
 
@@ -122,6 +124,34 @@ def test_a_worker_that_cannot_import_leaves_jobs_to_themselves(owner, start_job)
     announce_worker(owner.pid, preload=["no_such_module"])
     job = start_job("print(os.getpid())")
     assert said_by(job) == (str(job.pid), "", 0)
+
+
+def test_a_run_that_has_ended_has_no_worker_and_nobody_waits_for_it(owner, start_job):
+    owner.kill()
+    owner.wait()
+    start = time.monotonic()
+    job = start_job("print(os.getpid())")
+    assert said_by(job) == (str(job.pid), "", 0)
+    assert time.monotonic() - start < 5.0
+
+
+def test_a_job_that_goes_as_its_child_ends_leaves_the_worker_alone():
+    with socket.socket(socket.AF_UNIX) as listener:
+        worker = Worker(listener, os.getpid())
+        ours, theirs = socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        ended = os.pidfd_open(child)
+        worker.connections[child] = ours
+        for source in (ended, ours):
+            worker.selector.register(source, selectors.EVENT_READ)
+        theirs.close()
+        worker._reap(child, ended)
+        worker._end(child)
+        assert not worker.connections
+        worker.selector.close()
+        os.close(worker.owner)
 
 
 def test_a_killed_job_takes_its_child_along(owner, start_job):

@@ -26,6 +26,15 @@ def test_a_second_seed_doubles_training_and_shares_the_cohort(workspace):
     assert jobs["build_shard"] == 4
 
 
+def test_a_new_scan_is_predicted_where_the_cohort_of_its_models_study_is_not(workspace):
+    files = {name: workspace.folder / name for name in ("scan.nii.gz", "model.pth")}
+    for path in files.values():
+        path.touch()
+    arguments = [f"scan={files['scan.nii.gz']}", f"model={files['model.pth']}"]
+    jobs = workspace.planned("--configfile", "studies/tcga_lgg.yaml", "--config", *arguments, "--", "predict")
+    assert jobs == {"predict_scan": 1, "predict": 1}
+
+
 def test_a_study_without_external_sites_is_planned(workspace):
     jobs = workspace.planned("--config", "study={rounds: 1}", "cohort={sites: {training: [north, east], external: []}}")
     assert jobs["build_shard"] == 2

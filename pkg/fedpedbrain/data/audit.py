@@ -1,16 +1,15 @@
 """The audit of a cohort: what is there, site by site, and what a careful reader should know of it."""
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedpedbrain.cohort import EXTERNAL, SPLITS, UNKNOWN_CLASS
+from fedpedbrain.cohort import EXTERNAL, SPLITS, UNKNOWN_CLASS, Case
 from fedpedbrain.data.dataset import ShardDataset
-from fedpedbrain.files import replacing, write_table
+from fedpedbrain.files import read_table, write_json, write_table
 
 COUNT_COLUMNS = ("site", "class", "split", "num_cases", "num_patients")
 UNKNOWN_LABEL = "unknown"
@@ -24,12 +23,36 @@ def _most_common(values: Sequence[str], count: int = 4) -> list[str]:
     return [value for value, _ in Counter(values).most_common(count)]
 
 
-def audit_site(site: str, dataset: ShardDataset, cohort: Mapping) -> tuple[dict[str, Any], list[str]]:
+def _case_notes(
+    case: Case, images: np.ndarray, masks: np.ndarray, outlines: Mapping[str, tuple[float, float]], cohort: Mapping
+) -> Iterator[str]:
+    """What looks wrong with one case; see ``audit_site``."""
+    regions = [region["name"] for region in cohort["regions"]]
+    if any(not channel.any() for channel in images):
+        yield "a channel of the image is blank"
+    if outlines and case.class_name == cohort["normal_class"] and cohort["normal_class"]:
+        yield f"is {case.class_name!r} but a region is outlined"
+    if regions and not outlines and case.class_name != cohort["normal_class"]:
+        yield f"{_label(case.class_name)!r} without any outlined region"
+    for region, plane in zip(regions, masks, strict=True):
+        scan_ml, cut_ml = outlines.get(region, (0.0, 0.0))
+        if cut_ml:
+            yield f"{cut_ml:.3g} of {scan_ml:.3g} ml of {region} lie outside the head's box and are cut away"
+        if scan_ml and not plane.any():
+            yield f"{region} of {scan_ml:.3g} ml vanishes on the grid: its Dice leaves this case out"
+    if cohort["classes"] and case.class_name == UNKNOWN_CLASS:
+        yield "class unknown, counts for segmentation alone"
+
+
+def audit_site(
+    site: str, dataset: ShardDataset, outlines: Mapping[str, Mapping[str, tuple[float, float]]], cohort: Mapping
+) -> tuple[dict[str, Any], list[str]]:
     """Describe one site's shard.
 
     Parameters
     ----------
     dataset : all cases of the site
+    outlines : case to what its mask outlines in the scan, as ``measure_outlines`` gives it
     cohort : the ``cohort`` block of the config
 
     Returns
@@ -40,21 +63,13 @@ def audit_site(site: str, dataset: ShardDataset, cohort: Mapping) -> tuple[dict[
     volumes: dict[str, list[float]] = {region["name"]: [] for region in cohort["regions"]}
     num_empty = 0
     for row, case in enumerate(dataset.cases):
-        where = f"site {site}, case {case.case}"
         mask = dataset.mask(row)
-        outlined = bool(mask.any())
-        num_empty += bool(volumes) and not outlined
+        num_empty += bool(volumes) and not mask.any()
         for plane, values in zip(mask, volumes.values(), strict=True):
             if plane.any():
                 values.append(float(plane.sum()) * case.grid_voxel_ml)
-        if any(not channel.any() for channel in dataset.image(row)):
-            notes.append(f"{where}: a channel of the image is blank")
-        if volumes and outlined and case.class_name == cohort["normal_class"] and cohort["normal_class"]:
-            notes.append(f"{where}: is {case.class_name!r} but a region is outlined")
-        if volumes and not outlined and case.class_name != cohort["normal_class"]:
-            notes.append(f"{where}: {_label(case.class_name)!r} without any outlined region")
-        if cohort["classes"] and case.class_name == UNKNOWN_CLASS:
-            notes.append(f"{where}: class unknown, counts for segmentation alone")
+        found = _case_notes(case, dataset.image(row), mask, outlines.get(case.case, {}), cohort)
+        notes += [f"site {site}, case {case.case}: {note}" for note in found]
     cases = dataset.cases
     facts = {
         "site": site,
@@ -93,23 +108,43 @@ def missing_classes(dataset: ShardDataset, cohort: Mapping) -> list[str]:
     return notes
 
 
+def _left_out_notes(left_out_path: str | Path) -> list[str]:
+    """Notes on participants whom the study leaves out, by their site."""
+    return [
+        f"left out: {row['num_participants']} participant(s) of site {row['site']!r}, which is none of cohort.sites"
+        for row in read_table(left_out_path)
+    ]
+
+
+def _read_outlines(path: str | Path) -> dict[str, dict[str, tuple[float, float]]]:
+    outlines: dict[str, dict[str, tuple[float, float]]] = {}
+    for row in read_table(path):
+        outlines.setdefault(row["case"], {})[row["region"]] = (float(row["scan_ml"]), float(row["cut_ml"]))
+    return outlines
+
+
 def audit_cohort_files(
-    shard_folders: Sequence[str | Path], audit_path: str | Path, table_path: str | Path, cohort: Mapping
+    shard_folders: Sequence[str | Path],
+    left_out_path: str | Path,
+    audit_path: str | Path,
+    table_path: str | Path,
+    cohort: Mapping,
 ) -> None:
     """Write the audit of all shards: facts and notes as JSON, counts as a table.
 
     Parameters
     ----------
     shard_folders : one a site, named as the site
+    left_out_path : participants at sites that are none of the study's
     cohort : the ``cohort`` block of the config
     """
-    sites, notes = [], []
+    sites, notes = [], _left_out_notes(left_out_path)
     for folder in map(Path, shard_folders):
-        facts, site_notes = audit_site(folder.name, ShardDataset([folder], SPLITS), cohort)
+        outlines = _read_outlines(folder / "outlines.tsv")
+        facts, site_notes = audit_site(folder.name, ShardDataset([folder], SPLITS), outlines, cohort)
         sites.append(facts)
         notes += site_notes
     everyone = ShardDataset(shard_folders, SPLITS)
     notes += missing_classes(everyone, cohort)
     write_table(table_path, COUNT_COLUMNS, count_cases(everyone))
-    with replacing(audit_path) as temporary:
-        temporary.write_text(json.dumps({"sites": sites, "notes": notes}, indent=1) + "\n")
+    write_json(audit_path, {"sites": sites, "notes": notes})

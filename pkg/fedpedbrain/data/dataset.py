@@ -1,4 +1,4 @@
-"""Reading shards: cases of one or several sites, memory-mapped, never copied whole."""
+"""Reading shards: cases of one or several sites, memory-mapped, one case in memory at a time."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -20,11 +20,8 @@ class ShardDataset:
     def __init__(self, folders: Sequence[str | Path], splits: Collection[str]) -> None:
         self.cases: list[Case] = []
         self._places: list[tuple[int, int]] = []
-        self._images: list[np.ndarray] = []
-        self._masks: list[np.ndarray] = []
-        for number, folder in enumerate(map(Path, folders)):
-            self._images.append(np.load(folder / "images.npy", mmap_mode="r"))
-            self._masks.append(np.load(folder / "masks.npy", mmap_mode="r"))
+        self._folders = [Path(folder) for folder in folders]
+        for number, folder in enumerate(self._folders):
             for row, case in enumerate(read_cases(folder / "cases.tsv")):
                 if case.split in splits:
                     self.cases.append(case)
@@ -34,20 +31,17 @@ class ShardDataset:
         return len(self.cases)
 
     def image(self, row: int) -> np.ndarray:
-        """One case's images, uint8 (C, D, H, W), a view into the file."""
-        shard, place = self._places[row]
-        return self._images[shard][place]
+        """One case's images, uint8 (C, D, H, W)."""
+        return self._read(row, "images.npy")
 
     def mask(self, row: int) -> np.ndarray:
-        """One case's regions, uint8 (R, D, H, W), 0 or 1, a view into the file."""
-        shard, place = self._places[row]
-        return self._masks[shard][place]
+        """One case's regions, uint8 (R, D, H, W), 0 or 1."""
+        return self._read(row, "masks.npy")
 
-    def plane_aspect(self, row: int) -> float:
-        """Height (front to back) over width of one case's plane, both in mm."""
-        _, height, width = self.image(row).shape[-3:]
-        _, height_mm, width_mm = self.cases[row].grid_spacing_mm
-        return height * height_mm / (width * width_mm)
+    def _read(self, row: int, file_name: str) -> np.ndarray:
+        """Copy one case out of a shard, mapped for that long only: pages once read would count as memory in use."""
+        shard, place = self._places[row]
+        return np.array(np.load(self._folders[shard] / file_name, mmap_mode="r")[place])
 
     def class_indices(self, classes: Sequence[str], unknown_index: int) -> np.ndarray:
         """Class index of every case, int64 (N,); ``unknown_index`` where the diagnosis is not among ``classes``."""

@@ -87,6 +87,11 @@ def resample_region(region: sitk.Image, frame: sitk.Image) -> np.ndarray:
     return resample_image(sitk.Cast(region, sitk.sitkFloat32), frame) >= 0.5
 
 
+def inside_frame(frame: sitk.Image, scan: sitk.Image) -> sitk.Image:
+    """Which voxels of a scan lie inside a frame: uint8 (0 or 1) in the scan's own geometry."""
+    return sitk.Resample(frame + 1, scan, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
+
+
 def restore_region(region: np.ndarray, frame: sitk.Image, scan: sitk.Image) -> sitk.Image:
     """Bring a region from the grid back to a scan's exact geometry.
 
@@ -106,8 +111,7 @@ def restore_region(region: np.ndarray, frame: sitk.Image, scan: sitk.Image) -> s
     resampler.SetInterpolator(sitk.sitkLinear)
     # Linear interpolation has no value in the outer half voxel of the frame; beyond the frame is background.
     resampler.UseNearestNeighborExtrapolatorOn()
-    inside = sitk.Resample(frame + 1, scan, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
-    return sitk.Cast(resampler.Execute(on_grid) >= 0.5, sitk.sitkUInt8) * inside
+    return sitk.Cast(resampler.Execute(on_grid) >= 0.5, sitk.sitkUInt8) * inside_frame(frame, scan)
 
 
 def scale_intensity(image: np.ndarray, lower_percentile: float, upper_percentile: float) -> np.ndarray:

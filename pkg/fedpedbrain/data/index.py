@@ -8,6 +8,9 @@ from fedpedbrain.cohort import Case, write_cases
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.data.splits import MIN_PATIENTS_PER_TRAINING_SITE
 from fedpedbrain.errors import CohortError
+from fedpedbrain.files import write_table
+
+LEFT_OUT_COLUMNS = ("site", "num_participants")
 
 
 def check_sites(cases: list[Case], training_sites: list[str]) -> None:
@@ -27,8 +30,14 @@ def check_sites(cases: list[Case], training_sites: list[str]) -> None:
         raise CohortError(problems)
 
 
-def index_cohort_files(source_settings: Mapping, index_path: str | Path) -> None:
-    """List and check all cases of the study and write the index, ordered by site and case."""
-    cases = open_source(source_settings).find_cases()
+def index_cohort_files(source_settings: Mapping, index_path: str | Path, left_out_path: str | Path) -> None:
+    """List and check all cases of the study and write the index, ordered by site and case.
+
+    ``left_out`` counts the source's participants at sites that are none of the study's.
+    """
+    source = open_source(source_settings)
+    cases = source.find_cases()
     check_sites(cases, source_settings["cohort"]["sites"]["training"])
+    left_out = source.count_left_out().items()
+    write_table(left_out_path, LEFT_OUT_COLUMNS, ({"site": site, "num_participants": n} for site, n in left_out))
     write_cases(index_path, sorted(cases, key=lambda case: (case.site, case.case)))

@@ -32,11 +32,17 @@ def _bids_files(settings: Mapping[str, Any]) -> list[str]:
 _LISTINGS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {"phantom": _no_files, "bids": _bids_files}
 
 
-def list_source_files(settings: Mapping[str, Any]) -> list[str]:
+def list_source_files(settings: Mapping[str, Any], needed: bool = True) -> list[str]:
     """Every file that a cohort is made from, for the workflow to watch.
 
     Parameters
     ----------
     settings : ``fedpedbrain.study.Study.source_settings``
+    needed : whether a cohort that is not given or not there is refused rather than taken for one without files
     """
-    return _LISTINGS[settings["cohort"]["source"]](settings)
+    try:
+        return _LISTINGS[settings["cohort"]["source"]](settings)
+    except StudyError:
+        if needed:
+            raise
+        return []

@@ -9,10 +9,12 @@ import SimpleITK as sitk
 from numpy.lib.format import open_memmap
 
 from fedpedbrain.cohort import read_split_cases, write_cases
-from fedpedbrain.data.geometry import grid_frame, resample_image, resample_region, scale_intensity
+from fedpedbrain.data.geometry import grid_frame, inside_frame, resample_image, resample_region, scale_intensity
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.data.volumes import Volume
-from fedpedbrain.files import replacing
+from fedpedbrain.files import replacing, write_table
+
+OUTLINE_COLUMNS = ("case", "region", "scan_ml", "cut_ml")
 
 
 def preprocess_images(volume: Volume, settings: Mapping) -> tuple[np.ndarray, sitk.Image]:
@@ -45,25 +47,44 @@ def preprocess_mask(mask: sitk.Image | None, frame: sitk.Image, regions: Sequenc
     return masks
 
 
+def measure_outlines(
+    mask: sitk.Image | None, frame: sitk.Image, regions: Sequence[Mapping]
+) -> dict[str, tuple[float, float]]:
+    """Each region that a case's mask outlines: its volume (ml) in the scan, and what of it lies outside the grid."""
+    if mask is None:
+        return {}
+    labels, inside = sitk.GetArrayViewFromImage(mask), sitk.GetArrayFromImage(inside_frame(frame, mask)).astype(bool)
+    voxel_ml = float(np.prod(mask.GetSpacing())) / 1000.0
+    outlines = {region["name"]: np.isin(labels, region["labels"]) for region in regions}
+    return {
+        name: (float(outline.sum() * voxel_ml), float((outline & ~inside).sum() * voxel_ml))
+        for name, outline in outlines.items()
+        if outline.any()
+    }
+
+
 def build_shard_files(
     index_path: str | Path,
     splits_path: str | Path,
     images_path: str | Path,
     masks_path: str | Path,
     cases_path: str | Path,
+    outlines_path: str | Path,
     site: str,
     source_settings: Mapping,
     preprocessing: Mapping,
 ) -> None:
     """Preprocess one site's cases into ``images`` uint8 (N, C, D, H, W) and ``masks`` uint8 (N, R, D, H, W).
 
-    Row n of both arrays is row n of the table of cases. Cases are read and written one at a time.
+    Row n of both arrays is row n of the table of cases. Cases are read and written one at a time. ``outlines`` is a
+    table of what each mask outlines in the scan, against which the audit holds what is left of it on the grid.
     """
     source = open_source(source_settings)
     regions = source_settings["cohort"]["regions"]
     num_channels = len(source_settings["cohort"]["channels"])
     cases = [case for case in read_split_cases(index_path, splits_path) if case.site == site]
     grid = tuple(preprocessing["grid"])
+    outlines = []
     with replacing(images_path) as images_file, replacing(masks_path) as masks_file:
         images = open_memmap(images_file, "w+", np.uint8, (len(cases), num_channels, *grid))
         masks = open_memmap(masks_file, "w+", np.uint8, (len(cases), len(regions), *grid))
@@ -71,7 +92,10 @@ def build_shard_files(
             volume = source.read_case(case)
             images[row], frame = preprocess_images(volume, preprocessing)
             masks[row] = preprocess_mask(volume.mask, frame, regions)
+            measured = measure_outlines(volume.mask, frame, regions)
+            outlines += [(case.case, region, *volumes_ml) for region, volumes_ml in measured.items()]
             cases[row] = replace(case, grid_spacing_mm=frame.GetSpacing()[::-1])
         images.flush()
         masks.flush()
     write_cases(cases_path, cases)
+    write_table(outlines_path, OUTLINE_COLUMNS, (dict(zip(OUTLINE_COLUMNS, row, strict=True)) for row in outlines))

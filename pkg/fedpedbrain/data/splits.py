@@ -95,16 +95,39 @@ def _ensure_train_and_test(members: list[str], splits: dict[str, str], kept: Map
             splits[donors[0]] = wanted
 
 
-def _read_kept(path: str | Path) -> dict[str, str]:
-    """The splits of an earlier study."""
+def _read_kept(path: str | Path, patients: Iterable[str]) -> dict[str, str]:
+    """The splits of an earlier study; refused where they contradict themselves or know none of the patients."""
     rows = read_table(path)
+    kept: dict[str, str] = {}
     for row in rows:
         if row.get("patient") is None or row.get("split") not in SPLITS:
             raise StudyError(
                 f"{path}: expected columns patient and split, one of {', '.join(SPLITS)}, found the row {row}; "
                 "give a splits.tsv in cohort.splits.keep_file"
             )
-    return {row["patient"]: row["split"] for row in rows}
+        if kept.setdefault(row["patient"], row["split"]) != row["split"]:
+            raise StudyError(
+                f"{path}: patient {row['patient']} is {kept[row['patient']]} and {row['split']}; keep one of the rows"
+            )
+    if kept.keys().isdisjoint(patients):
+        raise StudyError(
+            f"{path}: none of its {len(kept)} patients is in the cohort; correct cohort.splits.keep_file or write null"
+        )
+    return kept
+
+
+def _check_training_sites(splits: Mapping[str, str], site_of: Mapping[str, str], training_sites: Iterable[str]) -> None:
+    """Refuse a training site whose kept patients leave nobody to train on or nobody to test on."""
+    problems = []
+    for site in training_sites:
+        found = {split for patient, split in splits.items() if site_of[patient] == site}
+        problems += [
+            f"site {site}: no patient is left for {split}; change cohort.splits.keep_file or add patients"
+            for split in (TRAIN, TEST)
+            if found and split not in found
+        ]
+    if problems:
+        raise CohortError(problems)
 
 
 def _strata_of_patients(cases: Iterable[Case]) -> dict[str, tuple[str, str]]:
@@ -135,7 +158,7 @@ def split_cohort_files(
     strata = _strata_of_patients(read_cases(index_path))
     kept = {}
     if settings["keep_file"] is not None:
-        kept = _read_kept(settings["keep_file"])
+        kept = _read_kept(settings["keep_file"], strata)
     splits = assign_splits(
         strata,
         sites["external"],
@@ -144,6 +167,7 @@ def split_cohort_files(
         settings["seed"],
         kept,
     )
+    _check_training_sites(splits, {patient: site for patient, (site, _) in strata.items()}, sites["training"])
     if VALIDATION not in splits.values():
         raise StudyError(
             "cohort.splits: no patient is left for validation, which chooses each arm's best round; "

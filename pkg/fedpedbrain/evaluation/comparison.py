@@ -19,6 +19,7 @@ SUMMARY_COLUMNS = (
     "target",
     "metric",
     "num_cases",
+    "num_patients",
     "value",
     "low",
     "high",
@@ -32,13 +33,40 @@ DIFFERENCE_COLUMNS = (
     "target",
     "metric",
     "num_cases",
+    "num_patients",
     "difference",
     "low",
     "high",
 )
 CONFUSION_COLUMNS = ("arm", "split", "true_class", "predicted_class", "num_cases")
 DIAGNOSIS = "diagnosis"
-TEXT_COLUMNS = ("arm", "case", "patient", "site", "split", "class", "target", "metric")
+TEXT_COLUMNS = (
+    "arm",
+    "reference",
+    "case",
+    "patient",
+    "site",
+    "scope",
+    "split",
+    "class",
+    "true_class",
+    "predicted_class",
+    "target",
+    "metric",
+)
+_CASE_KEYS = ["arm", "seed", "case", "patient", "site", "split", "class"]
+
+
+def read_results(path: str | Path) -> pd.DataFrame:
+    """Read one of the study's tables: text stays as it is, though it be ``NA`` or ``007``; numbers may be missing."""
+    numbers = [column for column in pd.read_csv(path, sep="\t", nrows=0) if column not in TEXT_COLUMNS]
+    return pd.read_csv(
+        path,
+        sep="\t",
+        dtype=dict.fromkeys(TEXT_COLUMNS, str),
+        keep_default_na=False,
+        na_values={column: ["", "nan"] for column in numbers},
+    )
 
 
 def case_values(scores: pd.DataFrame, classes: Sequence[str], normal_class: str | None) -> pd.DataFrame:
@@ -48,9 +76,8 @@ def case_values(scores: pd.DataFrame, classes: Sequence[str], normal_class: str 
     ``empty_in_normal`` (1 where a normal case's predicted mask is empty) and ``accuracy`` (1 where the most probable
     class is the true one).
     """
-    keys = ["arm", "seed", "case", "patient", "site", "split", "class"]
     wide = scores[scores["metric"] != "probability"].pivot_table(
-        index=[*keys, "target"], columns="metric", values="value", observed=True
+        index=[*_CASE_KEYS, "target"], columns="metric", values="value", observed=True
     )
     parts = []
     if len(wide):
@@ -67,16 +94,15 @@ def case_values(scores: pd.DataFrame, classes: Sequence[str], normal_class: str 
     parts.append(
         known.assign(target=DIAGNOSIS, metric="accuracy", value=(known["predicted"] == known["class"]).astype(float))
     )
-    return pd.concat(parts)[[*keys, "target", "metric", "value"]]
+    return pd.concat(parts)[[*_CASE_KEYS, "target", "metric", "value"]]
 
 
 def predicted_classes(scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """The most probable class of every case and seed, in a column ``predicted``."""
-    keys = ["arm", "seed", "case", "patient", "site", "split", "class"]
     probabilities = scores[scores["metric"] == "probability"]
     if probabilities.empty:
-        return pd.DataFrame(columns=[*keys, "predicted"])
-    wide = probabilities.pivot_table(index=keys, columns="target", values="value", observed=True)[list(classes)]
+        return pd.DataFrame(columns=[*_CASE_KEYS, "predicted"])
+    wide = probabilities.pivot_table(index=_CASE_KEYS, columns="target", values="value", observed=True)[list(classes)]
     return wide.idxmax(axis=1).rename("predicted").reset_index()
 
 
@@ -100,7 +126,8 @@ def summarize(values: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
             low, high = _interval(cases["value"], cases["patient"], settings)
             seed_means = group.groupby("seed")["value"].mean()
             seed_sd = seed_means.std() if len(seed_means) > 1 else np.nan
-            rows.append((arm, scope, split, target, metric, len(cases), cases["value"].mean(), low, high, seed_sd))
+            sizes = (len(cases), cases["patient"].nunique())
+            rows.append((arm, scope, split, target, metric, *sizes, cases["value"].mean(), low, high, seed_sd))
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
 
@@ -125,50 +152,28 @@ def compare_with_reference(values: pd.DataFrame, settings: Mapping) -> pd.DataFr
             differences = (means[arm] - means[reference]).rename("value").reset_index()
             for (target, metric), group in differences.groupby(["target", "metric"], sort=False):
                 low, high = _interval(group["value"], group["patient"], settings)
-                row = (
-                    arm,
-                    reference,
-                    scope,
-                    split,
-                    target,
-                    metric,
-                    len(group),
-                    group["value"].mean(),
-                    low,
-                    high,
-                )
-                rows.append(row)
+                sizes = (len(group), group["patient"].nunique())
+                rows.append((arm, reference, scope, split, target, metric, *sizes, group["value"].mean(), low, high))
     return pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
+
+
+def _confusion_of(predicted: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+    index_of = {name: index for index, name in enumerate(classes)}
+    truth, guess = (predicted[column].map(index_of).to_numpy() for column in ("class", "predicted"))
+    return confusion_matrix(truth, guess, len(classes))
 
 
 def count_confusions(predicted: pd.DataFrame, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Confusion counts of every arm and split (summed over seeds), and macro-F1 in the summary's columns."""
-    index_of = {name: index for index, name in enumerate(classes)}
     known = predicted[predicted["class"].isin(classes)]
     counts, f1_rows = [], []
-    scopes = list(scopes_of(known))
-    for scope, split, part in scopes:
+    for scope, split, part in scopes_of(known):
         for arm, group in part.groupby("arm", observed=True):
-            truth, guess = (group[column].map(index_of).to_numpy() for column in ("class", "predicted"))
-            matrix = confusion_matrix(truth, guess, len(classes))
-            num_cases = group["case"].nunique()
-            f1_rows.append(
-                (
-                    arm,
-                    scope,
-                    split,
-                    DIAGNOSIS,
-                    "macro_f1",
-                    num_cases,
-                    macro_f1(matrix),
-                    np.nan,
-                    np.nan,
-                    np.nan,
-                )
-            )
+            sizes = (group["case"].nunique(), group["patient"].nunique())
+            value = macro_f1(_confusion_of(group, classes))
+            f1_rows.append((arm, scope, split, DIAGNOSIS, "macro_f1", *sizes, value, np.nan, np.nan, np.nan))
     for (arm, split), group in known.groupby(["arm", "split"], observed=True):
-        truth, guess = (group[column].map(index_of).to_numpy() for column in ("class", "predicted"))
-        matrix = confusion_matrix(truth, guess, len(classes))
+        matrix = _confusion_of(group, classes)
         counts += [
             (arm, split, true_class, predicted_class, int(matrix[row, column]))
             for row, true_class in enumerate(classes)
@@ -195,11 +200,7 @@ def compare_arms_files(
     arms, sites : in the order of the config, which the tables keep
     settings : the ``evaluation`` block
     """
-    tables = [
-        pd.read_csv(path, sep="\t", dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
-        for path in scores_paths
-    ]
-    scores = pd.concat(tables)[list(SCORE_COLUMNS)]
+    scores = pd.concat(map(read_results, scores_paths))[list(SCORE_COLUMNS)]
     for column, order in (("arm", arms), ("site", sites)):
         scores[column] = pd.Categorical(scores[column], categories=order, ordered=True)
     values = case_values(scores, classes, normal_class)

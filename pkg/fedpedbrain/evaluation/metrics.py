@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# With fewer, even a sign test of patients who all differ the same way cannot reach 5 %: 2 / 2^5 is 6 %, 2 / 2^6 is 3 %.
+MIN_PATIENTS_FOR_INTERVAL = 6
+
 
 def dice_coefficient(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Dice (1945) of two binary volumes of one shape; 1 where both are empty, 0 where one is.
@@ -42,6 +45,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean, resampling whole groups (Efron and Tibshirani, 1993).
 
+    Too narrow for few groups: it misses the mean of a normal sample of 10 about twice as often as it says.
+
     Parameters
     ----------
     values : float (N,), one value a case
@@ -50,10 +55,10 @@ def bootstrap_interval(
 
     Returns
     -------
-    lower and upper end; nan for fewer than two groups, whose spread nothing tells
+    lower and upper end; nan for fewer than ``MIN_PATIENTS_FOR_INTERVAL`` groups
     """
     names, group_of = np.unique(groups, return_inverse=True)
-    if len(names) < 2:
+    if len(names) < MIN_PATIENTS_FOR_INTERVAL:
         return float("nan"), float("nan")
     sums = np.bincount(group_of, weights=values)
     counts = np.bincount(group_of)

@@ -12,7 +12,7 @@ from fedpedbrain.cohort import HELD_OUT
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.files import replacing, write_table
 from fedpedbrain.models.files import load_model_file
-from fedpedbrain.models.prediction import decide_regions, most_probable_class, predict_probabilities
+from fedpedbrain.models.prediction import predict_cases
 
 PROBABILITY_COLUMNS = ("case", "class", "probability")
 
@@ -34,19 +34,17 @@ def predict_cases_files(
     dataset = ShardDataset(shard_folders, HELD_OUT)
     grid = tuple(model_file.spec.preprocessing["grid"])
     images = (dataset.image(row) for row in range(len(dataset)))
-    predictions = predict_probabilities(model_file.to_model(), images, device)
+    voxels_ml = [case.grid_voxel_ml for case in dataset.cases]
+    predictions = predict_cases(model_file, images, voxels_ml, decision, device)
     rows = []
     with replacing(masks_path) as temporary:
         masks = open_memmap(temporary, "w+", np.uint8, (len(dataset), len(model_file.spec.regions), *grid))
-        for row, (regions, class_probabilities) in enumerate(predictions):
-            if regions is not None:
-                predicted_class = most_probable_class(class_probabilities, model_file.spec.classes)
-                voxel_ml = dataset.cases[row].grid_voxel_ml
-                masks[row] = decide_regions(regions, voxel_ml, predicted_class=predicted_class, **decision)
-            if class_probabilities is not None:
-                rows += [
-                    {"case": dataset.cases[row].case, "class": name, "probability": float(probability)}
-                    for name, probability in zip(model_file.spec.classes, class_probabilities, strict=True)
-                ]
+        for row, prediction in enumerate(predictions):
+            if prediction.regions is not None:
+                masks[row] = prediction.regions
+            rows += [
+                {"case": dataset.cases[row].case, "class": name, "probability": probability}
+                for name, probability in prediction.probabilities.items()
+            ]
         masks.flush()
     write_table(probabilities_path, PROBABILITY_COLUMNS, rows)

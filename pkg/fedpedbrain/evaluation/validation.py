@@ -13,9 +13,9 @@ import torch
 from fedpedbrain.cohort import VALIDATION
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.evaluation.metrics import dice_coefficient
-from fedpedbrain.files import replacing, sha256_of_file, write_table
+from fedpedbrain.files import replacing, sha256_of_file, write_json, write_table
 from fedpedbrain.models.files import load_model_file
-from fedpedbrain.models.prediction import decide_regions, most_probable_class, predict_probabilities
+from fedpedbrain.models.prediction import predict_cases
 
 HISTORY_COLUMNS = (
     "arm",
@@ -43,29 +43,25 @@ def validate_round_files(
     """
     model_file = load_model_file(model_path)
     dataset = ShardDataset(shard_folders, {VALIDATION})
-    classes = model_file.spec.classes
     images = (dataset.image(row) for row in range(len(dataset)))
-    predictions = predict_probabilities(model_file.to_model(), images, device)
+    voxels_ml = [case.grid_voxel_ml for case in dataset.cases]
     entries = []
-    for row, (regions, class_probabilities) in enumerate(predictions):
+    for row, prediction in enumerate(predict_cases(model_file, images, voxels_ml, decision, device)):
         case = dataset.cases[row]
         dice = correct = None
-        predicted_class = most_probable_class(class_probabilities, classes)
-        if regions is not None:
-            decided = decide_regions(regions, case.grid_voxel_ml, predicted_class=predicted_class, **decision)
+        if prediction.regions is not None:
             tumour_dice = [
                 dice_coefficient(region, truth)
-                for region, truth in zip(decided, dataset.mask(row), strict=True)
+                for region, truth in zip(prediction.regions, dataset.mask(row), strict=True)
                 if truth.any()
             ]
             dice = float(np.mean(tumour_dice)) if tumour_dice else None
-        if predicted_class is not None and case.class_name in classes:
-            correct = predicted_class == case.class_name
+        if case.class_name in prediction.probabilities:
+            correct = prediction.predicted_class == case.class_name
         entries.append({"case": case.case, "site": case.site, "dice": dice, "correct": correct})
     lineage = model_file.lineage
     content = {"arm": lineage.arm, "seed": lineage.seed, "round": lineage.round, "cases": entries}
-    with replacing(validation_path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(validation_path, content)
 
 
 def mean_of_known(entries: Sequence[Mapping[str, Any]], key: str) -> float:
@@ -152,5 +148,4 @@ def select_model_files(
         "model_bytes": Path(best_path).stat().st_size,
         "lineage": load_model_file(best_path).lineage.to_dict(),
     }
-    with replacing(selection_path) as temporary:
-        temporary.write_text(json.dumps(selection, indent=1) + "\n")
+    write_json(selection_path, selection)

@@ -1,6 +1,5 @@
 """Prediction of one new scan."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from fedpedbrain.data.geometry import restore_region
 from fedpedbrain.data.shards import preprocess_images
 from fedpedbrain.data.volumes import Volume, check_finite, check_same_grid, read_volume
 from fedpedbrain.errors import StudyError
-from fedpedbrain.files import replacing, sha256_of_file
+from fedpedbrain.files import replacing, sha256_of_file, write_json
 from fedpedbrain.models.files import ModelFile, load_model_file
-from fedpedbrain.models.prediction import decide_regions, most_probable_class, predict_probabilities
+from fedpedbrain.models.prediction import predict_cases
 
 
 def predict_volume(
@@ -37,21 +36,18 @@ def predict_volume(
     """
     scan, spec = volume.images[0], model_file.spec
     images, frame = preprocess_images(volume, spec.preprocessing)
-    regions, classes = next(predict_probabilities(model_file.to_model(), [images], device))
+    voxel_ml = float(np.prod(frame.GetSpacing())) / 1000.0
+    (prediction,) = predict_cases(model_file, [images], [voxel_ml], decision, device)
     labels = np.zeros(scan.GetSize()[::-1], dtype=np.uint8)
     volumes_ml: dict[str, float] = {}
-    if regions is not None:
-        predicted_class = most_probable_class(classes, spec.classes)
-        voxel_ml = float(np.prod(frame.GetSpacing())) / 1000.0
-        decided = decide_regions(regions, voxel_ml, predicted_class=predicted_class, **decision)
-        for number, (name, region) in enumerate(zip(spec.regions, decided, strict=True), start=1):
+    if prediction.regions is not None:
+        for number, (name, region) in enumerate(zip(spec.regions, prediction.regions, strict=True), start=1):
             restored = sitk.GetArrayFromImage(restore_region(region, frame, scan)).astype(bool)
             labels[restored] = number
             volumes_ml[name] = float(restored.sum() * np.prod(scan.GetSpacing()) / 1000.0)
     mask = sitk.GetImageFromArray(labels)
     mask.CopyInformation(scan)
-    probabilities = {} if classes is None else dict(zip(spec.classes, map(float, classes), strict=True))
-    return mask, volumes_ml, probabilities
+    return mask, volumes_ml, prediction.probabilities
 
 
 def predict_scan_files(
@@ -62,7 +58,10 @@ def predict_scan_files(
     decision: Mapping[str, Any],
     device: torch.device,
 ) -> None:
-    """Predict the scan in ``scan_paths`` (one file a channel) and write its mask as NIfTI and the numbers as JSON."""
+    """Predict the scan in ``scan_paths`` (one file a channel) and write its mask as NIfTI and the numbers as JSON.
+
+    The decision is that of the config at hand, which need not be the model's own study: the result says which it was.
+    """
     model_file = load_model_file(model_path)
     channels = model_file.spec.channels
     if len(scan_paths) != len(channels):
@@ -83,11 +82,11 @@ def predict_scan_files(
         "labels": {name: number for number, name in enumerate(model_file.spec.regions, start=1)},
         "volumes_ml": volumes_ml,
         "probabilities": probabilities,
+        "decision": dict(decision),
         "model": {
             "path": str(model_path),
             "sha256": sha256_of_file(model_path),
             "lineage": model_file.lineage.to_dict(),
         },
     }
-    with replacing(result_path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(result_path, result)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import replacing
-from fedpedbrain.lineage import Lineage, digest_of
-from fedpedbrain.models import build_model
+from fedpedbrain.lineage import Lineage
+from fedpedbrain.models.networks import build_model
 
 FORMAT = 1
 
@@ -75,10 +75,12 @@ def save_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
 def load_tensors(path: str | Path) -> dict[str, Any]:
     """Read tensors and plain values; anything else in the file is refused."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise StudyError(f"{path}: damaged at {damaged}; delete it and run again")
+        # Other people's files may be of PyTorch's older form, which is no archive.
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise StudyError(f"{path}: damaged at {damaged}; delete it and run again")
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such model file") from None
@@ -122,11 +124,3 @@ def load_model_file(path: str | Path) -> ModelFile:
         return ModelFile(ModelSpec(**content["model"]), Lineage.from_dict(content["lineage"]), content["weights"])
     except (TypeError, KeyError) as error:
         raise StudyError(f"{path}: entries model or lineage hold other values than expected ({error})") from None
-
-
-def initialize_model_files(path: str | Path, spec: Mapping[str, Any], seed: int, model_seed: int) -> None:
-    """Write the one start of all arms of a seed: the network of ``ModelSpec(**spec)``, drawn from ``model_seed``."""
-    torch.manual_seed(model_seed)
-    model_spec = ModelSpec(**spec)
-    lineage = Lineage("initial", "", seed, 0, "", 0, 0, digest_of(spec), "")
-    save_model_file(path, ModelFile(model_spec, lineage, model_spec.build().state_dict()))

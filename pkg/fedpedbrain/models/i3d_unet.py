@@ -21,7 +21,7 @@ Built = tuple[nn.Module, int]
 # The smallest input (D, H, W). 5 x 17 x 17 would leave one voxel at the bottleneck, but below a depth of 8
 # the stem's gradient from oneDNN 3.12 (PyTorch 2.13, CPU) is wrong or written out of bounds.
 SMALLEST_SIZE: Size = (8, 17, 17)
-# The pretrained stem expects colour video; a single image channel is repeated to fill it.
+# The pretrained stem expects colour video; a single image channel stands for all three.
 STEM_CHANNELS = 3
 HIDDEN_FEATURES = 128
 
@@ -40,8 +40,17 @@ class ConvUnit(nn.Module):
         self.bn = nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.01)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map float (B, C, D, H, W) to non-negative float (B, out_channels, D', H', W')."""
-        return functional.relu(self.bn(self.conv(features)), inplace=True)
+        """Map float (B, C, D, H, W) to non-negative float (B, out_channels, D', H', W').
+
+        Features of one channel stand for as many equal ones as the convolution takes: they are not repeated, the kernel
+        is summed over them, which gives the same at a fraction of the work.
+        """
+        if features.shape[1] == 1 < self.conv.in_channels:
+            kernel = self.conv.weight.sum(1, keepdim=True)
+            features = functional.conv3d(features, kernel, None, self.conv.stride, self.conv.padding)
+        else:
+            features = self.conv(features)
+        return functional.relu(self.bn(features), inplace=True)
 
 
 class Inception(nn.Module):
@@ -160,7 +169,7 @@ class I3DUNet(nn.Module):
 
     Parameters
     ----------
-    in_channels : channels of the images; one channel is repeated to the three that pretrained weights expect
+    in_channels : channels of the images; one channel stands for the three that pretrained weights expect
     num_regions : segmented regions; 0 builds no decoder
     num_classes : classes; 0 builds no classifier
     width : factor on every channel count, above 0; 1 is the published network
@@ -197,6 +206,11 @@ class I3DUNet(nn.Module):
                 nn.Linear(hidden, num_classes),
             )
 
+    def stages(self) -> list[nn.Module]:
+        """Layers whose activations take most of the memory."""
+        layers = [layer for layer in self.encoder.layers_dict.values() if not isinstance(layer, nn.MaxPool3d)]
+        return layers + ([self.get_submodule(name) for name in DECODER_PLAN] if self.num_regions else [])
+
     def _build_decoder(self, width: float) -> None:
         channels = self.encoder.out_channels
         skips = reversed(self.encoder.skip_channels)
@@ -225,8 +239,7 @@ class I3DUNet(nn.Module):
             If the number of channels differs from ``in_channels`` or an axis is below ``SMALLEST_SIZE``.
         """
         self._check(images)
-        stem_input = images.expand(-1, STEM_CHANNELS, -1, -1, -1) if self.in_channels == 1 else images
-        bottleneck, skips = self.encoder(stem_input)
+        bottleneck, skips = self.encoder(images)
         return Logits(
             segmentation=self._segment(bottleneck, skips, images.shape[2:]) if self.num_regions else None,
             classification=self.classifier(bottleneck) if self.num_classes else None,

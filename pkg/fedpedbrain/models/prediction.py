@@ -1,10 +1,14 @@
 """Running a network on preprocessed images."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from fedpedbrain.models.files import ModelFile
 
 
 def to_network_input(images: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -35,7 +39,7 @@ def predict_probabilities(
     """
     to_device(model, device).eval()
     for image in images:
-        logits = model(to_network_input(np.array(image)[None], device))
+        logits = model(to_network_input(image[None], device))
         regions = None if logits.segmentation is None else torch.sigmoid(logits.segmentation[0]).cpu().numpy()
         classes = None if logits.classification is None else torch.softmax(logits.classification[0], 0).cpu().numpy()
         yield regions, classes
@@ -73,3 +77,45 @@ def decide_regions(
     if predicted_class is not None and predicted_class == empty_class:
         regions[:] = False
     return regions
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one case.
+
+    Attributes
+    ----------
+    regions : bool (R, D, H, W), or None for a model without a segmentation head
+    probabilities : of every class by its name, empty for a model without a classification head
+    predicted_class : the most probable class, or None
+    """
+
+    regions: np.ndarray | None
+    probabilities: dict[str, float]
+    predicted_class: str | None
+
+
+def predict_cases(
+    model_file: ModelFile,
+    images: Iterable[np.ndarray],
+    voxels_ml: Iterable[float],
+    decision: Mapping[str, Any],
+    device: torch.device,
+) -> Iterator[Prediction]:
+    """Predict case by case, and decide what belongs to a region.
+
+    Parameters
+    ----------
+    images : uint8 (C, D, H, W) each
+    voxels_ml : volume of one voxel of each
+    decision : ``threshold``, ``smallest_region_ml`` and ``empty_class`` of ``decide_regions``
+    """
+    classes = model_file.spec.classes
+    predictions = predict_probabilities(model_file.to_model(), images, device)
+    for (regions, probabilities), voxel_ml in zip(predictions, voxels_ml, strict=True):
+        predicted = most_probable_class(probabilities, classes)
+        yield Prediction(
+            None if regions is None else decide_regions(regions, voxel_ml, predicted_class=predicted, **decision),
+            {} if probabilities is None else dict(zip(classes, map(float, probabilities), strict=True)),
+            predicted,
+        )

@@ -85,6 +85,10 @@ class UNet(nn.Module):
                 nn.Linear(channels[-1], num_classes),
             )
 
+    def stages(self) -> list[nn.Module]:
+        """Blocks whose activations take most of the memory."""
+        return [*self.encoder, *self.decoder]
+
     def forward(self, images: Tensor) -> Logits:
         """Run the network.
 

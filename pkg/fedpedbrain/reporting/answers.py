@@ -73,8 +73,9 @@ def federated_arms(study: Mapping[str, Any]) -> list[str]:
 
 
 def describe_value(estimate: Estimate) -> str:
-    """A score with its interval."""
-    return f"{format_score(estimate.value)} {estimate.interval}".strip()
+    """A score with its interval, or why it has none."""
+    ends = estimate.interval or (f"({estimate.caveat})" if estimate.caveat else "")
+    return f"{format_score(estimate.value)} {ends}".strip()
 
 
 def describe_difference(estimate: Estimate) -> str:

@@ -15,11 +15,13 @@ from matplotlib.transforms import ScaledTranslation
 
 from fedpedbrain.cohort import EXTERNAL, SPLITS, TEST
 from fedpedbrain.data.audit import UNKNOWN_LABEL
+from fedpedbrain.evaluation.comparison import read_results
 from fedpedbrain.reporting.style import (
     FAINT,
     INK,
     MUTED,
     apply_style,
+    is_dark,
     message_figure,
     new_figure,
     readable,
@@ -39,12 +41,13 @@ def draw_confusion(confusion: pd.DataFrame, colour_map: str, arms: Sequence[str]
     ----------
     confusion : the confusion table; rows of split ``test`` are drawn
     colour_map : name of a matplotlib colour map
-    arms : which arms to draw, in this order; those without a row are left out
+    arms : which arms to draw, in this order, without those that have no row; all where none of them has
     """
     tested = confusion[confusion["split"] == TEST]
-    shown = [arm for arm in arms if (tested["arm"] == arm).any()]
-    if not shown:
-        return message_figure("This study has no classes: there is no diagnosis to confuse.")
+    if tested.empty:
+        return message_figure("No test case has a known class: there is no diagnosis to confuse.")
+    present = list(dict.fromkeys(tested["arm"]))
+    shown = [arm for arm in arms if arm in present] or present
     classes = list(dict.fromkeys(tested["true_class"]))
     columns = min(len(shown), _MATRICES_PER_ROW)
     rows = math.ceil(len(shown) / columns)
@@ -73,9 +76,8 @@ def _draw_matrix(axes: Axes, counts: np.ndarray, classes: Sequence[str], colour_
     axes.imshow(parts, cmap=colours, vmin=0.0, vmax=1.0)
     for (row, column), count in np.ndenumerate(counts):
         if count:
-            red, green, blue, _ = colours(parts[row, column])
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.6
-            axes.text(column, row, f"{count:.0f}", ha="center", va="center", color="white" if dark else INK)
+            colour = "white" if is_dark(colours(parts[row, column])) else INK
+            axes.text(column, row, f"{count:.0f}", ha="center", va="center", color=colour)
     names = [readable(name) for name in classes]
     axes.set_xticks(range(len(classes)), names, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(
@@ -90,10 +92,8 @@ def plot_confusion_files(
     confusion_path: str | Path, figure_path: str | Path, colour_map: str, arms: Sequence[str], dpi: int
 ) -> None:
     """Draw the confusion table as a PNG; see ``draw_confusion``."""
-    text = {"arm": str, "true_class": str, "predicted_class": str}
-    confusion = pd.read_csv(confusion_path, sep="\t", dtype=text, keep_default_na=False)
     with apply_style():
-        save_figure(draw_confusion(confusion, colour_map, arms), figure_path, dpi)
+        save_figure(draw_confusion(read_results(confusion_path), colour_map, arms), figure_path, dpi)
 
 
 def draw_cohort(sites: Sequence[Mapping]) -> Figure:
@@ -131,9 +131,8 @@ def _draw_stacks(axes: Axes, sites: Sequence[Mapping], key: str, palette: Mappin
         )
         # A number is written where its bar is wide enough to hold it.
         texts = [f"{count:.0f}" if count > 0.04 * widest else "" for count in counts]
-        red, green, blue = matplotlib.colors.to_rgb(colour)
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-        axes.bar_label(bars, texts, label_type="center", fontsize=7.5, color="white" if dark else INK)
+        text_colour = "white" if is_dark(matplotlib.colors.to_rgb(colour)) else INK
+        axes.bar_label(bars, texts, label_type="center", fontsize=7.5, color=text_colour)
         starts += counts
     for row, total in enumerate(starts):
         axes.annotate(f"{total:.0f}", (total, row), (4, 0), textcoords="offset points", va="center", color=MUTED)

@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fedpedbrain.cohort import EXTERNAL
-from fedpedbrain.evaluation.comparison import DIAGNOSIS, POOLED_SCOPE
+from fedpedbrain.evaluation.comparison import DIAGNOSIS, POOLED_SCOPE, read_results
+from fedpedbrain.evaluation.metrics import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.reporting.style import (
     INK,
     MUTED,
@@ -98,7 +99,7 @@ def plot_convergence_files(
     local_sites : local arm to its site; these arms are drawn thin
     configured_colours, dpi : see the config
     """
-    history = pd.concat([pd.read_csv(path, sep="\t", dtype={"arm": str}) for path in history_paths])
+    history = pd.concat(map(read_results, history_paths))
     styles = arm_styles(study_arms, configured_colours, local_sites)
     with apply_style():
         save_figure(draw_convergence(history, styles), figure_path, dpi)
@@ -164,7 +165,7 @@ def _draw_panel(
             if arm in rows.index:
                 _draw_point(axes, rows.loc[arm], top + offset, styles[arm])
         ticks.append((top + bottom) / 2.0)
-        labels.append(_group_label(scope, split, int(rows["num_cases"].max()) if len(rows) else 0, named))
+        labels.append(_group_label(scope, split, rows, named))
         top = bottom + 1 + _GROUP_GAP
     axes.set_yticks(ticks, labels)
     axes.tick_params(axis="y", length=0)
@@ -173,11 +174,15 @@ def _draw_panel(
     for label, (scope, _) in zip(axes.get_yticklabels(), groups, strict=True):
         label.set_fontweight("bold" if scope == POOLED_SCOPE else "normal")
     _limit_to_scores(axes.xaxis, part[["low", "value", "high"]].to_numpy(dtype=float))
-    axes.set_xlabel("Mean over patients, with its interval")
+    few = (part["num_patients"] < MIN_PATIENTS_FOR_INTERVAL).any()
+    rule = f"\n(none for fewer than {MIN_PATIENTS_FOR_INTERVAL} patients)" if few else ""
+    axes.set_xlabel(f"Mean over patients, with its interval{rule}")
 
 
-def _group_label(scope: str, split: str, num_cases: int, named: bool) -> str:
-    lines = [f"n = {num_cases}"]
+def _group_label(scope: str, split: str, rows: pd.DataFrame, named: bool) -> str:
+    num_cases, num_patients = (rows[column].max() if len(rows) else 0 for column in ("num_cases", "num_patients"))
+    too_few = ", too few patients" if 0 < num_patients < MIN_PATIENTS_FOR_INTERVAL else ""
+    lines = [f"n = {num_cases}{too_few}"]
     if named and split == EXTERNAL:
         lines.insert(0, "external, never trained on")
     if named:
@@ -201,7 +206,6 @@ def plot_comparison_files(
     dpi: int,
 ) -> None:
     """Draw the summary table as a PNG; the arguments are those of ``plot_convergence_files``."""
-    summary = pd.read_csv(summary_path, sep="\t", dtype={"arm": str, "scope": str, "target": str})
     styles = arm_styles(study_arms, configured_colours, local_sites)
     with apply_style():
-        save_figure(draw_comparison(summary, styles, local_sites), figure_path, dpi)
+        save_figure(draw_comparison(read_results(summary_path), styles, local_sites), figure_path, dpi)

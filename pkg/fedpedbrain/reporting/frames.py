@@ -8,6 +8,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fedpedbrain.reporting.style import is_dark
+
 _FONT_FOLDER = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 _BACKGROUND, _TEXT, _QUIET = (16, 19, 23), (236, 239, 242), (160, 168, 178)
 _TRACK, _TUMOUR = (52, 58, 66), (214, 219, 225)
@@ -43,14 +45,14 @@ class CaseView:
     true_masks : uint8 (R, D, H, W), 0 or 1
     panels : from left to right
     caption : above all panels
-    height_width_mm : size of a slice
+    aspect : height of a slice over its width, both in mm
     """
 
     image: np.ndarray
     true_masks: np.ndarray
     panels: Sequence[Panel]
     caption: str
-    height_width_mm: tuple[float, float]
+    aspect: float
 
 
 def load_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
@@ -95,8 +97,7 @@ def draw_outline(picture: np.ndarray, mask: np.ndarray, colour: np.ndarray, widt
     if not mask.any():
         return
     distance = line_distance(mask, picture.shape[:2])
-    is_dark = colour @ np.array([0.299, 0.587, 0.114], dtype=np.float32) < 110.0
-    rim = np.full(3, 255.0 if is_dark else 0.0, dtype=np.float32)
+    rim = np.full(3, 255.0 if is_dark(colour / 255.0) else 0.0, dtype=np.float32)
     for paint, half_width, strength in ((rim, width / 2 + 1.0, 0.6), (colour, width / 2, 1.0)):
         # One pixel of falloff is what makes the line look smooth.
         cover = np.clip(half_width + 0.5 - distance, 0.0, 1.0)[..., None] * strength
@@ -121,8 +122,7 @@ class FramePainter:
 
     def __init__(self, view: CaseView, panel_pixels: int) -> None:
         self._view = view
-        height_mm, width_mm = view.height_width_mm
-        self._height, self._width = even(panel_pixels), even(panel_pixels * width_mm / height_mm)
+        self._height, self._width = even(panel_pixels), even(panel_pixels / view.aspect)
         self._font_size = max(11, round(panel_pixels / 20))
         self._line = round(1.45 * self._font_size)
         # All words stand above the panels: a browser's controls cover the lower edge of a paused video.

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 import yaml
 from markupsafe import Markup
 
 from fedpedbrain.cohort import TEST
-from fedpedbrain.evaluation.comparison import POOLED_SCOPE
+from fedpedbrain.evaluation.comparison import POOLED_SCOPE, read_results
+from fedpedbrain.evaluation.metrics import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.files import read_table, replacing
 from fedpedbrain.reporting import answers, score_tables, tables
 from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures
@@ -121,6 +121,7 @@ def report_settings(study: Mapping[str, Any]) -> dict[str, Any]:
     config = study["config"]
     return {
         "level": f"{100 * config['evaluation']['confidence_level']:.0f} %",
+        "fewest_patients": MIN_PATIENTS_FOR_INTERVAL,
         "samples": config["evaluation"]["bootstrap_samples"],
         "epochs": config["training"]["epochs_per_round"],
         "passes": config["training"]["epochs_per_round"] * study["num_rounds"],
@@ -145,8 +146,7 @@ def result_tables(results: Results, study: Mapping[str, Any], colours: Mapping[s
 
 def describe_mistakes(confusion_path: str | Path, arms: Sequence[str]) -> list[str]:
     """Each arm's most frequent wrong diagnosis among the test cases."""
-    text = {"arm": str, "true_class": str, "predicted_class": str}
-    confusion = pd.read_csv(confusion_path, sep="\t", dtype=text, keep_default_na=False)
+    confusion = read_results(confusion_path)
     wrong = confusion[(confusion["split"] == TEST) & (confusion["true_class"] != confusion["predicted_class"])]
     sentences = []
     for arm in arms:
@@ -191,8 +191,9 @@ def load_videos(folder: Path) -> list[dict[str, str]]:
     """The videos with their bytes as ``data:`` addresses; "" for those that would make the report too large."""
     entries, total = [], 0
     for row in read_table(folder / "videos.tsv"):
-        total += (folder / row["file"]).stat().st_size + (folder / row["poster"]).stat().st_size
-        fits = total <= _MOST_VIDEO_BYTES
+        size = (folder / row["file"]).stat().st_size + (folder / row["poster"]).stat().st_size
+        fits = total + size <= _MOST_VIDEO_BYTES
+        total += size if fits else 0
         poster, video = (data_uri(folder / row[key]) if fits else "" for key in ("poster", "file"))
         entries.append({**row, "poster_uri": poster, "video_uri": video, "results": row["results"].split("; ")})
     return entries
@@ -209,6 +210,9 @@ def describe_limits(results: Results, study: Mapping[str, Any]) -> list[str]:
         "numbers make wide intervals, and an interval of no width only says that all cases agree.",
         f"Intervals ({settings['level']}, {settings['samples']} bootstrap samples) are over patients: they say how far "
         "other patients of the same sites could move the mean.",
+        f"Fewer than {MIN_PATIENTS_FOR_INTERVAL} patients have no interval: even a sign test of so few cannot reach 5 "
+        "%. Intervals of few patients are too narrow: a 95 % interval of 10 patients misses the mean about twice as "
+        "often as it says, one of 30 still somewhat more often.",
         "“No difference shown” means that the interval includes 0. It does not show that two arms are equally good.",
         "Intervals are not corrected for their number: where there is no difference at all, some of many comparisons "
         "will still seem to show one.",
@@ -218,12 +222,12 @@ def describe_limits(results: Results, study: Mapping[str, Any]) -> list[str]:
     ]
     if len(study["seeds"]) > 1:
         lines.insert(
-            2,
+            3,
             f"Scores are means over {len(study['seeds'])} trainings (seeds). “seeds ±” is the standard deviation "
             "between them; the intervals do not contain it. Confusion counts are summed over seeds.",
         )
     else:
-        lines.insert(2, "One training of each arm (one seed): how much another training would differ is not known.")
+        lines.insert(3, "One training of each arm (one seed): how much another training would differ is not known.")
     if not results.external_sites:
         lines.append("No external site: nothing is known of sites that did not train.")
     return lines

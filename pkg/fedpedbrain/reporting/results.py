@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from fedpedbrain.cohort import EXTERNAL, TEST
-from fedpedbrain.evaluation.comparison import DIAGNOSIS, POOLED_SCOPE
+from fedpedbrain.evaluation.comparison import DIAGNOSIS, POOLED_SCOPE, read_results
+from fedpedbrain.evaluation.metrics import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.reporting.style import readable
 
 MISSING = "–"
+TOO_FEW_PATIENTS = "too few patients for an interval"
 _KEYS = ["arm", "scope", "target", "metric"]
 
 
@@ -54,12 +56,19 @@ class Estimate:
     low: float
     high: float
     num_cases: int
+    num_patients: int
     seed_sd: float = math.nan
 
     @property
     def has_interval(self) -> bool:
         """Whether both ends are known."""
         return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def caveat(self) -> str:
+        """Why there is no interval where patients are too few for one, "" elsewhere."""
+        too_few = not self.has_interval and self.num_patients < MIN_PATIENTS_FOR_INTERVAL
+        return TOO_FEW_PATIENTS if too_few else ""
 
     @property
     def interval(self) -> str:
@@ -75,7 +84,7 @@ class Estimate:
     def reading(self) -> str:
         """A difference in words; what its interval does not exclude is not claimed."""
         if not self.has_interval:
-            return "no interval"
+            return self.caveat or "no interval"
         if self.low > 0:
             return "higher"
         return "lower" if self.high < 0 else "no difference shown"
@@ -128,15 +137,19 @@ class Results:
     @classmethod
     def from_files(cls, summary_path: str | Path, differences_path: str | Path) -> "Results":
         """Read both tables."""
-        text = dict.fromkeys(("arm", "reference", "scope", "split", "target", "metric"), str)
-        return cls(*(pd.read_csv(path, sep="\t", dtype=text) for path in (summary_path, differences_path)))
+        return cls(read_results(summary_path), read_results(differences_path))
 
     @staticmethod
     def _by_key(table: pd.DataFrame, column: str) -> dict[tuple[str, ...], Estimate]:
         rows: list[Mapping[str, Any]] = table.to_dict("records")
         return {
             tuple(row[key] for key in _KEYS): Estimate(
-                row[column], row["low"], row["high"], int(row["num_cases"]), row.get("seed_sd", math.nan)
+                row[column],
+                row["low"],
+                row["high"],
+                int(row["num_cases"]),
+                int(row["num_patients"]),
+                row.get("seed_sd", math.nan),
             )
             for row in rows
         }

@@ -66,9 +66,9 @@ def headline_table(results: Results, study: Mapping[str, Any], colours: Mapping[
                 rows.append(_headline_row(arm, colours[arm], value, difference, limit))
         alone = _local_row(results, study, measure)
         if rows:
-            num_cases = results.value(rows[0].arm, measure).num_cases
-            title = f"{sentence_case(measure.title)}, {count_noun(num_cases, 'test case')}"
-            groups.append(HeadlineGroup(title, limit, [*rows, *alone]))
+            first = results.value(rows[0].arm, measure)
+            words = [sentence_case(measure.title), count_noun(first.num_cases, "test case"), first.caveat]
+            groups.append(HeadlineGroup(", ".join(filter(None, words)), limit, [*rows, *alone]))
     return groups
 
 
@@ -91,7 +91,7 @@ def _local_row(results: Results, study: Mapping[str, Any], measure: Measure) -> 
         return []
     changes = [difference.value for difference in differences]
     readings = [difference.reading for difference in differences]
-    counts = [f"{readings.count(word)} {word}" for word in dict.fromkeys(readings)]
+    counts = [f"{word} ({readings.count(word)})" for word in dict.fromkeys(readings)]
     score, change = Cell(format_score(values[0])), Cell(format_change(changes[0]))
     if len(values) > 1:
         score = Cell(f"{format_score(min(values))} to {format_score(max(values))}")
@@ -110,7 +110,7 @@ def score_table(results: Results, study: Mapping[str, Any], colours: Mapping[str
     for scope in scopes:
         estimates = {arm: [results.value(arm, measure, scope) for measure in measures] for arm in colours}
         present = [next(filter(None, column), None) for column in zip(*estimates.values(), strict=True)]
-        counts = [Cell(f"n = {estimate.num_cases}" if estimate else MISSING) for estimate in present]
+        counts = [Cell(f"n = {known.num_cases}", known.caveat) if known else Cell(MISSING) for known in present]
         rows = [[Cell("cases"), *counts]]
         for arm, row in estimates.items():
             rows.append([Cell(readable(arm), colour=colours[arm]), *map(_score_cell, row)])
@@ -154,7 +154,8 @@ def gain_table(results: Results, study: Mapping[str, Any], colours: Mapping[str,
                 joint, alone = (results.value(name, measure, site) for name in (arm, local_arms(study)[site]))
                 scores = [Cell(format_score(estimate.value), estimate.interval) for estimate in (joint, alone)]
                 name = Cell(readable(arm), colour=colours[arm])
-                rows.append([Cell(site), name, Cell(str(joint.num_cases)), *scores, Cell(format_change(gain))])
+                count = Cell(str(joint.num_cases), joint.caveat)
+                rows.append([Cell(site), name, count, *scores, Cell(format_change(gain))])
         if rows:
             groups.append(Group(sentence_case(measure.title), rows))
     columns = ["Site", "Federated arm", "Cases", "Federated", "Its own local arm", "Gain"]

@@ -120,6 +120,18 @@ def sentence_case(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def is_dark(colour: Sequence[float]) -> bool:
+    """Whether white stands out from a colour better than black.
+
+    Parameters
+    ----------
+    colour : red, green and blue in [0, 1], whatever follows; weighed as in ITU-R BT.601
+    """
+    red, green, blue = colour[:3]
+    # The grey from which both differ by the same contrast ratio of WCAG 2.2.
+    return bool(0.299 * red + 0.587 * green + 0.114 * blue < 0.46)
+
+
 @contextmanager
 def apply_style() -> Iterator[None]:
     """Draw the figures of this block in the house's look; matplotlib's settings are restored afterwards."""

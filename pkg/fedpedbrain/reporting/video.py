@@ -152,8 +152,7 @@ def build_view(dataset: ShardDataset, row: int, arms: Sequence[ArmPredictions], 
     if len(regions) > 1:
         words.append(f"outlines from full colour to pale: {', '.join(map(readable, regions))}")
     image = dataset.image(row)[0]
-    _, height, width = (size * spacing for size, spacing in zip(image.shape, case.grid_spacing_mm, strict=True))
-    return CaseView(image, true_masks, panels, "  ·  ".join(words), (height, width))
+    return CaseView(image, true_masks, panels, "  ·  ".join(words), case.plane_aspect(*image.shape[1:]))
 
 
 def write_video(painter: FramePainter, path: Path, frames_per_second: float) -> None:

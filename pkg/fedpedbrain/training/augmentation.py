@@ -1,7 +1,8 @@
-"""Random changes of training images, drawn a case and applied to the whole batch at once on its device."""
+"""Random in-plane changes of training images, drawn a case and applied to the batch on its device."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,70 +11,129 @@ from torch.nn import functional
 
 from fedpedbrain.seeds import derive_seed
 
+# Intensities are stored as uint8.
+_UNIT = 1.0 / 255.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to one case.
+
+    Attributes
+    ----------
+    shift : where the crop lies in the room that it has (H, W), each in [0, 1)
+    mirrored : left and right exchanged
+    angle : in-plane rotation in radians
+    zoom : in-plane factor
+    gamma : exponent of the intensities
+    aspect : height of the plane over its width, both in mm: what keeps a rotation from shearing
+    """
+
+    shift: tuple[float, float] = (0.0, 0.0)
+    mirrored: bool = False
+    angle: float = 0.0
+    zoom: float = 1.0
+    gamma: float = 1.0
+    aspect: float = 1.0
+
 
 class Augmentation:
-    """In-plane crop and resize, rotation, zoom, left-right flip, contrast change.
+    """In-plane crop and resize, rotation, zoom, left-right mirror, contrast.
 
     What happens to a case depends on the seed parts alone, not on its place in a batch.
 
     Parameters
     ----------
-    settings : the ``training.augmentation`` block: ``crop_fraction`` (side of the in-plane crop that is stretched to
-        the full plane; 1 switches it off), ``rotation_degrees`` (in-plane angle drawn from [-r, r]), ``zoom_spread``
-        (in-plane factor drawn from [1 - spread, 1 + spread]), ``flip_probability``, ``gamma_spread`` (exponent drawn
-        from [1 - spread, 1 + spread])
+    settings : the ``training.augmentation`` block: ``crop_fraction`` (side of the crop that is stretched to the full
+        plane; 1 switches it off), ``rotation_degrees`` (angle drawn from [-r, r]), ``zoom_spread`` (factor drawn from
+        [1 - spread, 1 + spread]), ``flip_probability``, ``gamma_spread`` (exponent drawn from [1 - spread, 1 + spread])
     """
 
-    def __init__(self, settings: dict) -> None:
-        self._crop = settings["crop_fraction"]
-        self._rotation = math.radians(settings["rotation_degrees"])
-        self._zoom = settings["zoom_spread"]
-        self._flip = settings["flip_probability"]
-        self._gamma = settings["gamma_spread"]
+    def __init__(self, settings: Mapping) -> None:
+        self._settings = settings
+        self._is_turning = settings["rotation_degrees"] > 0.0 or settings["zoom_spread"] > 0.0
 
-    def draw(self, *seed_parts: str | int, aspect: float = 1.0) -> tuple[np.ndarray, float]:
-        """Draw one case's change: affine matrix float32 (3, 4) for ``affine_grid``, and exponent.
-
-        Parameters
-        ----------
-        aspect : height of the plane over its width, both in mm: what keeps a rotation from shearing
-        """
+    def draw(self, *seed_parts: str | int, aspect: float = 1.0) -> Change:
+        """Draw one case's change."""
         rng = np.random.default_rng(derive_seed("augmentation", *seed_parts))
-        room = 1.0 - self._crop
-        shift_x, shift_y = rng.uniform(-room, room, 2)
-        mirror = -1.0 if rng.random() < self._flip else 1.0
-        gamma = rng.uniform(1.0 - self._gamma, 1.0 + self._gamma)
-        angle = rng.uniform(-self._rotation, self._rotation)
-        size = self._crop / rng.uniform(1.0 - self._zoom, 1.0 + self._zoom)
-        along, across = size * math.cos(angle), size * math.sin(angle)
-        # Rows are x (W), y (H), z (D): where in the original each output voxel looks.
-        theta = [
-            [mirror * along, -across * aspect, 0, shift_x],
-            [mirror * across / aspect, along, 0, shift_y],
-            [0, 0, 1, 0],
-        ]
-        return np.array(theta, dtype=np.float32), gamma
+        settings = self._settings
+        return Change(
+            shift=tuple(rng.random(2)),
+            mirrored=rng.random() < settings["flip_probability"],
+            angle=math.radians(rng.uniform(-1.0, 1.0) * settings["rotation_degrees"]),
+            zoom=1.0 + rng.uniform(-1.0, 1.0) * settings["zoom_spread"],
+            gamma=1.0 + rng.uniform(-1.0, 1.0) * settings["gamma_spread"],
+            aspect=aspect,
+        )
 
-    def __call__(
-        self, images: Tensor, masks: Tensor | None, changes: Sequence[tuple[np.ndarray, float]]
-    ) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, images: Tensor, masks: Tensor, changes: Sequence[Change]) -> tuple[Tensor, Tensor]:
         """Apply drawn changes.
 
         Parameters
         ----------
-        images : float32 (B, C, D, H, W) in [0, 1]
-        masks : float32 (B, R, D, H, W), 0 or 1, or None
-        changes : one result of ``draw`` a case
+        images : uint8 (B, C, D, H, W)
+        masks : uint8 (B, R, D, H, W), 0 or 1; R may be 0
+        changes : one a case
 
         Returns
         -------
-        images and masks of the same shapes; linear interpolation for images, nearest for masks
+        images float32 in [0, 1], channels last in memory, and masks uint8, of the same shapes; linear interpolation for
+        images, nearest voxels for masks
         """
-        theta = torch.from_numpy(np.stack([matrix for matrix, _ in changes])).to(images.device)
-        gamma = torch.tensor([gamma for _, gamma in changes], dtype=torch.float32, device=images.device)
-        where = functional.affine_grid(theta, [len(images), 1, *images.shape[2:]], align_corners=False)
-        images = functional.grid_sample(images, where, mode="bilinear", padding_mode="border", align_corners=False)
-        images = images.clamp(0.0, 1.0) ** gamma.view(-1, 1, 1, 1, 1)
-        if masks is not None:
-            masks = functional.grid_sample(masks, where, mode="nearest", padding_mode="zeros", align_corners=False)
-        return images, masks
+        spatial = self._warp if self._is_turning else self._crop
+        images, masks = spatial(images, masks, changes)
+        if self._settings["gamma_spread"] > 0.0:
+            gamma = torch.tensor([change.gamma for change in changes], device=images.device)
+            images = images.clamp_(0.0, 1.0) ** gamma.view(-1, 1, 1, 1, 1)
+        return images.contiguous(memory_format=torch.channels_last_3d), masks
+
+    def _window(self, change: Change, height: int, width: int) -> tuple[int, int, int, int]:
+        """First row and column, number of rows and columns of a case's crop."""
+        rows, columns = (max(1, round(self._settings["crop_fraction"] * size)) for size in (height, width))
+        top = int(change.shift[0] * (height - rows + 1))
+        left = int(change.shift[1] * (width - columns + 1))
+        return top, left, rows, columns
+
+    def _crop(self, images: Tensor, masks: Tensor, changes: Sequence[Change]) -> tuple[Tensor, Tensor]:
+        """Crop, mirror and stretch case by case: what is not used is cut off before anything is computed."""
+        size = images.shape[-2:]
+        new_images = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+        new_masks = torch.empty_like(masks)
+        for case, change in enumerate(changes):
+            top, left, rows, columns = self._window(change, *size)
+            image, mask = (
+                volumes[case, ..., top : top + rows, left : left + columns].flip([-1] * change.mirrored)
+                for volumes in (images, masks)
+            )
+            image = image * _UNIT
+            if image.shape[-2:] != size:
+                image = functional.interpolate(image, size=size, mode="bilinear")
+                mask = functional.interpolate(mask, size=size, mode="nearest-exact") if len(mask) else masks[case]
+            new_images[case], new_masks[case] = image, mask
+        return new_images, new_masks
+
+    def _warp(self, images: Tensor, masks: Tensor, changes: Sequence[Change]) -> tuple[Tensor, Tensor]:
+        """Crop, rotate, zoom and mirror the batch by one sampling; slices are sampled like channels, all alike."""
+        size = images.shape[-2:]
+        planes = torch.tensor([self._plane(change, *size) for change in changes], device=images.device)
+        where = functional.affine_grid(planes, [len(images), 1, *size], align_corners=False)
+
+        def sample(volumes: Tensor, mode: str, padding: str) -> Tensor:
+            slices = volumes.flatten(1, 2)
+            sampled = functional.grid_sample(slices, where, mode=mode, padding_mode=padding, align_corners=False)
+            return sampled.view(volumes.shape)
+
+        images = sample(images * _UNIT, "bilinear", "border")
+        return images, sample(masks.float(), "nearest", "zeros").byte() if masks.shape[1] else masks
+
+    def _plane(self, change: Change, height: int, width: int) -> list[list[float]]:
+        """Where in the original each output pixel looks, for ``affine_grid``: rows are x (W) and y (H), in [-1, 1]."""
+        top, left, rows, columns = self._window(change, height, width)
+        mirror = -1.0 if change.mirrored else 1.0
+        along, across = math.cos(change.angle) / change.zoom, math.sin(change.angle) / change.zoom
+        centre_x, centre_y = (2 * left + columns) / width - 1.0, (2 * top + rows) / height - 1.0
+        scale_x, scale_y = columns / width, rows / height
+        return [
+            [mirror * along * scale_x, -across * change.aspect * scale_y, centre_x],
+            [mirror * across / change.aspect * scale_x, along * scale_y, centre_y],
+        ]

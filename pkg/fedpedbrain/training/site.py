@@ -1,8 +1,7 @@
 """One site's work in one round: from the round's start to an update, a site state and a few numbers."""
 
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,14 +12,21 @@ from torch import Tensor, nn
 from fedpedbrain.cohort import TRAIN
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.errors import StudyError
-from fedpedbrain.files import replacing, sha256_of_file
+from fedpedbrain.files import sha256_of_file, write_json
 from fedpedbrain.lineage import digest_of
 from fedpedbrain.models.files import ModelFile, load_model_file, load_tensors, save_model_file, save_tensors
-from fedpedbrain.models.prediction import to_device, to_network_input
 from fedpedbrain.seeds import derive_seed
 from fedpedbrain.training.augmentation import Augmentation
-from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX, JointLoss
-from fedpedbrain.training.optimizers import build_optimizer, learning_rate_of_round
+from fedpedbrain.training.execution import autocast, explained_memory, prepare_training
+from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX, JointLoss, class_weights
+from fedpedbrain.training.optimizers import (
+    begin_training,
+    build_optimizer,
+    end_training,
+    learning_rate_of_round,
+    restore_site_state,
+    site_state_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +43,16 @@ class SiteRound:
 
 @dataclass(frozen=True)
 class Batch:
-    """One optimizer step's cases: images float32 (B, C, D, H, W), masks float32 (B, R, D, H, W), classes int64 (B,)."""
+    """One optimizer step's cases: images float32 (B, C, D, H, W), masks uint8 (B, R, D, H, W), classes int64 (B,)."""
 
     images: Tensor
     masks: Tensor
     class_indices: Tensor
+
+    def parts(self, size: int | None) -> Iterator["Batch"]:
+        """The batch in parts of at most ``size`` cases; None for the whole."""
+        tensors = (self.images, self.masks, self.class_indices)
+        yield from (Batch(*part) for part in zip(*(t.split(size or len(t)) for t in tensors), strict=True))
 
 
 def epoch_batches(
@@ -59,52 +70,89 @@ def epoch_batches(
     )
     for start in range(0, len(order), settings["batch_size"]):
         rows = order[start : start + settings["batch_size"]]
-        images = to_network_input(np.stack([dataset.image(row) for row in rows]), device)
-        masks = torch.from_numpy(np.stack([dataset.mask(row) for row in rows])).to(device).float()
+        images, masks = (
+            torch.from_numpy(np.stack([read(row) for row in rows])).to(device) for read in (dataset.image, dataset.mask)
+        )
+        cases = [dataset.cases[row] for row in rows]
         changes = [
-            augmentation.draw(work.seed, work.round, epoch, dataset.cases[row].case, aspect=dataset.plane_aspect(row))
-            for row in rows
+            augmentation.draw(work.seed, work.round, epoch, case.case, aspect=case.plane_aspect(*images.shape[-2:]))
+            for case in cases
         ]
-        images, masks = augmentation(images, masks, changes)
-        yield Batch(images, masks, torch.from_numpy(class_indices[rows]).to(device))
+        yield Batch(*augmentation(images, masks, changes), torch.from_numpy(class_indices[rows]).to(device))
 
 
 def train_epochs(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    loss_function: JointLoss,
+    epochs: Iterable[Iterable[Batch]],
+    settings: Mapping,
+) -> list[float]:
+    """Train on batches, epoch by epoch; returns the mean loss of each epoch.
+
+    Gradients of a batch computed in parts add up to those of the whole.
+    """
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    losses = []
+    for number, batches in enumerate(epochs, start=1):
+        total, num_cases = 0.0, 0
+        for batch in batches:
+            optimizer.zero_grad(set_to_none=True)
+            for part in batch.parts(settings["micro_batch_size"]):
+                with autocast(settings["precision"], part.images.device):
+                    logits = model(part.images)
+                loss = loss_function(logits, part.masks, part.class_indices, batch.class_indices)
+                loss.backward()
+                total += loss.detach() * len(batch.images)
+            nn.utils.clip_grad_norm_(weights, settings["max_gradient_norm"])
+            optimizer.step()
+            num_cases += len(batch.images)
+        losses.append(float(total) / num_cases)
+        logger.info("epoch %d: loss %.4f", number, losses[-1])
+    return losses
+
+
+@torch.no_grad()
+def refresh_batch_statistics(model: nn.Module, batches: Iterable[Batch]) -> None:
+    """Take batch normalisation's statistics anew from the present weights, as schedule-free training needs."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.training]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        # None: the plain mean over the batches.
+        norm.momentum = None
+    for batch in batches:
+        model(batch.images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def train_model(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
     dataset: ShardDataset,
-    class_indices: np.ndarray,
+    classes: Sequence[str],
     settings: Mapping,
     work: SiteRound,
     device: torch.device,
 ) -> list[float]:
-    """Train for the round's local epochs; returns the mean loss of each epoch."""
-    loss_function = JointLoss(**settings["loss"])
-    losses = []
-    model.train()
-    for epoch in range(1, settings["epochs_per_round"] + 1):
-        total = torch.zeros((), device=device)
-        for batch in epoch_batches(dataset, class_indices, settings, work, epoch, device):
-            optimizer.zero_grad(set_to_none=True)
-            loss = loss_function(model(batch.images), batch.masks, batch.class_indices)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), settings["max_gradient_norm"])
-            optimizer.step()
-            total += loss.detach() * len(batch.images)
-        losses.append(total.item() / len(dataset))
-        logger.info("epoch %d of %d: loss %.4f", epoch, settings["epochs_per_round"], losses[-1])
+    """Train for the round's local epochs; returns the mean loss of each. The weights are then those to be used."""
+    class_indices = dataset.class_indices(classes, UNKNOWN_CLASS_INDEX)
+    weights = class_weights(settings["loss"], classes, class_indices)
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        return epoch_batches(dataset, class_indices, settings, work, epoch, device)
+
+    num_epochs = settings["epochs_per_round"]
+    begin_training(optimizer)
+    epochs = map(batches, range(1, num_epochs + 1))
+    losses = train_epochs(model, optimizer, JointLoss(settings["loss"], weights.to(device)), epochs, settings)
+    if end_training(optimizer):
+        refresh_batch_statistics(model, batches(num_epochs))
     return losses
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, state_path: str | Path | None, rate: float) -> None:
-    """Continue from the site state of the round before, at this round's learning rate."""
-    if state_path is None:
-        return
-    state = load_tensors(state_path)["optimizer"]
-    if state is not None:
-        optimizer.load_state_dict(state)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
 
 
 def _check_start(start: ModelFile, path: str | Path, work: SiteRound, digest: str) -> None:
@@ -156,14 +204,18 @@ def train_site_files(
     _check_start(start, start_path, work, digest)
     dataset = ShardDataset(shard_folders, {TRAIN})
     if not len(dataset):
-        raise StudyError(f"site {work.site}: no training case; see its splits in results/cohort/splits.tsv")
-    class_indices = dataset.class_indices(start.spec.classes, UNKNOWN_CLASS_INDEX)
-    model = to_device(start.to_model(), device)
+        raise StudyError(f"site {work.site}: no training case; give it cases, or make cohort.splits' fractions smaller")
     rate = learning_rate_of_round(settings["optimizer"], settings["schedule"], work.round)
-    optimizer = build_optimizer(model.parameters(), settings["optimizer"], rate)
-    _restore_optimizer(optimizer, previous_state_path if keep_optimizer_state else None, rate)
     logger.info("%s, %d cases, learning rate %g, on %s", work, len(dataset), rate, device)
-    losses = train_epochs(model, optimizer, dataset, class_indices, settings, work, device)
+    state = load_tensors(previous_state_path)["optimizer"] if previous_state_path is not None else None
+    who = f"arm {work.arm}, site {work.site}, round {work.round}"
+    with explained_memory(who, settings, start.spec.preprocessing["grid"]):
+        model = prepare_training(start.to_model(), settings, device)
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        optimizer = build_optimizer(weights, settings["optimizer"], rate)
+        if keep_optimizer_state and state is not None:
+            restore_site_state(optimizer, state, rate)
+        losses = train_model(model, optimizer, dataset, start.spec.classes, settings, work, device)
     num_steps = settings["epochs_per_round"] * -(-len(dataset) // settings["batch_size"])
     lineage = replace(
         start.lineage,
@@ -179,7 +231,7 @@ def train_site_files(
         updates=(),
     )
     save_model_file(update_path, ModelFile(start.spec, lineage, model.state_dict()))
-    save_tensors(state_path, {"optimizer": optimizer.state_dict() if keep_optimizer_state else None})
+    save_tensors(state_path, {"optimizer": site_state_of(optimizer) if keep_optimizer_state else None})
     metrics = {
         "arm": work.arm,
         "seed": work.seed,
@@ -191,5 +243,4 @@ def train_site_files(
         "epoch_losses": losses,
         "update_bytes": Path(update_path).stat().st_size,
     }
-    with replacing(metrics_path) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n")
+    write_json(metrics_path, metrics)

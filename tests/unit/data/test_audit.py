@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 from fedpedbrain.data.audit import audit_cohort_files
-from fedpedbrain.files import read_table
+from fedpedbrain.data.index import LEFT_OUT_COLUMNS
+from fedpedbrain.data.shards import OUTLINE_COLUMNS
+from fedpedbrain.files import read_table, write_table
 
 
 @pytest.fixture
@@ -20,8 +22,10 @@ def cohort(config) -> dict:
 def audit(tmp_path, cohort):
     """Audit shards; returns the audit and the rows of the table."""
 
-    def _audit(folders: list) -> tuple[dict, list[dict[str, str]]]:
-        audit_cohort_files(folders, tmp_path / "audit.json", tmp_path / "cohort.tsv", cohort)
+    def _audit(folders: list, left_out=()) -> tuple[dict, list[dict[str, str]]]:
+        write_table(tmp_path / "left_out.tsv", LEFT_OUT_COLUMNS, left_out)
+        outputs = (tmp_path / "audit.json", tmp_path / "cohort.tsv")
+        audit_cohort_files(folders, tmp_path / "left_out.tsv", *outputs, cohort)
         return json.loads((tmp_path / "audit.json").read_text()), read_table(tmp_path / "cohort.tsv")
 
     return _audit
@@ -29,13 +33,20 @@ def audit(tmp_path, cohort):
 
 @pytest.fixture
 def shard(tmp_path, write_shard):
-    """Write a shard of cases with tumours of the given numbers of voxels."""
+    """Write a shard of cases with tumours of the given numbers of voxels, or of one number for each region."""
 
-    def _shard(site: str, cases: list, voxels: list[int], images=None):
-        masks = np.zeros((len(cases), 1, 4, 8, 8), np.uint8)
-        for mask, count in zip(masks, voxels, strict=True):
-            mask.reshape(-1)[:count] = 1
-        return write_shard(tmp_path / site, cases, images, masks)
+    def _shard(site: str, cases: list, voxels: list, images=None, outlines=None):
+        voxels = np.reshape(voxels, (len(cases), -1))
+        masks = np.zeros((*voxels.shape, 4, 8, 8), np.uint8)
+        for plane, count in zip(masks.reshape(-1, 256), voxels.flat, strict=True):
+            plane[:count] = 1
+        folder = write_shard(tmp_path / site, cases, images, masks)
+        if outlines is None:
+            counts = zip(cases, voxels[:, 0], strict=True)
+            outlines = [(case.case, "whole_tumour", count / 2, 0.0) for case, count in counts if count]
+        rows = (dict(zip(OUTLINE_COLUMNS, row, strict=True)) for row in outlines)
+        write_table(folder / "outlines.tsv", OUTLINE_COLUMNS, rows)
+        return folder
 
     return _shard
 
@@ -103,6 +114,34 @@ def test_a_blank_image_is_noted(audit, shard, make_case):
     assert notes == ["site north, case a: a channel of the image is blank"]
 
 
+def test_a_region_that_vanishes_on_the_grid_is_noted_by_its_name(audit, cohort, shard, make_case):
+    cohort["regions"].append({"name": "core", "labels": [2]})
+    outlines = [("a", "whole_tumour", 3.0, 0.0), ("a", "core", 0.04, 0.0), ("b", "whole_tumour", 3.0, 0.0)]
+    folder = shard("north", [make_case("a"), make_case("b")], [(6, 0), (6, 0)], outlines=outlines)
+    assert notes_of(audit([folder])[0]) == [
+        "site north, case a: core of 0.04 ml vanishes on the grid: its Dice leaves this case out"
+    ]
+
+
+def test_a_tumour_that_vanishes_is_not_said_to_be_missing(audit, shard, make_case):
+    folder = shard("north", [make_case("a")], [0], outlines=[("a", "whole_tumour", 0.2, 0.0)])
+    (note,) = notes_of(audit([folder])[0])
+    assert "whole_tumour of 0.2 ml vanishes on the grid" in note
+
+
+def test_what_the_heads_box_cuts_away_is_noted(audit, shard, make_case):
+    folder = shard("north", [make_case("a")], [4], outlines=[("a", "whole_tumour", 2.5, 0.5)])
+    assert notes_of(audit([folder])[0]) == [
+        "site north, case a: 0.5 of 2.5 ml of whole_tumour lie outside the head's box and are cut away"
+    ]
+
+
+def test_participants_of_other_sites_are_noted_by_site(audit, shard, make_case):
+    left_out = [{"site": "North", "num_participants": 12}]
+    notes = audit([shard("north", [make_case("a")], [5])], left_out)[0]["notes"]
+    assert notes[0] == "left out: 12 participant(s) of site 'North', which is none of cohort.sites"
+
+
 def test_a_class_that_a_split_lacks_is_noted(audit, shard, make_case):
     cases = [make_case("a"), make_case("b", split="test"), make_case("c", split="validation", class_name="normal")]
     notes = audit([shard("north", cases, [1, 1, 0])])[0]["notes"]
@@ -112,10 +151,9 @@ def test_a_class_that_a_split_lacks_is_noted(audit, shard, make_case):
     assert "class dipg: no train case at any site" not in notes
 
 
-def test_a_cohort_without_regions_has_no_empty_masks(audit, cohort, make_case, tmp_path, write_shard):
+def test_a_cohort_without_regions_has_no_empty_masks(audit, cohort, make_case, shard):
     cohort["regions"] = []
-    folder = write_shard(tmp_path / "north", [make_case("a")], masks=np.zeros((1, 0, 4, 8, 8), np.uint8))
-    content, _ = audit([folder])
+    content, _ = audit([shard("north", [make_case("a")], np.zeros((1, 0), int), outlines=[])])
     assert notes_of(content) == []
     assert content["sites"][0]["num_empty_masks"] == 0
     assert content["sites"][0]["median_volume_ml"] == {}

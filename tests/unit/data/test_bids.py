@@ -100,6 +100,15 @@ def test_participants_of_sites_outside_the_study_are_left_out_whatever_their_fil
     assert "sub-05" not in find(source_settings)
 
 
+def test_quotation_marks_are_letters_like_any_other(bids, source_settings):
+    # BIDS knows no quoting: one mark would swallow every row up to the next one.
+    rows = [f"{row['participant_id']}\t{row['site']}\t{row['diagnosis']}\t" for row in bids.rows.values()]
+    rows[0] += '"big lesion'
+    text = "\n".join(["participant_id\tsite\tdiagnosis\tremark", *rows])
+    (bids.root / "participants.tsv").write_text(text + "\n")
+    assert list(find(source_settings)) == ["sub-01", "sub-02", "sub-03", "sub-04"]
+
+
 @pytest.mark.parametrize("part", ["image", "mask", "diagnosis"])
 def test_the_digest_of_a_case_changes_with_its(bids, source_settings, write_volume, part):
     before = find(source_settings)
@@ -207,6 +216,34 @@ def test_an_image_with_nan_is_refused(bids, the_problem, write_volume):
     assert "sub-03_T2w.nii.gz: the image holds NaN or infinite values" in the_problem()
 
 
+def test_a_mask_with_nan_is_refused(bids, the_problem, write_volume):
+    # Read as it is, it would be background.
+    array = np.zeros(bids.shape, np.float32)
+    array[0, 0, 0] = np.nan
+    write_volume(bids.mask("sub-03"), array)
+    assert "sub-03_mask.nii.gz: the image holds NaN or infinite values" in the_problem()
+
+
+@pytest.mark.parametrize("copied", ["file", "voxels"])
+def test_one_scan_under_the_names_of_two_patients_is_refused(bids, the_problem, write_volume, copied):
+    original, copy = bids.image("sub-01"), bids.image("sub-03")
+    if copied == "file":
+        shutil.copy(original, copy)
+    else:
+        write_volume(copy, sitk.GetArrayFromImage(sitk.ReadImage(str(original))), spacing=(2.0, 2.0, 4.000001))
+        assert copy.read_bytes() != original.read_bytes()
+    assert "the image of case sub-03 is, voxel by voxel, that of case sub-01 of another patient" in the_problem()
+
+
+def test_a_patient_may_have_one_scan_twice_and_blank_channels_are_no_copies(bids, source_settings, write_volume):
+    bids.add("sub-05", "north", "dipg", session="ses-a")
+    bids.add("sub-05", "north", "dipg", session="ses-b")
+    shutil.copy(bids.image("sub-05", "ses-a"), bids.image("sub-05", "ses-b"))
+    for subject in ("sub-01", "sub-03"):
+        write_volume(bids.image(subject), np.zeros(bids.shape, np.int16))
+    assert len(find(source_settings)) == 6
+
+
 def test_a_single_slice_is_refused(bids, the_problem):
     sitk.WriteImage(sitk.GetImageFromArray(np.ones((6, 5), np.float32)), str(bids.image("sub-03")))
     assert "sub-03_T2w.nii.gz: expected a 3-D volume, found 2 dimensions" in the_problem()
@@ -293,10 +330,11 @@ def test_participants_without_rows_are_refused(bids, source_settings):
     assert "participants.tsv" in refusal(source_settings)
 
 
-def test_a_row_without_a_site_is_refused_by_the_participants_name(bids, source_settings):
+@pytest.mark.parametrize(("row", "found"), [("sub-05", "fewer"), ("sub-05\tnorth\tdipg\textra", "more")])
+def test_a_row_of_another_length_is_refused_by_the_participants_name(bids, source_settings, row, found):
     with (bids.root / "participants.tsv").open("a") as file:
-        file.write("sub-05\n")
-    assert "sub-05" in refusal(source_settings)
+        file.write(f"{row}\n")
+    assert f"participants.tsv: the row of sub-05 has {found} cells than the header" in refusal(source_settings)
 
 
 def test_a_data_set_that_is_not_there_is_refused_by_name(source_settings, tmp_path):

@@ -40,6 +40,15 @@ def test_a_folder_that_is_not_given_is_refused_with_what_to_add(source_settings)
         list_source_files(source_settings | {"root": None})
 
 
+@pytest.mark.parametrize("root", [None, "/nowhere/cohort"])
+def test_a_cohort_that_is_not_needed_may_be_missing(source_settings, root):
+    assert list_source_files(source_settings | {"root": root}, needed=False) == []
+
+
+def test_a_cohort_that_is_not_needed_is_listed_where_it_is_there(source_settings):
+    assert list_source_files(source_settings, needed=False) == list_source_files(source_settings)
+
+
 def test_a_folder_that_is_not_there_is_refused_by_name(source_settings, tmp_path):
     with pytest.raises(StudyError, match=f"cohort_root: no folder at {tmp_path}/nowhere"):
         list_source_files(source_settings | {"root": str(tmp_path / "nowhere")})

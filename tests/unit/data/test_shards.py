@@ -7,9 +7,9 @@ from fedpedbrain.cohort import read_cases
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.data.geometry import grid_frame
 from fedpedbrain.data.index import index_cohort_files
-from fedpedbrain.data.shards import build_shard_files, preprocess_images, preprocess_mask
+from fedpedbrain.data.shards import build_shard_files, measure_outlines, preprocess_images, preprocess_mask
 from fedpedbrain.data.volumes import Volume
-from fedpedbrain.files import write_table
+from fedpedbrain.files import read_table, write_table
 
 SPLITS = {"sub-01": "train", "sub-02": "test", "sub-03": "train", "sub-04": "validation", "sub-00": "train"}
 
@@ -24,11 +24,11 @@ def build(tmp_path, source_settings, preprocessing):
     """Index the folder ``bids``, split it and build one site's shard; returns the shard's folder."""
 
     def _build(site: str, name: str = "shard") -> Path:
-        index_cohort_files(source_settings, tmp_path / "index.tsv")
+        index_cohort_files(source_settings, tmp_path / "index.tsv", tmp_path / "left_out.tsv")
         rows = [{"patient": patient, "split": split} for patient, split in SPLITS.items()]
         write_table(tmp_path / "splits.tsv", ["patient", "split"], rows)
         folder = tmp_path / name
-        paths = [folder / part for part in ("images.npy", "masks.npy", "cases.tsv")]
+        paths = [folder / part for part in ("images.npy", "masks.npy", "cases.tsv", "outlines.tsv")]
         build_shard_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", *paths, site, source_settings, preprocessing)
         return folder
 
@@ -88,6 +88,7 @@ def test_a_cohort_without_regions_has_shards_without_masks(build, source_setting
 
 
 def test_two_channels_are_two_images_in_order(bids, build, source_settings, config):
+    bids.rows.clear()
     for subject in ("sub-01", "sub-02"):
         bids.add(subject, "north", "dipg", suffixes=("T1w", "T2w"))
     source_settings["sites"] = ["north"]
@@ -121,6 +122,32 @@ def test_no_mask_file_means_empty_regions():
     masks = preprocess_mask(None, frame, [{"name": "whole", "labels": [1]}])
     assert masks.shape == (1, 2, 3, 4)
     assert not masks.any()
+
+
+def test_outlines_are_measured_in_the_scan_and_where_the_box_cuts_them():
+    image = np.zeros((8, 8, 8), np.float32)
+    image[:, :, :6] = 100.0
+    labels = np.zeros((8, 8, 8), np.uint8)
+    labels[0, 0, 4:8] = 1
+    labels[0, 1, 2] = 2
+    scan, mask = sitk.GetImageFromArray(image), sitk.GetImageFromArray(labels)
+    for volume in (scan, mask):
+        volume.SetSpacing((5.0, 5.0, 40.0))
+    regions = [{"name": "whole", "labels": [1, 2]}, {"name": "core", "labels": [2]}, {"name": "none", "labels": [9]}]
+    # Voxels of 1 ml; the head ends before the last two columns.
+    head = measure_outlines(mask, grid_frame(scan, (4, 4, 4), "head"), regions)
+    assert head == {"whole": (pytest.approx(5.0), pytest.approx(2.0)), "core": (pytest.approx(1.0), 0.0)}
+    everything = measure_outlines(mask, grid_frame(scan, (4, 4, 4), "image"), regions)
+    assert everything["whole"] == (pytest.approx(5.0), 0.0)
+    assert measure_outlines(None, grid_frame(scan, (4, 4, 4), "head"), regions) == {}
+
+
+def test_a_shard_says_what_its_masks_outline(build):
+    rows = read_table(build("north") / "outlines.tsv")
+    assert [(row["case"], row["region"]) for row in rows] == [("sub-01", "whole_tumour"), ("sub-02", "whole_tumour")]
+    # 8 voxels of 2 x 2 x 4 mm.
+    assert [float(row["scan_ml"]) for row in rows] == pytest.approx([0.128, 0.128])
+    assert {row["cut_ml"] for row in rows} == {"0.0"}
 
 
 def test_each_channel_is_scaled_by_itself(preprocessing):

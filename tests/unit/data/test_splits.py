@@ -189,6 +189,43 @@ def test_a_file_to_keep_without_its_columns_is_refused_by_name(tmp_path, index):
         split_cohort_files(index, tmp_path / "splits.tsv", SITES, settings)
 
 
+@pytest.fixture
+def split_with_kept(tmp_path, index):
+    """Split the index with a file to keep."""
+
+    def _split(kept: dict[str, str], *more: tuple[str, str]) -> list[dict[str, str]]:
+        rows = [{"patient": name, "split": split} for name, split in [*kept.items(), *more]]
+        write_table(tmp_path / "old.tsv", ["patient", "split"], rows)
+        settings = SETTINGS | {"keep_file": str(tmp_path / "old.tsv")}
+        split_cohort_files(index, tmp_path / "splits.tsv", SITES, settings)
+        return read_table(tmp_path / "splits.tsv")
+
+    return _split
+
+
+@pytest.mark.parametrize("kept", [{}, {"sub-01": TRAIN, "sub-02": TEST}], ids=["empty", "another cohort"])
+def test_a_file_to_keep_that_knows_none_of_the_patients_is_refused(split_with_kept, kept):
+    with pytest.raises(StudyError, match=rf"old\.tsv: none of its {len(kept)} patients is in the cohort"):
+        split_with_kept(kept)
+
+
+def test_a_file_to_keep_with_two_splits_of_one_patient_is_refused(split_with_kept):
+    with pytest.raises(StudyError, match=r"old\.tsv: patient north-01 is train and test; keep one of the rows"):
+        split_with_kept({"north-01": TRAIN}, ("north-01", TEST))
+
+
+def test_a_row_to_keep_may_stand_there_twice(split_with_kept):
+    rows = split_with_kept({"north-01": TRAIN}, ("north-01", TRAIN))
+    assert {"patient": "north-01", "site": "north", "split": TRAIN} in rows
+
+
+@pytest.mark.parametrize(("all_of", "lacking"), [(TRAIN, TEST), (TEST, TRAIN)])
+def test_kept_splits_that_leave_a_training_site_nobody_are_refused(split_with_kept, all_of, lacking):
+    kept = {f"south-{number:02d}": all_of for number in range(12)}
+    with pytest.raises(CohortError, match=f"site south: no patient is left for {lacking}; .*keep_file"):
+        split_with_kept(kept)
+
+
 def test_patients_of_a_site_that_was_external_train_when_it_trains():
     patients = {f"p{number}": ("north", "DIPG") for number in range(10)}
     kept = dict.fromkeys(patients, "external")

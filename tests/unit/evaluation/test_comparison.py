@@ -10,6 +10,7 @@ from fedpedbrain.evaluation.comparison import (
     POOLED_SCOPE,
     SUMMARY_COLUMNS,
     compare_arms_files,
+    read_results,
 )
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.files import read_table, write_table
@@ -154,8 +155,18 @@ def test_several_seeds_are_averaged_a_case_first(compare):
     assert float(row["value"]) == pytest.approx(0.7)
     # Seeds' own means 0.6 and 0.8.
     assert float(row["seed_sd"]) == pytest.approx(math.sqrt(0.02), abs=1e-6)
-    # Two patients at 0.5 and 0.9.
-    assert (float(row["low"]), float(row["high"])) == (0.5, 0.9)
+    assert row["num_patients"] == "2"
+
+
+def test_too_few_patients_have_no_interval_and_are_counted(compare):
+    cases = [Scored(f"{patient}-{visit}", 0.5, patient=patient) for patient in "abcde" for visit in "12"]
+    tables = compare({"centralized": cases, "fedavg": cases})
+    for table in ("summary", "differences"):
+        few = tables.one(table, metric="dice", scope=POOLED_SCOPE, arm="fedavg")
+        assert (few["num_cases"], few["num_patients"], few["low"], few["high"]) == ("10", "5", "", "")
+    one_more = [*cases, Scored("f", 0.5)]
+    enough = compare({"centralized": one_more}).one("summary", metric="dice", scope=POOLED_SCOPE)
+    assert (enough["num_patients"], enough["low"], enough["high"]) == ("6", "0.5", "0.5")
 
 
 def test_one_seed_has_no_spread(compare):
@@ -205,7 +216,7 @@ def test_names_that_look_like_something_else_stay_names(compare, name):
     tables = compare({name: cases, "centralized": cases}, sites=[name], classes=["normal", name])
     assert tables.value(name, "dice", scope=name, target=name) == pytest.approx(0.6)
     assert tables.one("summary", arm=name, scope=name, metric="accuracy")["num_cases"] == "2"
-    assert tables.one("differences", arm=name, scope=name, metric="dice")["low"] == "0"
+    assert tables.one("differences", arm=name, scope=name, metric="dice")["difference"] == "0"
     assert tables.one("confusion", arm=name, true_class=name, predicted_class=name)["num_cases"] == "2"
 
 
@@ -213,14 +224,15 @@ def test_names_that_look_like_something_else_stay_names(compare, name):
 
 
 def test_differences_are_paired_case_by_case(compare):
+    scores = {"a": 0.2, "b": 0.6, "c": 0.4, "d": 0.1, "e": 0.8, "f": 0.5}
     tables = compare(
         {
-            "centralized": [Scored("a", 0.2), Scored("b", 0.6), Scored("c", 0.4)],
-            "fedavg": [Scored("c", 0.5), Scored("b", 0.7), Scored("a", 0.3)],
+            "centralized": [Scored(case, dice) for case, dice in scores.items()],
+            "fedavg": [Scored(case, dice + 0.1) for case, dice in reversed(scores.items())],
         }
     )
     row = tables.one("differences", metric="dice", scope=POOLED_SCOPE)
-    assert (row["arm"], row["reference"], row["num_cases"]) == ("fedavg", "centralized", "3")
+    assert (row["arm"], row["reference"], row["num_cases"]) == ("fedavg", "centralized", "6")
     # The same in every case: nothing is uncertain.
     assert [float(row[key]) for key in ("difference", "low", "high")] == pytest.approx([0.1] * 3)
 
@@ -230,7 +242,7 @@ def test_a_difference_is_the_arm_less_the_reference(compare):
         {"centralized": [Scored("a", 0.9), Scored("b", 0.9)], "fedavg": [Scored("a", 0.5), Scored("b", 0.8)]}
     )
     row = tables.one("differences", metric="dice", scope=POOLED_SCOPE)
-    assert [float(row[key]) for key in ("difference", "low", "high")] == pytest.approx([-0.25, -0.4, -0.1])
+    assert float(row["difference"]) == pytest.approx(-0.25)
 
 
 def test_the_reference_is_not_compared_with_itself(compare):
@@ -246,6 +258,19 @@ def test_seeds_are_averaged_before_the_difference(compare):
     row = compare({"centralized": reference, "fedavg": other}).one("differences", metric="dice", scope=POOLED_SCOPE)
     assert row["num_cases"] == "1"
     assert float(row["difference"]) == pytest.approx(0.2)
+
+
+def test_text_is_read_as_text_and_missing_numbers_as_missing(tmp_path):
+    path = tmp_path / "table.tsv"
+    words = ["NA", "None", "null", "nan", "", "007"]
+    lows = ["", "nan", *"1234"]
+    rows = [{"arm": word, "site": word, "num_cases": 3, "low": low} for word, low in zip(words, lows, strict=True)]
+    write_table(path, ["arm", "site", "num_cases", "low"], rows)
+    table = read_results(path)
+    assert table["arm"].tolist() == table["site"].tolist() == words
+    assert table["num_cases"].tolist() == [3] * 6
+    assert table["low"].isna().tolist() == [True, True, False, False, False, False]
+    assert table["low"].sum() == 10
 
 
 # Confusions.

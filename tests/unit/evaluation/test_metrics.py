@@ -2,7 +2,13 @@ import math
 
 import numpy as np
 import pytest
-from fedpedbrain.evaluation.metrics import bootstrap_interval, confusion_matrix, dice_coefficient, macro_f1
+from fedpedbrain.evaluation.metrics import (
+    MIN_PATIENTS_FOR_INTERVAL,
+    bootstrap_interval,
+    confusion_matrix,
+    dice_coefficient,
+    macro_f1,
+)
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from sklearn.metrics import f1_score
 
@@ -80,25 +86,43 @@ def interval(values, groups, num_samples: int = 2000, level: float = 0.95, seed:
 
 
 def test_equal_values_have_an_interval_without_width():
-    assert interval([0.7] * 5, list("abcde")) == pytest.approx((0.7, 0.7), abs=1e-12)
+    assert interval([0.7] * 6, list("abcdef")) == pytest.approx((0.7, 0.7), abs=1e-12)
 
 
-def test_one_patient_tells_nothing_of_the_spread():
-    assert all(map(math.isnan, interval([0.1, 0.9, 0.5], ["a", "a", "a"])))
-    assert all(map(math.isnan, interval([], [])))
+@pytest.mark.parametrize("num_patients", range(MIN_PATIENTS_FOR_INTERVAL))
+def test_few_patients_have_no_interval_however_many_their_cases(num_patients):
+    patients = list("abcdef"[:num_patients])
+    assert all(map(math.isnan, interval(np.linspace(0.0, 1.0, 4 * num_patients), patients * 4)))
+
+
+def test_the_fewest_patients_with_an_interval_are_those_of_whom_a_sign_test_can_reach_5_percent():
+    one_sided = 0.5**MIN_PATIENTS_FOR_INTERVAL
+    assert 2 * one_sided < 0.05 < 4 * one_sided
+    values = np.linspace(0.1, 0.6, MIN_PATIENTS_FOR_INTERVAL)
+    low, high = interval(values, range(MIN_PATIENTS_FOR_INTERVAL))
+    assert 0.1 < low < values.mean() < high < 0.6
+
+
+@pytest.mark.parametrize(("num_patients", "least", "most"), [(10, 0.075, 0.125), (30, 0.05, 0.09)])
+def test_an_interval_of_few_patients_misses_the_mean_more_often_than_it_says(num_patients, least, most):
+    samples = np.random.default_rng(0).normal(size=(1500, num_patients))
+    ends = [interval(sample, range(num_patients), num_samples=400) for sample in samples]
+    missed = np.mean([low > 0.0 or high < 0.0 for low, high in ends])
+    assert least < missed < most
 
 
 def test_cases_of_a_patient_are_drawn_together():
-    # Drawn together the means are 0, 1/2 and 1, the outer ones a quarter of the time; drawn apart 0, 1/4, ... 1.
-    together = interval([0.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"], level=0.6)
-    apart = interval([0.0, 0.0, 1.0, 1.0], ["a", "b", "c", "d"], level=0.6)
-    assert together == (0.0, 1.0)
-    assert apart == (0.25, 0.75)
+    values, patients = [0.0, 0.1, 0.2, 0.4, 0.5, 0.9], list("abcdef")
+    alone = interval(values, patients)
+    assert interval(values * 2, patients * 2) == pytest.approx(alone)
+    apart = interval(values * 2, list("abcdefghijkl"))
+    assert alone[0] < apart[0] < apart[1] < alone[1]
 
 
 def test_a_patient_with_more_cases_weighs_more():
-    # Means of the draws aa, ab, ba and bb: 0, 1/4, 1/4 and 1. Counted by patients the middle would be 1/2.
-    assert interval([0.0, 0.0, 0.0, 1.0], ["a", "a", "a", "b"], level=0.4) == (0.25, 0.25)
+    # Drawn once of six times, which is the middle of the draws, a's five cases face five others. Counted by patients
+    # the middle would be 5/6.
+    assert interval([0.0] * 5 + [1.0] * 5, list("aaaaabcdef"), level=0.2) == (0.5, 0.5)
 
 
 def test_the_interval_of_a_normal_sample_is_the_textbooks():

@@ -144,6 +144,7 @@ def test_the_result_says_what_was_predicted_by_which_model(tmp_path, predict):
     assert result["scan"] == [str(path)]
     assert result["labels"] == {"whole_tumour": 1}
     assert list(result["probabilities"]) == ["normal", "dipg"]
+    assert result["decision"] == DECISION
     assert result["model"]["sha256"] == sha256_of_file(tmp_path / "best.pth")
     assert result["model"]["lineage"]["arm"] == "fedavg"
 

@@ -11,12 +11,12 @@ from fedpedbrain.lineage import AveragedUpdate, Lineage
 from fedpedbrain.models.files import (
     ModelFile,
     ModelSpec,
-    initialize_model_files,
     load_model_file,
     load_tensors,
     save_model_file,
     save_tensors,
 )
+from fedpedbrain.models.pretrained import initialize_model_files
 
 UPDATES = (AveragedUpdate("north", "aa", 0.25), AveragedUpdate("south", "bb", 0.75))
 LINEAGE = Lineage("global", "fedavg", 1, 3, "", 40, 160, "digest", "parent", "", UPDATES)
@@ -216,14 +216,14 @@ def test_wrong_values_inside_an_entry_are_refused_by_the_files_name(path, entry,
 def test_initial_weights_are_a_function_of_the_model_seed(tmp_path, spec):
     for name, seed in (("a.pth", 7), ("b.pth", 7), ("c.pth", 8)):
         torch.rand(3)
-        initialize_model_files(tmp_path / name, spec, 0, seed)
+        initialize_model_files(tmp_path / name, spec, 0, seed, None, {})
     assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
     first, other = load_model_file(tmp_path / "a.pth").weights, load_model_file(tmp_path / "c.pth").weights
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
 def test_an_initial_model_states_where_it_comes_from(tmp_path, spec):
-    initialize_model_files(tmp_path / "a.pth", spec, 5, 7)
+    initialize_model_files(tmp_path / "a.pth", spec, 5, 7, None, {})
     lineage = load_model_file(tmp_path / "a.pth").lineage
     assert (lineage.kind, lineage.seed, lineage.round) == ("initial", 5, 0)
     assert (lineage.arm, lineage.site, lineage.parent_sha256) == ("", "", "")

@@ -82,11 +82,12 @@ class StudyWriter:
             value = self.score(number, scope)
             # macro_f1 has no interval, and neither has a site with one patient.
             ends = ("", "") if metric == "macro_f1" or scope == "a" else (value - 0.04, value + 0.04)
-            values.append((name, scope, split, target, metric, 12, value, *ends, spread))
+            sizes = (12, 1 if scope == "a" else 12)
+            values.append((name, scope, split, target, metric, *sizes, value, *ends, spread))
             if number and metric != "macro_f1":
                 change = -0.1 * number
                 low, high = ("", "") if scope == "a" else (change - 0.15, change + 0.15)
-                differences.append((name, names[0], scope, split, target, metric, 12, change, low, high))
+                differences.append((name, names[0], scope, split, target, metric, *sizes, change, low, high))
         self.table("summary", SUMMARY_COLUMNS, values)
         self.table("differences", DIFFERENCE_COLUMNS, differences)
         classes = self.study["classes"]

@@ -1,8 +1,10 @@
 import math
 
 import pytest
+from fedpedbrain.evaluation.comparison import DIFFERENCE_COLUMNS, SUMMARY_COLUMNS
+from fedpedbrain.files import write_table
 from fedpedbrain.reporting import answers
-from fedpedbrain.reporting.results import Estimate, Results, format_bytes, format_change, format_score
+from fedpedbrain.reporting.results import Estimate, Measure, Results, format_bytes, format_change, format_score
 
 
 @pytest.fixture
@@ -22,7 +24,14 @@ def study_and_results(write_study):
     ],
 )
 def test_a_difference_is_claimed_only_where_its_interval_excludes_zero(low, high, reading):
-    assert Estimate(0.0, low, high, 9).reading == reading
+    assert Estimate(0.0, low, high, 9, 9).reading == reading
+
+
+def test_patients_too_few_for_an_interval_are_said_to_be():
+    few, enough = (Estimate(0.5, math.nan, math.nan, 9, num_patients) for num_patients in (5, 6))
+    assert few.reading == few.caveat == "too few patients for an interval"
+    assert answers.describe_value(few) == "0.500 (too few patients for an interval)"
+    assert (enough.reading, enough.caveat, answers.describe_value(enough)) == ("no interval", "", "0.500")
 
 
 def test_numbers_are_written_alike():
@@ -56,6 +65,22 @@ def test_a_site_is_compared_with_its_own_local_arm(study_and_results):
         "ahead of the site's own local arm at 0 of 2 sites; the gain is largest at b"
         in answers.find_gains(results, study).text
     )
+
+
+@pytest.mark.parametrize("name", ["NA", "None", "null", "nan"])
+def test_names_that_pandas_takes_for_nothing_stay_names(tmp_path, name):
+    keys = {"arm": name, "reference": name, "scope": name, "split": "test", "target": name, "metric": "dice"}
+    numbers = {"num_cases": 9, "num_patients": 9, "value": 0.5, "difference": 0.1, "low": "", "high": ""}
+    row = keys | numbers | {"seed_sd": ""}
+    paths = []
+    for table, columns in (("summary", SUMMARY_COLUMNS), ("differences", DIFFERENCE_COLUMNS)):
+        paths.append(tmp_path / f"{table}.tsv")
+        write_table(paths[-1], columns, [{column: row[column] for column in columns}])
+    results = Results.from_files(*paths)
+    measure = Measure(name, "dice", "")
+    assert results.test_sites == [name]
+    assert results.value(name, measure, name).value == 0.5
+    assert results.difference(name, measure, name).value == 0.1
 
 
 def test_local_arms_are_main_arms_where_there_are_no_others(write_study):

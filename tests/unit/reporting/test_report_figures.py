@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+from fedpedbrain.evaluation.comparison import read_results
 from fedpedbrain.reporting.count_figures import draw_cohort, draw_confusion
 from fedpedbrain.reporting.figures import comparison_groups, draw_comparison, draw_convergence
 from fedpedbrain.reporting.style import arm_styles
@@ -17,7 +18,7 @@ def texts_of(figure) -> list[str]:
 
 
 def read_summary(synthetic) -> pd.DataFrame:
-    return pd.read_csv(synthetic.inputs.summary, sep="\t")
+    return read_results(synthetic.inputs.summary)
 
 
 def draw_comparison_of(synthetic):
@@ -57,6 +58,24 @@ def test_external_sites_are_labelled_so(write_study):
     assert "All test patients\nn = 12" in texts
 
 
+def test_a_site_of_too_few_patients_is_said_to_have_no_interval(write_study):
+    figure = draw_comparison_of(write_study())
+    texts = texts_of(figure)
+    assert "a\nn = 12, too few patients" in texts
+    assert "b\nn = 12" in texts
+    assert figure.axes[0].get_xlabel().endswith("(none for fewer than 6 patients)")
+
+
+@pytest.mark.parametrize("name", ["NA", "None", "null", "nan"])
+def test_arms_and_sites_that_pandas_takes_for_nothing_are_drawn(write_study, name):
+    first, *others = write_study().study["arms"]
+    synthetic = write_study(arms=(first | {"name": name}, *others), external=(name,), regions=(name,))
+    synthetic.draw_figures()
+    history = pd.concat(map(read_results, synthetic.inputs.histories))
+    assert set(history["arm"]) == set(synthetic.arms)
+    assert f"{name}\nexternal, never trained on\nn = 12" in texts_of(draw_comparison_of(synthetic))
+
+
 def test_a_site_shows_its_own_local_arm_only(write_study):
     synthetic = write_study()
     groups = comparison_groups(read_summary(synthetic), synthetic.local_sites)
@@ -66,7 +85,7 @@ def test_a_site_shows_its_own_local_arm_only(write_study):
 
 def test_the_selected_round_is_marked_at_its_score(write_study):
     synthetic = write_study(classes=())
-    history = pd.concat([pd.read_csv(path, sep="\t") for path in synthetic.inputs.histories])
+    history = pd.concat(map(read_results, synthetic.inputs.histories))
     (axes,) = draw_convergence(history, arm_styles(synthetic.arms, {}, {})).axes
     marks = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
     assert marks[0] == [[3.0, pytest.approx(0.6)]]
@@ -96,7 +115,15 @@ def test_a_confusion_matrix_shows_counts_and_their_part_of_the_true_class():
 
 def test_a_study_without_classes_has_a_figure_that_says_so():
     empty = pd.DataFrame(columns=["arm", "split", "true_class", "predicted_class", "num_cases"])
-    assert any("no classes" in text for text in texts_of(draw_confusion(empty, "Blues", ["one"])))
+    assert any("no diagnosis to confuse" in text for text in texts_of(draw_confusion(empty, "Blues", ["one"])))
+
+
+def test_a_study_of_local_arms_shows_their_matrices():
+    columns = ["arm", "split", "true_class", "predicted_class", "num_cases"]
+    rows = [(name, "test", true, "p", 1) for name in ("local-a", "local-b") for true in "pq"]
+    rows += [(name, "test", true, "q", 1) for name in ("local-a", "local-b") for true in "pq"]
+    texts = texts_of(draw_confusion(pd.DataFrame(rows, columns=columns), "Blues", []))
+    assert {"local-a", "local-b"} <= set(texts)
 
 
 def test_the_cohort_of_a_study_without_classes_shows_splits_alone():

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 from fedpedbrain.files import write_table
+from fedpedbrain.reporting import report
 from fedpedbrain.reporting.report import write_report_files
 from fedpedbrain.reporting.video import VIDEO_COLUMNS
 
@@ -101,6 +102,13 @@ def test_one_arm_is_not_compared(report_of, write_study):
     assert "no difference shown" not in text.lower().split('id="limits"')[0]
 
 
+def test_the_report_says_where_patients_are_too_few_for_an_interval(report_of):
+    text = report_of()
+    assert "<td>n = 12<small>too few patients for an interval</small></td>" in text
+    assert "Fewer than 6 patients have no interval" in text.split('id="limits"')[1]
+    assert "Intervals of few patients are too narrow" in text.split('id="limits"')[1]
+
+
 def test_several_seeds_show_their_spread(report_of):
     assert "seeds ± 0.013" in report_of(seeds=(0, 1))
     assert "how much another training would differ is not known" in report_of()
@@ -126,6 +134,17 @@ def test_videos_stand_in_the_file(write_study):
     text = synthetic.inputs.report.read_text(encoding="utf-8")
     assert 'src="data:video/mp4;base64,Ynl0ZXM="' in text
     assert 'poster="data:image/jpeg;base64,Ynl0ZXM="' in text
+
+
+def test_a_video_too_large_for_the_file_keeps_no_later_one_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "_MOST_VIDEO_BYTES", 100)
+    rows = []
+    for name, size in (("large", 101), ("small", 60), ("next", 60), ("last", 30)):
+        rows.append(dict.fromkeys(VIDEO_COLUMNS, "") | {"case": name, "file": f"{name}.mp4", "poster": f"{name}.jpg"})
+        (tmp_path / f"{name}.mp4").write_bytes(bytes(size - 10))
+        (tmp_path / f"{name}.jpg").write_bytes(bytes(10))
+    write_table(tmp_path / "videos.tsv", VIDEO_COLUMNS, rows)
+    assert [bool(video["video_uri"]) for video in report.load_videos(tmp_path)] == [False, True, False, True]
 
 
 def test_equal_input_gives_an_equal_report(report_of):

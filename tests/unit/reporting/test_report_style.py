@@ -1,6 +1,6 @@
 import matplotlib
 import pytest
-from fedpedbrain.reporting.style import OKABE_ITO, apply_style, arm_colours, arm_styles, readable
+from fedpedbrain.reporting.style import OKABE_ITO, apply_style, arm_colours, arm_styles, is_dark, readable
 
 
 def test_a_configured_colour_wins():
@@ -41,6 +41,22 @@ def test_local_arms_come_last_and_thin():
 )
 def test_names_are_readable(name, words):
     assert readable(name) == words
+
+
+@pytest.mark.parametrize(
+    ("colour", "dark"),
+    [
+        ((0, 0, 0), True),
+        ((1, 1, 1), False),
+        ((0.45, 0.45, 0.45, 1.0), True),
+        ((0.47, 0.47, 0.47), False),
+        ((0, 0, 1), True),
+        ((0, 1, 0), False),
+        ((1, 0, 0), True),
+    ],
+)
+def test_white_stands_out_from_dark_colours(colour, dark):
+    assert is_dark(colour) == dark
 
 
 def test_the_look_ends_with_its_block():

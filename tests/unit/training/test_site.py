@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,24 +14,40 @@ from fedpedbrain.errors import StudyError
 from fedpedbrain.files import sha256_of_file
 from fedpedbrain.lineage import digest_of
 from fedpedbrain.models.files import (
-    initialize_model_files,
+    ModelSpec,
     load_model_file,
     load_tensors,
     save_model_file,
 )
 from fedpedbrain.models.prediction import to_device
-from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX
-from fedpedbrain.training.optimizers import build_optimizer
-from fedpedbrain.training.site import SiteRound, epoch_batches, train_epochs, train_site_files
+from fedpedbrain.models.pretrained import initialize_model_files
+from fedpedbrain.seeds import derive_seed
+from fedpedbrain.training.augmentation import Augmentation
+from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX, JointLoss
+from fedpedbrain.training.optimizers import OPTIMIZERS, build_optimizer
+from fedpedbrain.training.site import (
+    Batch,
+    SiteRound,
+    epoch_batches,
+    refresh_batch_statistics,
+    train_epochs,
+    train_model,
+    train_site_files,
+)
+from torch import nn
 
 CPU = torch.device("cpu")
+CLASSES = ["normal", "dipg"]
+SITE_ROUND = SiteRound("fedavg", 0, 1, "north")
+# About the smallest of i3d_unet.
+I3D_GRID = (10, 24, 24)
 
 
 @pytest.fixture
 def settings(config) -> dict:
     """The training block of the config with values that these tests speak of."""
     training = config["training"]
-    training |= {"batch_size": 2, "epochs_per_round": 2, "max_gradient_norm": 1.0}
+    training |= {"batch_size": 2, "epochs_per_round": 2, "max_gradient_norm": 1.0, "precision": "float32"}
     training["optimizer"] |= {"name": "adamw", "learning_rate": 0.01}
     training["schedule"] |= {"name": "constant"}
     return training
@@ -38,7 +56,7 @@ def settings(config) -> dict:
 @pytest.fixture
 def start(tmp_path, spec) -> Path:
     """The common start of all arms."""
-    initialize_model_files(tmp_path / "initial.pth", spec, 0, 7)
+    initialize_model_files(tmp_path / "initial.pth", spec, 0, 7, None, {})
     return tmp_path / "initial.pth"
 
 
@@ -47,6 +65,23 @@ def shard(tmp_path, make_case, write_shard) -> Path:
     """Five training cases and one to test on."""
     cases = [make_case(f"case-{n}", class_name=("normal", "dipg")[n % 2]) for n in range(5)]
     return write_shard(tmp_path / "north", [*cases, make_case("case-9", split="test")])
+
+
+@pytest.fixture
+def i3d_start(tmp_path, spec) -> Path:
+    """The start of a narrow network with batch normalisation."""
+    spec |= {"name": "i3d_unet", "options": {"width": 0.0625, "dropout": 0.0}}
+    spec["preprocessing"]["grid"] = list(I3D_GRID)
+    initialize_model_files(tmp_path / "i3d.pth", spec, 0, 7, None, {})
+    return tmp_path / "i3d.pth"
+
+
+@pytest.fixture
+def i3d_shard(tmp_path, make_case, write_shard) -> Path:
+    """Five training cases of its grid."""
+    cases = [make_case(f"case-{n}", class_name=("normal", "dipg")[n % 2]) for n in range(5)]
+    images = np.random.default_rng(0).integers(0, 256, (5, 1, *I3D_GRID), dtype=np.uint8)
+    return write_shard(tmp_path / "i3d", cases, images)
 
 
 @pytest.fixture
@@ -130,7 +165,7 @@ def test_two_runs_give_the_same_bytes(train):
 
 def test_two_runs_with_dropout_give_the_same_bytes(train, tmp_path, spec):
     spec["options"]["dropout"] = 0.5
-    initialize_model_files(tmp_path / "dropout.pth", spec, 0, 7)
+    initialize_model_files(tmp_path / "dropout.pth", spec, 0, 7, None, {})
     first = train("first", start=tmp_path / "dropout.pth")
     torch.rand(5)
     assert train("second", start=tmp_path / "dropout.pth").update.read_bytes() == first.update.read_bytes()
@@ -138,7 +173,7 @@ def test_two_runs_with_dropout_give_the_same_bytes(train, tmp_path, spec):
 
 @pytest.mark.parametrize("work", [{"seed": 1}, {"site": "south"}], ids=["seed", "site"])
 def test_another_seed_or_site_goes_through_the_cases_in_another_way(train, tmp_path, spec, work):
-    initialize_model_files(tmp_path / "other.pth", spec, work.get("seed", 0), 7)
+    initialize_model_files(tmp_path / "other.pth", spec, work.get("seed", 0), 7, None, {})
     assert weights_differ(train("first").update, train("second", start=tmp_path / "other.pth", **work).update)
 
 
@@ -152,11 +187,25 @@ def test_training_lowers_the_loss(train, settings):
     assert np.mean(losses[-5:]) < 0.75 * losses[0]
 
 
-def test_a_site_smaller_than_one_batch_trains(train, tmp_path, make_case, write_shard, start, settings):
-    settings["batch_size"] = 8
-    update = train(shards=[write_shard(tmp_path / "small", [make_case("only")])]).update
-    assert load_model_file(update).lineage.num_steps == 2
+@pytest.mark.parametrize("num_cases", [1, 3])
+def test_a_site_smaller_than_one_batch_trains(train, tmp_path, make_case, write_shard, start, settings, num_cases):
+    settings["batch_size"] = 4
+    cases = [make_case(f"case-{n}") for n in range(num_cases)]
+    update = train(shards=[write_shard(tmp_path / "small", cases)]).update
+    lineage = load_model_file(update).lineage
+    assert (lineage.num_cases, lineage.num_steps) == (num_cases, 2)
     assert weights_differ(start, update)
+
+
+def test_the_cases_of_the_last_smaller_batch_are_learnt_from(train, shard, settings):
+    settings |= {"batch_size": 4, "epochs_per_round": 1}
+    first = train("first").update
+    assert [len(batch.images) for batch in batches_of(shard, settings)] == [4, 1]
+    last = np.random.default_rng(derive_seed(0, "order", 1, 1, "north")).permutation(5)[-1]
+    images = np.load(shard / "images.npy")
+    images[last] = 255 - images[last]
+    np.save(shard / "images.npy", images)
+    assert weights_differ(first, train("second").update)
 
 
 def test_a_pooled_site_trains_on_all_its_shards(train, shard, tmp_path, make_case, write_shard):
@@ -178,7 +227,7 @@ def test_a_site_without_any_known_class_trains_its_segmentation(train, tmp_path,
 @pytest.mark.parametrize("missing", ["regions", "classes"])
 def test_a_study_of_one_task_trains(train, tmp_path, make_case, write_shard, spec, missing):
     spec[missing] = []
-    initialize_model_files(tmp_path / "start.pth", spec, 0, 7)
+    initialize_model_files(tmp_path / "start.pth", spec, 0, 7, None, {})
     cases = [make_case("a", class_name="normal"), make_case("b")]
     masks = None if spec["regions"] else np.zeros((2, 0, 4, 8, 8), np.uint8)
     update = train(start=tmp_path / "start.pth", shards=[write_shard(tmp_path / "one-task", cases, masks=masks)]).update
@@ -199,7 +248,7 @@ def test_long_gradients_are_shortened(train, settings, start):
 
 def batches_of(shard: Path, settings: dict, round_number: int = 1, epoch: int = 1) -> list:
     dataset = ShardDataset([shard], {"train"})
-    indices = dataset.class_indices(["normal", "dipg"], UNKNOWN_CLASS_INDEX)
+    indices = dataset.class_indices(CLASSES, UNKNOWN_CLASS_INDEX)
     work = SiteRound("fedavg", 0, round_number, "north")
     return list(epoch_batches(dataset, indices, settings, work, epoch, CPU))
 
@@ -223,7 +272,8 @@ def test_image_mask_and_class_of_a_batch_belong_together(tmp_path, make_case, wr
     shard = write_shard(tmp_path / "alternating", cases, masks * np.uint8(255), masks)
     for batch in batches_of(shard, settings):
         for image, mask, index in zip(batch.images, batch.masks, batch.class_indices, strict=True):
-            assert image.mean().item() == mask.mean().item() == index.item()
+            assert (image == index).all()
+            assert (mask == index).all()
 
 
 @pytest.mark.parametrize(("round_number", "epoch"), [(1, 2), (2, 1)], ids=["epoch", "round"])
@@ -233,25 +283,82 @@ def test_every_epoch_and_round_has_its_own_order(shard, settings, round_number, 
     assert not torch.equal(first, other)
 
 
+def test_images_turn_in_mm(tmp_path, make_case, write_shard, settings):
+    settings["augmentation"] |= {"rotation_degrees": 90.0, "crop_fraction": 1.0, "gamma_spread": 0.0}
+    # Twice as wide as high.
+    case = replace(make_case("a"), grid_spacing_mm=(5.0, 10.0, 20.0))
+    shard = write_shard(tmp_path / "wide", [case])
+    (batch,) = batches_of(shard, settings)
+    dataset = ShardDataset([shard], {"train"})
+    image, mask = (torch.from_numpy(read(0)[None]) for read in (dataset.image, dataset.mask))
+    augmentation = Augmentation(settings["augmentation"])
+    expected, _ = augmentation(image, mask, [augmentation.draw(0, 1, 1, "a", aspect=0.5)])
+    assert torch.equal(batch.images, expected)
+
+
+# Losses.
+
+
+@pytest.mark.parametrize(
+    ("weight", "is_known", "expected"), [(0.0, True, True), (1.0, True, False), (1.0, False, True)]
+)
+def test_classes_without_weight_cost_nothing(
+    train, settings, tmp_path, make_case, write_shard, weight, is_known, expected
+):
+    settings["loss"] |= {"segmentation_weight": 0.0, "class_weights": dict.fromkeys(CLASSES, weight)}
+    cases = [make_case(name, class_name="dipg" if is_known else "") for name in "ab"]
+    paths = train(shards=[write_shard(tmp_path / "site", cases)])
+    assert (json.loads(paths.metrics.read_text())["epoch_losses"] == [0.0, 0.0]) is expected
+
+
+@pytest.mark.parametrize("num_cases", [(4, 1), (2, 2)], ids=["uneven", "even"])
+def test_balancing_changes_a_site_whose_classes_are_uneven(
+    train, settings, tmp_path, make_case, write_shard, num_cases
+):
+    names = [name for name, count in zip(CLASSES, num_cases, strict=True) for _ in range(count)]
+    cases = [make_case(f"case-{number}", class_name=name) for number, name in enumerate(names)]
+    shard = write_shard(tmp_path / "site", cases)
+    plain = train("plain", shards=[shard])
+    settings["loss"]["balance_classes"] = True
+    balanced = train("balanced", shards=[shard])
+    assert weights_differ(plain.update, balanced.update) is (num_cases == (4, 1))
+
+
+def test_a_balanced_site_without_any_known_class_trains_its_segmentation(
+    train, settings, start, tmp_path, make_case, write_shard
+):
+    settings["loss"]["balance_classes"] = True
+    shard = write_shard(tmp_path / "unknown", [make_case(name, class_name="") for name in "ab"])
+    update = train(shards=[shard]).update
+    assert weights_differ(start, update)
+    assert all(tensor.isfinite().all() for tensor in load_model_file(update).weights.values())
+
+
 # Optimizer state.
 
 
-def test_a_kept_optimizer_continues_as_if_it_had_never_stopped(train, start, shard, settings, make_global):
+@pytest.mark.parametrize(("name", "is_exact"), [("adamw", True), ("sgd", True), ("schedule_free_adamw", False)])
+def test_a_kept_optimizer_continues_as_if_it_had_never_stopped(
+    train, start, shard, settings, make_global, name, is_exact
+):
+    settings["optimizer"]["name"] = name
     first = train(keep=True)
     second = train(start=make_global(first.update), round_number=2, state=first.state, keep=True)
 
     model = to_device(load_model_file(start).to_model(), CPU)
     optimizer = build_optimizer(model.parameters(), settings["optimizer"], 0.01)
     dataset = ShardDataset([shard], {"train"})
-    indices = dataset.class_indices(["normal", "dipg"], UNKNOWN_CLASS_INDEX)
     for number in (1, 2):
-        work = SiteRound("fedavg", 0, number, "north")
-        train_epochs(model, optimizer, dataset, indices, settings, work, CPU)
+        train_model(model, optimizer, dataset, CLASSES, settings, SiteRound("fedavg", 0, number, "north"), CPU)
     for name, tensor in load_model_file(second.update).weights.items():
-        assert torch.equal(tensor, model.state_dict()[name]), name
+        # Schedule-free, what lies between the weights and the second point is rounded when it is kept.
+        torch.testing.assert_close(tensor, model.state_dict()[name], rtol=1e-5, atol=0 if is_exact else 1e-5)
+        assert not is_exact or torch.equal(tensor, model.state_dict()[name]), name
 
 
-def test_a_fresh_optimizer_forgets(train, make_global):
+@pytest.mark.parametrize("name", ["adamw", "schedule_free_adamw"])
+def test_a_fresh_optimizer_forgets(train, settings, make_global, name):
+    settings["optimizer"]["name"] = name
     first = train(keep=True)
     start = make_global(first.update)
     kept = train("kept", start=start, round_number=2, state=first.state, keep=True)
@@ -271,6 +378,227 @@ def test_a_kept_optimizer_takes_the_rounds_learning_rate(train, settings, make_g
 
 def test_an_optimizer_that_is_not_kept_is_not_stored(train):
     assert load_tensors(train(keep=False).state)["optimizer"] is None
+
+
+def test_a_schedule_free_site_sends_the_weights_to_be_used(train, start, shard, settings):
+    settings["optimizer"]["name"] = "schedule_free_adamw"
+    update = train(keep=True).update
+    model = to_device(load_model_file(start).to_model(), CPU)
+    optimizer = build_optimizer(model.parameters(), settings["optimizer"], 0.01)
+    train_model(model, optimizer, ShardDataset([shard], {"train"}), CLASSES, settings, SITE_ROUND, CPU)
+    used = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer.train()
+    sent = load_model_file(update).weights
+    assert all(torch.equal(sent[name], used[name]) for name in used)
+    assert not any(torch.equal(sent[name], trained) for name, trained in model.state_dict().items())
+
+
+# Parts of a batch.
+
+
+def make_batch(class_indices: list[int]) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(len(class_indices), 1, 4, 8, 8, generator=generator)
+    return Batch(images, (images > 0.5).byte(), torch.tensor(class_indices))
+
+
+@pytest.mark.parametrize(("size", "expected"), [(None, [5]), (5, [5]), (9, [5]), (2, [2, 2, 1]), (1, [1] * 5)])
+def test_a_batch_is_cut_into_parts_of_at_most_so_many_cases(size, expected):
+    batch = make_batch([0, 1, 0, UNKNOWN_CLASS_INDEX, 1])
+    parts = list(batch.parts(size))
+    assert [len(part.images) for part in parts] == expected
+    for name in ("images", "masks", "class_indices"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
+
+
+def test_a_batch_without_regions_is_cut_into_parts():
+    batch = replace(make_batch([0, 1, 0]), masks=torch.zeros(3, 0, 4, 8, 8))
+    assert [part.masks.shape[:2] for part in batch.parts(2)] == [(2, 0), (1, 0)]
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.2, 3.0)], ids=["equal classes", "weighted classes"])
+@pytest.mark.parametrize(
+    "class_indices", [[0, 1, 1, 0, 1], [UNKNOWN_CLASS_INDEX, UNKNOWN_CLASS_INDEX, 1, 0, 1], [UNKNOWN_CLASS_INDEX] * 5]
+)
+def test_parts_of_a_batch_give_the_gradients_of_the_whole(spec, settings, weights, class_indices):
+    def gradients_and_losses(size: int | None) -> tuple[list[torch.Tensor], list[float]]:
+        torch.manual_seed(0)
+        model = ModelSpec(**spec).build().train()
+        optimizer = torch.optim.SGD(model.parameters(), 0.0)
+        loss = JointLoss(settings["loss"], torch.tensor(weights))
+        changes = {"micro_batch_size": size, "max_gradient_norm": 1e9}
+        losses = train_epochs(model, optimizer, loss, [[make_batch(class_indices)]], settings | changes)
+        return [weight.grad for weight in model.parameters()], losses
+
+    expected, expected_losses = gradients_and_losses(None)
+    for size in (1, 2, 4):
+        found, losses = gradients_and_losses(size)
+        torch.testing.assert_close(found, expected)
+        assert losses == pytest.approx(expected_losses)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(None, [5]), (2, [2, 2, 1])])
+def test_no_more_cases_are_computed_at_once_than_a_part_has(spec, settings, size, expected):
+    model, computed = ModelSpec(**spec).build().train(), []
+    model.register_forward_hook(lambda model, inputs, logits: computed.append(len(inputs[0])))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loss = JointLoss(settings["loss"], torch.ones(2))
+    train_epochs(model, optimizer, loss, [[make_batch([0, 1, 0, 1, 0])]], settings | {"micro_batch_size": size})
+    assert computed == expected
+
+
+def test_a_site_that_computes_in_parts_sends_the_same_but_for_rounding(train, settings):
+    settings |= {"batch_size": 5, "epochs_per_round": 1}
+    whole = load_model_file(train("whole").update).weights
+    settings["micro_batch_size"] = 2
+    parts = load_model_file(train("parts").update)
+    assert parts.lineage.num_steps == 1
+    torch.testing.assert_close(parts.weights, whole, rtol=1e-4, atol=1e-5)
+
+
+# How it is computed.
+
+
+def test_a_frozen_encoder_stays_as_it_starts(train, settings, i3d_start, i3d_shard):
+    settings["freeze_encoder"] = True
+    before = load_model_file(i3d_start).weights
+    after = load_model_file(train(start=i3d_start, shards=[i3d_shard], keep=True).update).weights
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if not name.startswith("encoder.")}
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_a_site_with_a_frozen_encoder_continues(train, settings, make_global, name):
+    settings["freeze_encoder"] = True
+    settings["optimizer"]["name"] = name
+    first = train(keep=True)
+    second = train(start=make_global(first.update), round_number=2, state=first.state, keep=True)
+    before, after = load_model_file(first.update).weights, load_model_file(second.update).weights
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {key for key in before if not key.startswith("encoder.")}
+
+
+def test_checkpointed_activations_give_the_same_bytes(train, settings, i3d_start, i3d_shard):
+    plain = train("plain", start=i3d_start, shards=[i3d_shard])
+    settings["checkpoint_activations"] = True
+    thrifty = train("thrifty", start=i3d_start, shards=[i3d_shard])
+    assert thrifty.update.read_bytes() == plain.update.read_bytes()
+
+
+def test_training_in_bfloat16_sends_float32_weights_and_learns_as_in_float32(train, settings):
+    exact = train("exact")
+    settings["precision"] = "bfloat16"
+    rounded, again = train("rounded"), train("again")
+    assert {tensor.dtype for tensor in load_model_file(rounded.update).weights.values()} == {torch.float32}
+    assert weights_differ(rounded.update, exact.update)
+    assert rounded.update.read_bytes() == again.update.read_bytes()
+    exact_losses, losses = (json.loads(paths.metrics.read_text())["epoch_losses"] for paths in (exact, rounded))
+    assert losses == pytest.approx(exact_losses, rel=0.02)
+
+
+def test_two_threads_give_the_same_bytes_twice(train, tmp_path, make_case, write_shard, settings):
+    settings["epochs_per_round"] = 1
+    # Large enough to be shared out.
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 8, 64, 64), dtype=np.uint8)
+    shard = write_shard(tmp_path / "large", [make_case("a"), make_case("b")], images)
+    torch.set_num_threads(2)
+    try:
+        first, second = (train(name, shards=[shard]) for name in ("first", "second"))
+    finally:
+        torch.set_num_threads(1)
+    assert first.update.read_bytes() == second.update.read_bytes()
+
+
+def test_deterministic_algorithms_change_nothing_on_the_cpu(train, settings):
+    usual = train("usual")
+    settings["deterministic"] = True
+    try:
+        deterministic = train("deterministic")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert deterministic.update.read_bytes() == usual.update.read_bytes()
+
+
+# A site of 10 cases, then one of 300: peak memory after each. Not ru_maxrss: a process begins with its parent's.
+TRAIN_TWO_SITES = """
+import json, sys
+from pathlib import Path
+from fedpedbrain.devices import take_device
+from fedpedbrain.training.site import SiteRound, train_site_files
+folder, settings, device = Path(sys.argv[1]), json.loads(sys.argv[2]), take_device(0, 1)
+for site in ("small", "large"):
+    paths = [folder / f"{site}.{suffix}" for suffix in ("pth", "state.pth", "json")]
+    work = SiteRound("fedavg", 0, 1, site)
+    train_site_files(folder / "start.pth", [folder / site], None, *paths, work, settings, False, "digest", device)
+    print(*(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
+def test_a_sites_number_of_cases_does_not_decide_its_memory(tmp_path, settings, spec, make_case, write_shard):
+    settings |= {"epochs_per_round": 1, "batch_size": 4}
+    # 0.2 MB a case with its mask: 60 MB of 300.
+    grid = (16, 64, 96)
+    spec["options"]["strides"] = [[2, 8, 8], [2, 2, 2]]
+    spec["preprocessing"]["grid"] = list(grid)
+    initialize_model_files(tmp_path / "start.pth", spec, 0, 7, None, {})
+    for site, num_cases in (("small", 10), ("large", 300)):
+        images = np.random.default_rng(0).integers(0, 256, (num_cases, 1, *grid), dtype=np.uint8)
+        write_shard(tmp_path / site, [make_case(f"{site}-{number}", site) for number in range(num_cases)], images)
+    command = [sys.executable, "-c", TRAIN_TWO_SITES, str(tmp_path), json.dumps(settings)]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    small_kb, large_kb = (int(line.split()[1]) for line in answer.stdout.splitlines())
+    assert load_model_file(tmp_path / "large.pth").lineage.num_cases == 300
+    assert large_kb - small_kb < 15_000
+
+
+def test_running_out_of_memory_names_the_arm_the_site_and_the_round(train, tmp_path, monkeypatch):
+    monkeypatch.setattr("fedpedbrain.training.site.train_model", lambda *arguments: torch.empty(1 << 50))
+    match = r"arm fedavg, site north, round 1: out of memory with 2 cases of 4x8x8 voxels at once; set training\.micro"
+    assert_refused(train, tmp_path, match)
+
+
+# Batch statistics.
+
+
+def test_batch_statistics_are_taken_anew_as_the_mean_over_the_batches():
+    norm = nn.BatchNorm3d(1, momentum=0.3).train()
+    norm.running_mean.fill_(100.0)
+    batches = [
+        Batch(torch.tensor(values).reshape(2, 1, 1, 1, 1), torch.zeros(2), torch.zeros(2))
+        for values in ([1.0, 3.0], [5.0, 11.0])
+    ]
+    refresh_batch_statistics(norm, batches)
+    # Means 2 and 8, unbiased variances 2 and 18.
+    assert norm.running_mean.item() == pytest.approx(5.0)
+    assert norm.running_var.item() == pytest.approx(10.0)
+    assert norm.momentum == 0.3
+    assert norm.training
+
+
+def test_frozen_batch_statistics_are_not_taken_anew():
+    norm = nn.BatchNorm3d(1).eval()
+    norm.running_mean.fill_(100.0)
+    refresh_batch_statistics(norm, [make_batch([0, 1])])
+    assert norm.running_mean.item() == 100.0
+
+
+def test_schedule_free_training_sends_the_batch_statistics_of_the_weights_that_it_sends(
+    train, settings, i3d_start, i3d_shard
+):
+    settings["optimizer"]["name"] = "schedule_free_adamw"
+    update = load_model_file(train(start=i3d_start, shards=[i3d_shard]).update)
+    model = to_device(update.to_model(), CPU).train()
+    refresh_batch_statistics(model, batches_of(i3d_shard, settings, epoch=settings["epochs_per_round"]))
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(update.weights[name], tensor, msg=name)
+
+
+def test_other_training_sends_the_batch_statistics_that_it_went_through(train, settings, i3d_start, i3d_shard):
+    weights = load_model_file(train(start=i3d_start, shards=[i3d_shard]).update).weights
+    # Two epochs of three batches.
+    assert weights["up1.bn.num_batches_tracked"] == 6
 
 
 # What is refused.

@@ -15,6 +15,10 @@ class Source(Protocol):
         """List every case of the study's sites, checked; raises ``CohortError`` naming all problems at once."""
         ...
 
+    def count_left_out(self) -> dict[str, int]:
+        """Number of participants by site, of the sites that are none of the study's."""
+        ...
+
     def read_case(self, case: Case) -> Volume:
         """Read one case in its own geometry."""
         ...

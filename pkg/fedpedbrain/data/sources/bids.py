@@ -1,6 +1,8 @@
 """A cohort in a BIDS folder (https://bids-specification.readthedocs.io): images, mask derivatives, participants.tsv."""
 
+import csv
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -41,11 +43,13 @@ class BidsSource:
         self._classes = list(classes)
         self._labels = set(labels)
         self._settings = settings
+        self._case_of_voxels: dict[bytes, tuple[str, str]] = {}
 
     def find_cases(self) -> list[Case]:
         """List the cases of the study's sites; every file is read, checked and hashed."""
         problems: list[str] = []
         cases: list[Case] = []
+        self._case_of_voxels.clear()
         rows = self._participants()
         for row in rows:
             if row[self._settings["site_column"]] in self._sites:
@@ -60,6 +64,11 @@ class BidsSource:
             raise CohortError(problems)
         return cases
 
+    def count_left_out(self) -> dict[str, int]:
+        """Number of participants by site, of the sites that are none of the study's."""
+        sites = Counter(row[self._settings["site_column"]] for row in self._participants())
+        return {site: count for site, count in sorted(sites.items()) if site not in self._sites}
+
     def read_case(self, case: Case) -> Volume:
         """Read one case's images and mask."""
         images = tuple(read_volume(path) for path in case.images)
@@ -68,7 +77,8 @@ class BidsSource:
     def _participants(self) -> list[dict[str, str]]:
         path = self._root / "participants.tsv"
         try:
-            rows = read_table(path)
+            # Quotation marks are letters there: BIDS knows no quoting.
+            rows = read_table(path, csv.QUOTE_NONE)
         except FileNotFoundError:
             raise StudyError(f"{path}: missing; a BIDS data set lists its participants there") from None
         except UnicodeDecodeError:
@@ -78,14 +88,15 @@ class BidsSource:
             columns.append(self._settings["class_column"])
         for column in columns:
             if not rows or column not in rows[0]:
-                found = ", ".join(rows[0]) if rows else "no rows"
+                found = ", ".join(filter(None, rows[0])) if rows else "no rows"
                 raise StudyError(
                     f"{path}: expected a column {column!r}, found: {found}; see bids.*_column in the config"
                 )
         for row in rows:
-            if None in row.values():
+            if None in row.values() or None in row:
                 raise StudyError(
-                    f"{path}: the row of {row['participant_id']} has fewer cells than the header; complete it"
+                    f"{path}: the row of {row['participant_id']} has {'more' if None in row else 'fewer'} cells than "
+                    "the header; correct it"
                 )
         return rows
 
@@ -121,11 +132,13 @@ class BidsSource:
         for path, volume in zip(images, volumes, strict=True):
             check_finite(path, volume)
             check_same_grid(path, volume, images[0], volumes[0])
+            self._check_copy(path, volume, case, subject)
         masks = []
         if self._labels:
             pattern = self._settings["mask_glob"].format(subject=folder.relative_to(self._root).as_posix())
             masks = [_the_one_file(self._root, pattern)]
             mask = read_volume(masks[0])
+            check_finite(masks[0], mask)
             check_same_grid(masks[0], mask, images[0], volumes[0])
             self._check_labels(masks[0], mask)
         digest = hashlib.sha256("".join(map(sha256_of_file, [*images, *masks])).encode())
@@ -141,6 +154,19 @@ class BidsSource:
             spacing_mm=volumes[0].GetSpacing()[::-1],
             sha256=digest.hexdigest(),
         )
+
+    def _check_copy(self, path: Path, volume: sitk.Image, case: str, subject: str) -> None:
+        """Refuse an image that another patient has too: one of them might train and the other test."""
+        voxels = sitk.GetArrayViewFromImage(volume)
+        if not voxels.any():
+            # Blank ones are all alike; the audit notes them.
+            return
+        first, owner = self._case_of_voxels.setdefault(hashlib.sha256(voxels).digest(), (case, subject))
+        if owner != subject:
+            raise StudyError(
+                f"{path}: the image of case {case} is, voxel by voxel, that of case {first} of another patient; remove "
+                "one, or give both participants one participant_id"
+            )
 
     def _check_labels(self, path: Path, mask: sitk.Image) -> None:
         found = np.unique(sitk.GetArrayViewFromImage(mask))
