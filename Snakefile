@@ -26,6 +26,7 @@ rule all:
     default_target: True
     input:
         "results/report.html",
+        expand("results/models/{arm}/seed-{seed}/best.pth", arm=ARMS, seed=SEEDS),
 
 
 rule cohort:

@@ -18,8 +18,11 @@ announce_worker(os.getpid() if workflow.is_main_process else None, preload=["sna
 
 try:
     STUDY = load_study(config, workflow.source_path("schemas/config.schema.yaml"))
+    STUDY.check_files()
     # A new scan is predicted where the cohort is not.
     COHORT_FILES = list_source_files(STUDY.source_settings, needed=not STUDY.predicts_scan)
+    if "results/cohort/splits.tsv" in map(os.path.relpath, STUDY.kept_splits):
+        raise StudyError("cohort.splits.keep_file: this study's own splits.tsv is made anew; name a copy of it")
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 

@@ -265,6 +265,19 @@ class Study:
         """Whether the config names a scan and a model, all that the prediction of a new scan needs."""
         return bool(self.scan_paths and self.scan_model)
 
+    def check_files(self) -> None:
+        """Refuse files that are not there: with older results at hand, a job graph would be built without them."""
+        named = {
+            "network.pretrained.source": [self.pretrained_path] if self.pretrained_path is not None else [],
+            "cohort.splits.keep_file": self.kept_splits,
+            "scan": self.scan_paths,
+            "model": [self.scan_model] if self.scan_model else [],
+        }
+        for key, paths in named.items():
+            for path in paths:
+                if not Path(path).is_file():
+                    raise StudyError(f"{key}: no file {path}; correct the path")
+
     def model_seed(self, seed: int) -> int:
         """Seed of the weights that all arms start from."""
         return derive_seed(seed, "initial model")
@@ -290,8 +303,6 @@ class Study:
             raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
         self._check_arm_names("evaluation.reference_arm", [self.config["evaluation"]["reference_arm"]])
         self._check_arm_names("reporting.video.arms", self.config["reporting"]["video"]["arms"])
-        if self.pretrained_path is not None and not Path(self.pretrained_path).is_file():
-            raise StudyError(f"network.pretrained.source: no file {self.pretrained_path}; give a path or an address")
         unknown = set(self.config["training"]["loss"]["class_weights"]) - set(cohort["classes"])
         if unknown:
             raise StudyError(f"training.loss.class_weights: {min(unknown)!r} is none of cohort.classes; correct it")

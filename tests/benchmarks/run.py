@@ -23,7 +23,7 @@ from fedpedbrain.models import build_model
 from fedpedbrain.models.files import load_tensors, save_tensors
 from fedpedbrain.models.prediction import to_device
 from fedpedbrain.training.augmentation import Augmentation
-from fedpedbrain.training.execution import autocast, computes_in_bfloat16
+from fedpedbrain.training.execution import autocast
 from fedpedbrain.training.losses import JointLoss
 from fedpedbrain.training.optimizers import build_optimizer
 from naive import NaiveI3DUNet, NaiveSite
@@ -297,8 +297,7 @@ def main(chosen: Iterable[str]) -> None:
     if torch.cuda.is_available() and "step" in parts:
         title = f"cases a second of a training step on {torch.cuda.get_device_name()}, 64 x 256 x 256"
         parts["gpu"] = (title, gpu_steps)
-    bfloat16 = computes_in_bfloat16("auto", torch.device("cpu"))
-    results = {"torch": torch.__version__, "threads": NUM_THREADS, "cpu_has_bfloat16": bfloat16}
+    results = {"torch": torch.__version__, "threads": NUM_THREADS, "cpu": torch.cpu.get_capabilities()}
     for name, (title, measure) in parts.items():
         results[name] = measure()
         sys.stdout.write(f"\n{title}\n")

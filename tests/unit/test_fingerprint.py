@@ -106,7 +106,12 @@ def test_imports_are_followed_through_packages_and_into_functions(toy):
         {"deep/__init__.py": "DEPTH = 3\n"},
         {"pages/page.html": "<br>\n"},
     ],
-    ids=["module", "module imported inside a function", "package that a module lies in", "template that a module names"],
+    ids=[
+        "module",
+        "module imported inside a function",
+        "package that a module lies in",
+        "template that a module names",
+    ],
 )
 def test_a_change_of_a_reached_module_changes_the_fingerprint(toy, changes):
     assert code_fingerprint(str(toy("a"))) != code_fingerprint(str(toy("b", changes)))

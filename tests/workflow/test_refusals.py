@@ -21,6 +21,10 @@ def workspace(tmp_path_factory):
         ("evaluation={reference_arm: central}", "evaluation.reference_arm: 'central' is none of the study's arms"),
         ("preprocessing={grid: [24, 50, 48]}", "preprocessing.grid: 50 voxels along H are not a multiple of"),
         ("cohort={source: bids}", "cohort_root: the bids source needs the folder"),
+        ("cohort={splits: {keep_file: no.tsv}}", "cohort.splits.keep_file: no file no.tsv; correct the path"),
+        ("network={pretrained: {source: no.pth}}", "network.pretrained.source: no file"),
+        ("scan=no.nii.gz", "scan: no file"),
+        ("model=no.pth", "model: no file"),
     ],
 )
 def test_a_bad_config_stops_before_any_job(workspace, override, message):
@@ -35,6 +39,23 @@ def test_a_missing_cohort_folder_is_named(workspace):
     result = workspace.snakemake("--cores", "1", "--config", "cohort={source: bids}", "cohort_root=/nowhere/cohort")
     assert result.returncode != 0
     assert "cohort_root: no folder at /nowhere/cohort" in result.stdout
+
+
+def test_a_folder_without_participants_is_named(workspace, tmp_path):
+    result = workspace.snakemake("--cores", "1", "--config", "cohort={source: bids}", f"cohort_root={tmp_path}")
+    assert result.returncode != 0
+    assert f"{tmp_path}/participants.tsv: missing" in result.stdout
+
+
+def test_the_studys_own_splits_cannot_be_kept(workspace):
+    own = workspace.folder / "results" / "cohort" / "splits.tsv"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    override = "cohort={splits: {keep_file: results/cohort/splits.tsv}}"
+    result = workspace.snakemake("--cores", "1", "--config", override)
+    shutil.rmtree(workspace.folder / "results")
+    assert result.returncode != 0
+    assert "this study's own splits.tsv is made anew; name a copy of it" in result.stdout
 
 
 def test_predict_says_what_it_needs(workspace):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpedbrain.cohort import EXTERNAL, SPLITS, UNKNOWN_CLASS, Case
+from fedpedbrain.cohort import EXTERNAL, SPLITS, UNKNOWN_CLASS, VALIDATION, Case
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.files import read_table, write_json, write_table
 
@@ -88,6 +88,15 @@ def audit_site(
     return facts, notes
 
 
+def sites_without_validation(sites: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Note training sites that no patient validates."""
+    return [
+        f"site {facts['site']}: no validation patient; an arm that trains on this site alone takes its last round"
+        for facts in sites
+        if facts["role"] == "training" and not facts["splits"][VALIDATION]
+    ]
+
+
 def count_cases(dataset: ShardDataset) -> list[dict[str, Any]]:
     """Cases and patients by site, class and split, one row each."""
     groups: dict[tuple[str, str, str], list[str]] = {}
@@ -145,6 +154,6 @@ def audit_cohort_files(
         sites.append(facts)
         notes += site_notes
     everyone = ShardDataset(shard_folders, SPLITS)
-    notes += missing_classes(everyone, cohort)
+    notes += sites_without_validation(sites) + missing_classes(everyone, cohort)
     write_table(table_path, COUNT_COLUMNS, count_cases(everyone))
     write_json(audit_path, {"sites": sites, "notes": notes})

@@ -13,6 +13,8 @@ def bids_root(root: str | None) -> Path:
         raise StudyError("cohort_root: the bids source needs the folder of the data set; add --config cohort_root=PATH")
     if not Path(root).is_dir():
         raise StudyError(f"cohort_root: no folder at {root}; give the folder that holds participants.tsv")
+    if not (Path(root) / "participants.tsv").is_file():
+        raise StudyError(f"{root}/participants.tsv: missing; cohort_root is to be the top folder of a BIDS data set")
     return Path(root)
 
 

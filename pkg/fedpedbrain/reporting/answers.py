@@ -90,7 +90,8 @@ def describe_study(study: Mapping[str, Any], audit: Mapping[str, Any]) -> str:
     counts = {split: sum(site["splits"].get(split, 0) for site in training) for split in (TRAIN, VALIDATION, TEST)}
     num_patients = sum(site["num_patients"] for site in training)
     text = (
-        f"{count_noun(len(study['arms']), 'arm')} of one network and one start, {study['num_rounds']} rounds each, "
+        f"{count_noun(len(study['arms']), 'arm')} of one network and one start, "
+        f"{count_noun(study['num_rounds'], 'round')} each, "
         f"on {count_noun(num_patients, 'patient')} of {count_noun(len(training), 'site')} "
         f"({format_names([site['site'] for site in training])}): {count_noun(counts[TRAIN], 'case')} to train on, "
         f"{counts[VALIDATION]} to choose the round, {counts[TEST]} to test on. "
@@ -192,13 +193,15 @@ def find_gains(results: Results, study: Mapping[str, Any]) -> Finding | None:
             if not gains:
                 continue
             best, worst = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
-            ends = f"largest at {best} ({format_change(gains[best])})"
+            range_of_gains = f"is {format_change(gains[best])} at {best}"
             if worst != best:
-                ends += f" and smallest at {worst} ({format_change(gains[worst])})"
+                range_of_gains = (
+                    f"goes from {format_change(gains[worst])} at {worst} to {format_change(gains[best])} at {best}"
+                )
             num_ahead = sum(gain > 0 for gain in gains.values())
             sentences.append(
                 f"In {measure.title}, {readable(arm)} is ahead of the site's own local arm at {num_ahead} of "
-                f"{count_noun(len(gains), 'site')}; the gain is {ends}."
+                f"{count_noun(len(gains), 'site')}; the difference {range_of_gains}."
             )
     if not sentences:
         return None

@@ -14,16 +14,13 @@ _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 
 def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether ``training.precision`` means bfloat16 on a device: with ``auto`` where it has instructions for it.
+    """Whether ``training.precision`` means bfloat16 on a device; ``auto`` does on GPUs that have instructions for it.
 
-    Such processors train both networks 1.3 to 1.7 times as fast as in float32 (``make benchmark``); others emulate it
-    slowly.
+    CPUs that have them gain too (``make benchmark``), but only who asks for it: see ``keep_small_convolutions_exact``.
     """
     if precision != "auto":
         return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:

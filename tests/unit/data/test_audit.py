@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from fedpedbrain.data.audit import audit_cohort_files
+from fedpedbrain.data.audit import audit_cohort_files, sites_without_validation
 from fedpedbrain.data.index import LEFT_OUT_COLUMNS
 from fedpedbrain.data.shards import OUTLINE_COLUMNS
 from fedpedbrain.files import read_table, write_table
@@ -20,13 +20,15 @@ def cohort(config) -> dict:
 
 @pytest.fixture
 def audit(tmp_path, cohort):
-    """Audit shards; returns the audit and the rows of the table."""
+    """Audit shards without validation patients; returns the audit without saying so, and the table's rows."""
 
     def _audit(folders: list, left_out=()) -> tuple[dict, list[dict[str, str]]]:
         write_table(tmp_path / "left_out.tsv", LEFT_OUT_COLUMNS, left_out)
         outputs = (tmp_path / "audit.json", tmp_path / "cohort.tsv")
         audit_cohort_files(folders, tmp_path / "left_out.tsv", *outputs, cohort)
-        return json.loads((tmp_path / "audit.json").read_text()), read_table(tmp_path / "cohort.tsv")
+        found = json.loads((tmp_path / "audit.json").read_text())
+        found["notes"] = [note for note in found["notes"] if "no validation patient" not in note]
+        return found, read_table(tmp_path / "cohort.tsv")
 
     return _audit
 
@@ -164,3 +166,13 @@ def test_a_cohort_without_classes_notes_no_unknown_class(audit, cohort, shard, m
     content, rows = audit([shard("north", [make_case("a", class_name="")], [3])])
     assert content["notes"] == []
     assert rows[0]["class"] == "unknown"
+
+
+def test_a_training_site_without_validation_patients_is_noted():
+    sites = [
+        {"site": "north", "role": "training", "splits": {"validation": 1}},
+        {"site": "south", "role": "training", "splits": {"validation": 0}},
+        {"site": "west", "role": "external", "splits": {"validation": 0}},
+    ]
+    (note,) = sites_without_validation(sites)
+    assert note == "site south: no validation patient; an arm that trains on this site alone takes its last round"

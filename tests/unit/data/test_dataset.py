@@ -35,12 +35,23 @@ def test_the_order_of_the_shards_is_the_order_of_the_rows(shards):
     assert [int(dataset.image(row).max()) for row in range(2)] == [10, 1]
 
 
-def test_images_stay_in_the_file_until_they_are_read(shards):
-    image = ShardDataset(shards, {"train"}).image(0)
-    assert image.shape == (1, 4, 8, 8)
-    assert image.dtype == np.uint8
-    assert isinstance(image, np.memmap)
-    assert not image.flags.writeable
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_a_case_is_a_copy_that_leaves_the_file_as_it_is(shards, kind):
+    dataset = ShardDataset(shards, {"train"})
+    array = getattr(dataset, kind)(1)
+    assert array.shape == (1, 4, 8, 8)
+    assert array.dtype == np.uint8
+    before = array.copy()
+    array += 1
+    assert np.array_equal(getattr(dataset, kind)(1), before)
+
+
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_reading_a_case_maps_no_more_than_that_case(shards, kind):
+    # Mapped pages that were read would count as memory in use for as long as the mapping lasts.
+    array = getattr(ShardDataset(shards, {"train"}), kind)(1)
+    assert type(array) is np.ndarray
+    assert array.flags.owndata
 
 
 def test_a_split_that_nobody_is_in_is_empty(shards):

@@ -3,6 +3,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.models.files import ModelSpec
 from fedpedbrain.models.prediction import (
     decide_regions,
@@ -67,16 +68,19 @@ def test_dropout_is_off(spec, images):
         np.testing.assert_array_equal(one, other)
 
 
-def test_images_in_a_file_are_read_without_a_warning(tmp_path, spec, images):
-    np.save(tmp_path / "images.npy", np.stack(images))
-    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+def test_images_of_a_shard_are_predicted_without_a_warning(tmp_path, spec, make_case, write_shard, images):
+    shard = write_shard(tmp_path / "north", [make_case(name) for name in "abc"], np.stack(images))
+    dataset = ShardDataset([shard], {"train"})
+    model = ModelSpec(**spec).build()
     torch.set_warn_always(True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert len(list(predict_probabilities(ModelSpec(**spec).build(), mapped, CPU))) == 3
+            found = list(predict_probabilities(model, map(dataset.image, range(3)), CPU))
     finally:
         torch.set_warn_always(False)
+    for (regions, _), (expected, _) in zip(found, predict_probabilities(model, images, CPU), strict=True):
+        np.testing.assert_array_equal(regions, expected)
 
 
 PROBABILITIES = np.array([[0.2, 0.5, 0.7, 0.9], [0.1, 0.1, 0.1, 0.6]]).reshape(2, 1, 2, 2)

@@ -333,6 +333,7 @@ def test_ours_to_the_reference_and_back_is_exact(tmp_path, ours_path, zeroed_net
     # What the reference does not use is no noise.
     assert not written["encoder.layers_dict.Mixed_5b.branch0.conv.weight"].any()
     assert not written["encoder.logits.weight"].any()
+    assert not written["encoder.logits.bias"].any()
     assert (written["encoder.layers_dict.Mixed_5c.branch1.1.bn.running_var"] == 1.0).all()
     load_pretrained(zeroed_net, tmp_path / "ckpt.pth")
     assert_equal(zeroed_net.state_dict(), load_model_file(ours_path).weights)

@@ -62,7 +62,7 @@ def test_a_site_is_compared_with_its_own_local_arm(study_and_results):
     # fedavg is arm 3 of the list, local-a arm 1, local-b arm 2; each step costs 0.1.
     assert gains == {"a": pytest.approx(-0.2), "b": pytest.approx(-0.1)}
     assert (
-        "ahead of the site's own local arm at 0 of 2 sites; the gain is largest at b"
+        "ahead of the site's own local arm at 0 of 2 sites; the difference goes from −0.200 at a to −0.100 at b."
         in answers.find_gains(results, study).text
     )
 

@@ -61,16 +61,20 @@ def settings(config):
 
 
 @pytest.mark.parametrize(
-    ("precision", "has_bfloat16", "expected"),
-    [("float32", True, False), ("bfloat16", False, True), ("auto", True, True), ("auto", False, False)],
+    ("precision", "device", "has_bfloat16", "expected"),
+    [
+        ("float32", GPU, True, False),
+        ("bfloat16", GPU, False, True),
+        ("bfloat16", CPU, False, True),
+        ("auto", GPU, True, True),
+        ("auto", GPU, False, False),
+        ("auto", CPU, True, False),
+    ],
 )
-@pytest.mark.parametrize("device", [CPU, GPU], ids=str)
-def test_bfloat16_is_taken_where_it_is_asked_for_or_the_device_has_it(
-    monkeypatch, precision, has_bfloat16, expected, device
+def test_bfloat16_is_taken_where_it_is_asked_for_or_the_gpu_has_it(
+    monkeypatch, precision, device, has_bfloat16, expected
 ):
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: has_bfloat16)
-    for name in ("avx512_bf16", "amx_tile"):
-        monkeypatch.setattr(f"torch.cpu._is_{name}_supported", lambda: has_bfloat16)
     assert computes_in_bfloat16(precision, device) is expected
 
 

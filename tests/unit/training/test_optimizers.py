@@ -252,7 +252,8 @@ def test_a_schedule_free_weight_that_was_never_trained_is_kept_and_restored():
 def test_a_restored_optimizer_takes_the_rounds_rate(name):
     weights, optimizer = begin(name, *START)
     train_round(weights, optimizer)
-    _, restored = begin(name, *weights, rate=0.02)
+    _, restored = begin(name, *weights, rate=0.03)
+    assert [group["lr"] for group in restored.param_groups] == [0.03]
     restore_site_state(restored, copy.deepcopy(site_state_of(optimizer)), 0.02)
     assert [group["lr"] for group in restored.param_groups] == [0.02]
 
