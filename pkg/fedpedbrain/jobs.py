@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,16 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def peak_memory_mb() -> int:
+    """Largest resident memory of this process so far; Linux counts from the start of its program (proc(5), VmHWM)."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except FileNotFoundError:
+        # Elsewhere: bytes on macOS, where there is no /proc.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
+    return int(status.split("VmHWM:")[1].split()[0]) >> 10
 
 
 @contextmanager
@@ -51,7 +62,6 @@ def job_log(path: str | Path) -> Iterator[None]:
         logger.exception("unexpected failure")
         raise
     finally:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        logger.info("used %.1f s of CPU time, %d MB of memory", used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
+        logger.info("used %.1f s of CPU time, %d MB of memory", time.process_time(), peak_memory_mb())
         logger.removeHandler(handler)
         handler.close()

@@ -218,9 +218,9 @@ def averaging() -> dict[str, float]:
 
 
 MEMORY_JOB = """
-import resource, sys
+import sys
 from pathlib import Path
-import torch
+from fedpedbrain.jobs import peak_memory_mb
 from fedpedbrain.devices import take_device
 from fedpedbrain.models.pretrained import initialize_model_files
 from fedpedbrain.training.site import SiteRound, train_site_files
@@ -230,7 +230,7 @@ initialize_model_files(folder / "start.pth", spec, 0, 0, None, {})
 outputs = [folder / name for name in ("update.pth", "state.pth", "metrics.json")]
 work = SiteRound("arm", 0, 1, "site")
 train_site_files(folder / "start.pth", [folder], None, *outputs, work, settings, True, "digest", take_device(0, 1))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_memory_mb())
 """
 
 
@@ -297,7 +297,7 @@ def main(chosen: Iterable[str]) -> None:
     if torch.cuda.is_available() and "step" in parts:
         title = f"cases a second of a training step on {torch.cuda.get_device_name()}, 64 x 256 x 256"
         parts["gpu"] = (title, gpu_steps)
-    results = {"torch": torch.__version__, "threads": NUM_THREADS, "cpu": torch.cpu.get_capabilities()}
+    results = {"torch": torch.__version__, "threads": NUM_THREADS, "cpu": dict(torch.cpu.get_capabilities())}
     for name, (title, measure) in parts.items():
         results[name] = measure()
         sys.stdout.write(f"\n{title}\n")

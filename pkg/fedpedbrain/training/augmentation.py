@@ -95,22 +95,27 @@ class Augmentation:
         return top, left, rows, columns
 
     def _crop(self, images: Tensor, masks: Tensor, changes: Sequence[Change]) -> tuple[Tensor, Tensor]:
-        """Crop, mirror and stretch case by case: what is not used is cut off before anything is computed."""
+        """Crop and mirror case by case, stretch the batch: what is not used is cut off before anything is computed."""
         size = images.shape[-2:]
-        new_images = torch.empty(images.shape, dtype=torch.float32, device=images.device)
-        new_masks = torch.empty_like(masks)
-        for case, change in enumerate(changes):
-            top, left, rows, columns = self._window(change, *size)
-            image, mask = (
-                volumes[case, ..., top : top + rows, left : left + columns].flip([-1] * change.mirrored)
-                for volumes in (images, masks)
-            )
-            image = image * _UNIT
-            if image.shape[-2:] != size:
-                image = functional.interpolate(image, size=size, mode="bilinear")
-                mask = functional.interpolate(mask, size=size, mode="nearest-exact") if len(mask) else masks[case]
-            new_images[case], new_masks[case] = image, mask
-        return new_images, new_masks
+        windows = [self._window(change, *size) for change in changes]
+
+        def cut(volumes: Tensor) -> Tensor:
+            parts = [
+                volume[..., top : top + rows, left : left + columns]
+                for volume, (top, left, rows, columns) in zip(volumes, windows, strict=True)
+            ]
+            pairs = zip(parts, changes, strict=True)
+            return torch.stack([part.flip(-1) if change.mirrored else part for part, change in pairs])
+
+        def stretch(volumes: Tensor, mode: str) -> Tensor:
+            if volumes.shape[-2:] == size:
+                return volumes
+            stretched = functional.interpolate(volumes.flatten(1, 2), size=size, mode=mode)
+            return stretched.unflatten(1, volumes.shape[1:3])
+
+        # nearest-exact looks at the same voxels as bilinear does; nearest would shift masks by up to half a voxel.
+        new_masks = stretch(cut(masks), "nearest-exact") if masks.shape[1] else masks
+        return stretch(cut(images) * _UNIT, "bilinear"), new_masks
 
     def _warp(self, images: Tensor, masks: Tensor, changes: Sequence[Change]) -> tuple[Tensor, Tensor]:
         """Crop, rotate, zoom and mirror the batch by one sampling; slices are sampled like channels, all alike."""
