@@ -44,4 +44,4 @@ rule models:
 rule predict:
     """A new scan: --config scan=PATH model=PATH."""
     input:
-        rules.predict_scan.output if STUDY.scan_paths and STUDY.scan_model else scan_or_model_missing,
+        rules.predict_scan.output if STUDY.predicts_scan else scan_or_model_missing,

@@ -21,9 +21,8 @@ from fedpedbrain.devices import keep_freed_memory
 from fedpedbrain.federated.averaging import average_weights
 from fedpedbrain.models import build_model
 from fedpedbrain.models.files import load_tensors, save_tensors
-from fedpedbrain.models.prediction import to_device
 from fedpedbrain.training.augmentation import Augmentation
-from fedpedbrain.training.execution import autocast
+from fedpedbrain.training.execution import autocast, prepare_training
 from fedpedbrain.training.losses import JointLoss
 from fedpedbrain.training.optimizers import build_optimizer
 from naive import NaiveI3DUNet, NaiveSite
@@ -71,7 +70,8 @@ class OurTraining:
     def __init__(self, name: str, grid: tuple[int, int, int], precision: str, device: torch.device) -> None:
         torch.manual_seed(0)
         options = {"width": 1.0, "dropout": 0.0} if name == "i3d_unet" else CONFIG["network"][name]
-        self.model = to_device(build_model(name, 1, 1, NUM_CLASSES, **options), device).train()
+        settings = TRAINING | {"precision": precision}
+        self.model = prepare_training(build_model(name, 1, 1, NUM_CLASSES, **options), settings, device)
         self.optimizer = build_optimizer(self.model.parameters(), TRAINING["optimizer"] | {"weight_decay": 0.0}, 1e-4)
         self.loss = JointLoss(TRAINING["loss"], torch.ones(NUM_CLASSES, device=device))
         self.augmentation, self.precision, self.device = Augmentation(PLAIN_CROP), precision, device

@@ -154,6 +154,38 @@ def test_a_job_that_goes_as_its_child_ends_leaves_the_worker_alone():
         os.close(worker.owner)
 
 
+def test_a_worker_that_has_imported_torch_has_one_thread(owner, start_job):
+    announce_worker(owner.pid, preload=["torch"])
+    job = start_job("print(len(os.listdir(f'/proc/{os.getppid()}/task')), 'torch' in sys.modules)")
+    assert said_by(job)[0] == "1 True"
+
+
+TRAINING = """
+import hashlib, torch
+from fedpedbrain.models import build_model
+from fedpedbrain.training.optimizers import build_optimizer
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model = build_model("unet", 1, 1, 2, channels=[4, 8], strides=[[1, 2, 2], [2, 2, 2]], pooled_grid=[1, 2, 2])
+optimizer = build_optimizer(model.parameters(), {"name": "adamw", "weight_decay": 0.01}, 0.01)
+for _ in range(3):
+    optimizer.zero_grad()
+    logits = model(torch.rand(2, 1, 8, 16, 16))
+    (logits.segmentation.square().mean() + logits.classification.square().mean()).backward()
+    optimizer.step()
+print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.state_dict().values())).hexdigest())
+"""
+
+
+def test_training_gives_the_same_bytes_in_a_child_and_in_a_process_of_its_own(owner, start_job):
+    announce_worker(owner.pid, preload=["torch"])
+    forked = said_by(start_job(TRAINING))
+    announce_worker(None)
+    plain = said_by(start_job(TRAINING))
+    assert forked == plain
+    assert len(plain[0]) == 64
+
+
 def test_a_killed_job_takes_its_child_along(owner, start_job):
     job = start_job("print(os.getpid(), flush=True)\ntime.sleep(60)")
     child = int(first_line(job))

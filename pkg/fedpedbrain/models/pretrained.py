@@ -31,6 +31,8 @@ from fedpedbrain.models.i3d_unet import ConvUnit, Inception
 
 logger = logging.getLogger(__name__)
 
+# The published network: its name here, width, and numbers of channels, regions and classes.
+REFERENCE_NETWORK = ("i3d_unet", 1.0, 1, 1, 5)
 # Names shown of each kind of difference.
 _SHOWN = 3
 ENCODER_PREFIX = "encoder."
@@ -172,10 +174,11 @@ def load_pretrained(model: nn.Module, path: str | Path, part: str = "all") -> Pr
     content = load_tensors(path)
     kind = _kind_of(content)
     if kind is None:
-        raise StudyError(f"{path}: expected a {', a '.join(FORMATS)} file; found none of their keys")
+        raise StudyError(f"{path}: expected one of {', '.join(FORMATS)}; found the keys of none")
     found = FORMATS[kind](path, content)
     expected = model.state_dict()
-    if part == "encoder" or kind == "I3D encoder":
+    is_encoder = part == "encoder" or kind == "I3D encoder"
+    if is_encoder:
         expected = {key: value for key, value in expected.items() if key.startswith(ENCODER_PREFIX)}
         unused = [key for key in found if not key.startswith(ENCODER_PREFIX)]
     else:
@@ -189,8 +192,8 @@ def load_pretrained(model: nn.Module, path: str | Path, part: str = "all") -> Pr
     differences = _differences(expected, kept)
     if differences:
         raise StudyError(
-            f"{path}: this {kind} does not fit the network ({'; '.join(differences)}); change the network's settings, "
-            "or load the encoder alone"
+            f"{path}: this {kind} does not fit the network ({'; '.join(differences)}); change the network's settings"
+            + (", or load the encoder alone" if not is_encoder else "")
         )
     model.load_state_dict(kept, strict=False)
     return Pretrained(kind, sorted(kept), sorted(unused))
@@ -214,8 +217,13 @@ def save_reference_checkpoint(
             raise StudyError(f"{unused_from}: not a reference checkpoint ({'; '.join(differences)})")
         unused = unused | {key: reference[key] for key in unused if key in reference}
     model_file = load_model_file(model_path)
-    if (model_file.spec.name, model_file.spec.options.get("width")) != ("i3d_unet", 1.0):
-        raise StudyError(f"{model_path}: the reference's network is i3d_unet at width 1.0; found another network")
+    spec = model_file.spec
+    found = (spec.name, spec.options.get("width"), len(spec.channels), len(spec.regions), len(spec.classes))
+    if found != REFERENCE_NETWORK:
+        raise StudyError(
+            f"{model_path}: expected network, width and numbers of channels, regions and classes {REFERENCE_NETWORK}, "
+            f"found {found}; the reference reads no other"
+        )
     save_tensors(reference_path, {"model_state_dict": {**model_file.weights, **unused}})
 
 

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from fedpedbrain.errors import StudyError
 from fedpedbrain.models.prediction import to_device
 
-_BATCH_NORMS = nn.modules.batchnorm._BatchNorm
+
+def training_batch_norms(model: nn.Module) -> list[nn.Module]:
+    """Batch normalisation layers that are in training mode."""
+    return [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training]
 
 
 def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
@@ -55,7 +58,7 @@ def _statistics_unmoved(module: nn.Module) -> Iterator[None]:
 
     Without any statistics it would save other tensors for the backward pass, which ``checkpoint`` refuses.
     """
-    norms = [part for part in module.modules() if isinstance(part, _BATCH_NORMS) and part.training]
+    norms = training_batch_norms(module)
     kept = [(norm, name, statistic) for norm in norms for name, statistic in norm.named_buffers()]
     for norm, name, statistic in kept:
         setattr(norm, name, statistic.clone())

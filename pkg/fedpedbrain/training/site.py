@@ -17,7 +17,7 @@ from fedpedbrain.lineage import digest_of
 from fedpedbrain.models.files import ModelFile, load_model_file, load_tensors, save_model_file, save_tensors
 from fedpedbrain.seeds import derive_seed
 from fedpedbrain.training.augmentation import Augmentation
-from fedpedbrain.training.execution import autocast, explained_memory, prepare_training
+from fedpedbrain.training.execution import autocast, explained_memory, prepare_training, training_batch_norms
 from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX, JointLoss, class_weights
 from fedpedbrain.training.optimizers import (
     begin_training,
@@ -115,8 +115,7 @@ def train_epochs(
 @torch.no_grad()
 def refresh_batch_statistics(model: nn.Module, batches: Iterable[Batch]) -> None:
     """Take batch normalisation's statistics anew from the present weights, as schedule-free training needs."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.training]
+    norms = training_batch_norms(model)
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
