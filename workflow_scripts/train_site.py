@@ -6,7 +6,8 @@ from fedpedbrain.worker import fork_from_worker
 fork_from_worker()
 with job_log(snakemake.log[0]):
     from fedpedbrain.devices import take_device
-    from fedpedbrain.training.site import SiteRound, train_site_files
+    from fedpedbrain.federated.site import train_site_files
+    from fedpedbrain.training.epochs import SiteRound
 
     of = snakemake.wildcards
     train_site_files(

@@ -168,7 +168,7 @@ import torch
 from fedpedbrain.training.execution import prepare_training
 from fedpedbrain.training.losses import JointLoss
 from fedpedbrain.training.optimizers import build_optimizer
-from fedpedbrain.training.site import train_site_files
+from fedpedbrain.federated.site import train_site_files
 from fedpedbrain.models import build_model
 torch.set_num_threads(1)
 model = build_model("unet", 1, 1, 2, channels=[2, 2], strides=[[1, 2, 2], [2, 2, 2]], pooled_grid=[1, 2, 2])
@@ -223,7 +223,8 @@ from pathlib import Path
 from fedpedbrain.jobs import peak_memory_mb
 from fedpedbrain.devices import take_device
 from fedpedbrain.models.pretrained import initialize_model_files
-from fedpedbrain.training.site import SiteRound, train_site_files
+from fedpedbrain.federated.site import train_site_files
+from fedpedbrain.training.epochs import SiteRound
 import json
 folder, spec, settings = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 initialize_model_files(folder / "start.pth", spec, 0, 0, None, {})

@@ -1,5 +1,99 @@
-"""Unit tests compute on one thread: their arrays are too small to share out, and the machine may be busy."""
+"""Unit tests compute on one thread: their arrays are too small to share out, and the machine may be busy.
 
+A site that trains: its start, its shard and one round of its work.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
 import torch
+from fedpedbrain.federated.site import train_site_files
+from fedpedbrain.models.files import (
+    load_model_file,
+    save_model_file,
+)
+from fedpedbrain.models.pretrained import initialize_model_files
+from fedpedbrain.training.epochs import SiteRound
 
 torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+# About the smallest of i3d_unet.
+I3D_GRID = (10, 24, 24)
+
+
+@pytest.fixture
+def settings(config) -> dict:
+    """The training block of the config with values that these tests speak of."""
+    training = config["training"]
+    training |= {"batch_size": 2, "epochs_per_round": 2, "max_gradient_norm": 1.0, "precision": "float32"}
+    training["optimizer"] |= {"name": "adamw", "learning_rate": 0.01}
+    training["schedule"] |= {"name": "constant"}
+    return training
+
+
+@pytest.fixture
+def start(tmp_path, spec) -> Path:
+    """The common start of all arms."""
+    initialize_model_files(tmp_path / "initial.pth", spec, 0, 7, None, {})
+    return tmp_path / "initial.pth"
+
+
+@pytest.fixture
+def shard(tmp_path, make_case, write_shard) -> Path:
+    """Five training cases and one to test on."""
+    cases = [make_case(f"case-{n}", class_name=("normal", "dipg")[n % 2]) for n in range(5)]
+    return write_shard(tmp_path / "north", [*cases, make_case("case-9", split="test")])
+
+
+@pytest.fixture
+def i3d_start(tmp_path, spec) -> Path:
+    """The start of a narrow network with batch normalisation."""
+    spec |= {"name": "i3d_unet", "options": {"width": 0.0625, "dropout": 0.0}}
+    spec["preprocessing"]["grid"] = list(I3D_GRID)
+    initialize_model_files(tmp_path / "i3d.pth", spec, 0, 7, None, {})
+    return tmp_path / "i3d.pth"
+
+
+@pytest.fixture
+def i3d_shard(tmp_path, make_case, write_shard) -> Path:
+    """Five training cases of its grid."""
+    cases = [make_case(f"case-{n}", class_name=("normal", "dipg")[n % 2]) for n in range(5)]
+    images = np.random.default_rng(0).integers(0, 256, (5, 1, *I3D_GRID), dtype=np.uint8)
+    return write_shard(tmp_path / "i3d", cases, images)
+
+
+@pytest.fixture
+def train(tmp_path, start, shard, settings) -> Callable:
+    """Train a site for a round; returns the paths of update, state and metrics."""
+
+    def _train(name: str = "north", start=start, shards=(shard,), round_number=1, state=None, keep=False, **work):
+        paths = SimpleNamespace(
+            update=tmp_path / f"{name}-{round_number}.pth",
+            state=tmp_path / f"{name}-{round_number}-state.pth",
+            metrics=tmp_path / f"{name}-{round_number}.json",
+        )
+        site_round = SiteRound(**({"arm": "fedavg", "seed": 0, "round": round_number, "site": "north"} | work))
+        train_site_files(
+            start, shards, state, paths.update, paths.state, paths.metrics, site_round, settings, keep, "digest", CPU
+        )
+        return paths
+
+    return _train
+
+
+@pytest.fixture
+def make_global(tmp_path) -> Callable:
+    """Write the global model that an update alone averages to."""
+
+    def _make_global(update: Path, name: str = "global.pth", **changes) -> Path:
+        model_file = load_model_file(update)
+        lineage = replace(model_file.lineage, **({"kind": "global", "site": ""} | changes))
+        save_model_file(tmp_path / name, replace(model_file, lineage=lineage))
+        return tmp_path / name
+
+    return _make_global

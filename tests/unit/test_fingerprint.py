@@ -146,7 +146,7 @@ def reached_modules(repository: Path, rule: str) -> set[str]:
 
 def test_training_depends_on_its_loop_but_not_on_averaging(repository):
     reached = reached_modules(repository, "train_site")
-    assert {"training/site.py", "training/losses.py", "models/unet.py", "data/dataset.py"} <= reached
+    assert {"training/epochs.py", "training/losses.py", "models/unet.py", "data/dataset.py"} <= reached
     assert not {"federated/averaging.py", "evaluation/metrics.py", "data/sources/bids.py"} & reached
 
 
@@ -157,7 +157,7 @@ def test_no_result_depends_on_how_a_job_is_started(repository):
 def test_averaging_depends_on_its_own_code_but_not_on_training(repository):
     reached = reached_modules(repository, "aggregate_round")
     assert {"federated/averaging.py", "federated/rounds.py", "models/files.py"} <= reached
-    assert not {"training/site.py", "training/losses.py", "data/geometry.py"} & reached
+    assert not {"training/epochs.py", "training/losses.py", "data/geometry.py"} & reached
 
 
 def test_shards_depend_on_the_sources_and_not_on_the_networks(repository):

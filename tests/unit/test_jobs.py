@@ -56,9 +56,9 @@ def test_other_exceptions_are_logged_with_their_traceback_and_raised(tmp_path):
 
 def test_lines_of_the_packages_loggers_go_to_the_file(tmp_path):
     with job_log(tmp_path / "logs" / "job.log"):
-        logging.getLogger("fedpedbrain.training.site").info("epoch 1 of 2")
+        logging.getLogger("fedpedbrain.training.epochs").info("epoch 1 of 2")
     text = (tmp_path / "logs" / "job.log").read_text()
-    assert "INFO fedpedbrain.training.site: epoch 1 of 2\n" in text
+    assert "INFO fedpedbrain.training.epochs: epoch 1 of 2\n" in text
 
 
 def test_the_log_ends_with_what_the_job_used(tmp_path):

@@ -11,13 +11,9 @@ from fedpedbrain.models.files import (
     load_model_file,
 )
 from fedpedbrain.models.pretrained import initialize_model_files
+from fedpedbrain.training.epochs import Batch, refresh_batch_statistics, train_epochs
 from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX, JointLoss
 from fedpedbrain.training.optimizers import OPTIMIZERS
-from fedpedbrain.training.site import (
-    Batch,
-    refresh_batch_statistics,
-    train_epochs,
-)
 from torch import nn
 
 # Parts of a batch.
@@ -151,7 +147,8 @@ TRAIN_TWO_SITES = """
 import json, sys
 from pathlib import Path
 from fedpedbrain.devices import take_device
-from fedpedbrain.training.site import SiteRound, train_site_files
+from fedpedbrain.federated.site import train_site_files
+from fedpedbrain.training.epochs import SiteRound
 folder, settings, device = Path(sys.argv[1]), json.loads(sys.argv[2]), take_device(0, 1)
 for site in ("small", "large"):
     paths = [folder / f"{site}.{suffix}" for suffix in ("pth", "state.pth", "json")]

@@ -18,14 +18,9 @@ from fedpedbrain.models.prediction import to_device
 from fedpedbrain.models.pretrained import initialize_model_files
 from fedpedbrain.seeds import derive_seed
 from fedpedbrain.training.augmentation import Augmentation
+from fedpedbrain.training.epochs import SiteRound, epoch_batches, refresh_batch_statistics, train_model
 from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX
 from fedpedbrain.training.optimizers import build_optimizer
-from fedpedbrain.training.site import (
-    SiteRound,
-    epoch_batches,
-    refresh_batch_statistics,
-    train_model,
-)
 
 CPU = torch.device("cpu")
 CLASSES = ["normal", "dipg"]
@@ -367,6 +362,6 @@ def test_a_site_without_training_cases_is_refused_by_name(train, tmp_path, make_
 
 
 def test_running_out_of_memory_names_the_arm_the_site_and_the_round(train, tmp_path, monkeypatch):
-    monkeypatch.setattr("fedpedbrain.training.site.train_model", lambda *arguments: torch.empty(1 << 50))
+    monkeypatch.setattr("fedpedbrain.federated.site.train_model", lambda *arguments: torch.empty(1 << 50))
     match = r"arm fedavg, site north, round 1: out of memory with 2 cases of 4x8x8 voxels at once; set training\.micro"
     assert_refused(train, tmp_path, match)
