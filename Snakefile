@@ -11,7 +11,10 @@ configfile: workflow.source_path("config.yaml")
 include: "rules/common.smk"
 include: "rules/cohort.smk"
 include: "rules/start.smk"
+include: "rules/rounds.smk"
 include: "rules/training.smk"
+include: "rules/selection.smk"
+include: "rules/lineage.smk"
 include: "rules/evaluation.smk"
 include: "rules/figures.smk"
 include: "rules/reporting.smk"
@@ -27,6 +30,7 @@ rule all:
     input:
         "results/report.html",
         expand("results/models/{arm}/seed-{seed}/best.pth", arm=ARMS, seed=SEEDS),
+        expand("results/models/{arm}/seed-{seed}/lineage.json", arm=ARMS, seed=SEEDS),
 
 
 rule cohort:
@@ -36,9 +40,10 @@ rule cohort:
 
 
 rule models:
-    """The best model of every arm and seed."""
+    """The best model of every arm and seed, and where it comes from."""
     input:
         expand("results/models/{arm}/seed-{seed}/best.pth", arm=ARMS, seed=SEEDS),
+        expand("results/models/{arm}/seed-{seed}/lineage.json", arm=ARMS, seed=SEEDS),
 
 
 rule predict:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from fedpedbrain.data.layouts import list_source_files
+from fedpedbrain.data.layouts import count_cases, list_source_files
 from fedpedbrain.errors import StudyError
 from fedpedbrain.fingerprint import code_fingerprint
 from fedpedbrain.study import load_study
@@ -17,7 +17,7 @@ from fedpedbrain.worker import announce_worker
 announce_worker(os.getpid() if workflow.is_main_process else None, preload=["snakemake.script", "torch"])
 
 try:
-    STUDY = load_study(config, workflow.source_path("schemas/config.schema.yaml"))
+    STUDY = load_study(config, workflow.source_path("schemas/config.schema.yaml"), count_cases)
     STUDY.check_files()
     # A new scan is predicted where the cohort is not.
     COHORT_FILES = list_source_files(STUDY.source_settings, needed=not STUDY.predicts_scan)
@@ -62,48 +62,6 @@ def rounds_of(pattern, wildcards):
     """A file of every round of one arm and seed."""
     rounds = [f"{number:03d}" for number in range(1, LAST_ROUND + 1)]
     return expand(pattern, arm=wildcards.arm, seed=wildcards.seed, round=rounds)
-
-
-def start_of_round(wildcards):
-    """The model that a round starts from: the common initial one, or the global model of the round before."""
-    before = int(wildcards.round) - 1
-    if before == 0:
-        return f"results/models/initial/seed-{wildcards.seed}.pth"
-    return f"results/models/{wildcards.arm}/seed-{wildcards.seed}/round-{before:03d}/global.pth"
-
-
-def state_of_round_before(wildcards):
-    """The site's own state after the round before; none in the first round."""
-    before = int(wildcards.round) - 1
-    if before == 0:
-        return []
-    return f"results/models/{wildcards.arm}/seed-{wildcards.seed}/round-{before:03d}/states/{wildcards.site}.pth"
-
-
-def shards_of_participant(wildcards):
-    """Shards that a participant trains on."""
-    return shards(STUDY.arms[wildcards.arm].shards_of[wildcards.site])
-
-
-def length_of_chain(wildcards):
-    """Priority of an arm's rounds: an arm whose participant reads most sites takes longest and goes first."""
-    return max(len(sites) for sites in STUDY.arms[wildcards.arm].shards_of.values())
-
-
-def updates_of_round(wildcards):
-    """One update of every participant."""
-    return expand(
-        "results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth",
-        site=sorted(STUDY.arms[wildcards.arm].shards_of),
-        **wildcards,
-    )
-
-
-def metrics_of_arm(wildcards):
-    """Training metrics of every round and participant."""
-    pattern = "results/models/{{arm}}/seed-{{seed}}/round-{{round}}/metrics/{site}.json"
-    per_round = expand(pattern, site=sorted(STUDY.arms[wildcards.arm].shards_of))
-    return [path for site_pattern in per_round for path in rounds_of(site_pattern, wildcards)]
 
 
 def of_video_arms(pattern):

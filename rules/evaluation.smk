@@ -5,6 +5,7 @@ rule predict_cases:
     """Predict every held-out patient with an arm's best model."""
     input:
         model="results/models/{arm}/seed-{seed}/best.pth",
+        personal=personal_models,
         shards=shards(SITES),
     output:
         masks="results/predictions/{arm}/seed-{seed}/masks.npy",
@@ -21,6 +22,7 @@ rule predict_cases:
         mem_mb=4000,
     params:
         folders=shard_folders(SITES),
+        personal_sites=personal_sites,
         decision=STUDY.decision_settings,
         code=code("predict_cases"),
     message:

@@ -1,11 +1,36 @@
-# Rounds as rules: every arm goes through the same five, and the exchanged .pth files are the job graph.
+# Rounds as rules: every arm goes through the same.
+
+
+rule make_keys:
+    """Make a site's keys for the secure sums of an arm."""
+    output:
+        secret="results/models/{arm}/seed-{seed}/keys/{site}.secret",
+        public="results/models/{arm}/seed-{seed}/keys/{site}.public",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/keys-{site}.log",
+    benchmark:
+        "results/benchmarks/models/{arm}/seed-{seed}/keys-{site}.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("make_keys"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: making the keys of {wildcards.site}"
+    script:
+        "../workflow_scripts/make_keys.py"
 
 
 rule train_site:
     """Train one site for one round: from the round's start to the update that it sends."""
     input:
-        start=start_of_round,
-        state=state_of_round_before,
+        start=start_of_site,
+        state=state_of_site,
+        server=broadcast_state,
+        secret_key=secret_key_of_site,
+        public_keys=public_keys_of_round,
         shards=shards_of_participant,
         audit=ancient("results/cohort/audit.json"),
     output:
@@ -17,17 +42,17 @@ rule train_site:
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/train-{site}.tsv"
     priority: length_of_chain
+    retries: 1 if STUDY.allows_missing_sites else 0
     conda:
         "../envs/study.yaml"
     threads: STUDY.config["training"]["threads"]
     resources:
         gpu=1,
         mem_mb=4000,
+        attempt=lambda wildcards, attempt: attempt,
     params:
         folders=lambda wildcards: shard_folders(STUDY.arms[wildcards.arm].shards_of[wildcards.site]),
-        training=STUDY.training_settings,
-        keep_optimizer_state=lambda wildcards: STUDY.arms[wildcards.arm].keep_optimizer_state,
-        digest=lambda wildcards: STUDY.settings_digest(wildcards.arm),
+        plan=lambda wildcards: STUDY.site_plan(wildcards.arm, int(wildcards.seed), int(wildcards.round), wildcards.site),
         code=code("train_site"),
     message:
         f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, training {{wildcards.site}}"
@@ -40,8 +65,10 @@ rule aggregate_round:
     input:
         start=start_of_round,
         updates=updates_of_round,
+        state=server_state,
     output:
         model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",
+        state="results/models/{arm}/seed-{seed}/round-{round}/server.pth",
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/aggregate.log",
     benchmark:
@@ -53,9 +80,8 @@ rule aggregate_round:
     resources:
         mem_mb=4000,
     params:
-        sites=lambda wildcards: sorted(STUDY.arms[wildcards.arm].shards_of),
-        weighting=lambda wildcards: STUDY.arms[wildcards.arm].weighting,
-        digest=lambda wildcards: STUDY.settings_digest(wildcards.arm),
+        sites=sites_of_round,
+        plan=lambda wildcards: STUDY.round_plan(wildcards.arm),
         code=code("aggregate_round"),
     message:
         f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, averaging"
@@ -67,6 +93,7 @@ rule validate_round:
     """Score a round's global model on the validation patients; runs beside the next round's training."""
     input:
         model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",
+        states=personal_states_of_round,
         shards=shards(STUDY.training_sites),
     output:
         validation="results/models/{arm}/seed-{seed}/round-{round}/validation.json",
@@ -82,37 +109,10 @@ rule validate_round:
         mem_mb=4000,
     params:
         folders=shard_folders(STUDY.training_sites),
+        personal_sites=personal_sites_of_round,
         decision=STUDY.decision_settings,
         code=code("validate_round"),
     message:
         f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, validating"
     script:
         "../workflow_scripts/validate_round.py"
-
-
-rule select_model:
-    """Choose the best round of an arm on its own validation patients."""
-    input:
-        models=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/global.pth"),
-        validations=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/validation.json"),
-        metrics=metrics_of_arm,
-    output:
-        best="results/models/{arm}/seed-{seed}/best.pth",
-        history="results/models/{arm}/seed-{seed}/history.tsv",
-        selection="results/models/{arm}/seed-{seed}/selection.json",
-    log:
-        "results/logs/models/{arm}/seed-{seed}/select.log",
-    benchmark:
-        "results/benchmarks/models/{arm}/seed-{seed}/select.tsv"
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-    params:
-        own_sites=lambda wildcards: STUDY.arms[wildcards.arm].sites,
-        code=code("select_model"),
-    message:
-        "{wildcards.arm}, seed {wildcards.seed}: choosing the best round"
-    script:
-        "../workflow_scripts/select_model.py"

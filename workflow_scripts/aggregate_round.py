@@ -5,15 +5,14 @@ from fedpedbrain.worker import fork_from_worker
 
 fork_from_worker()
 with job_log(snakemake.log[0]):
-    from fedpedbrain.federated.rounds import aggregate_round_files
+    from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
 
-    aggregate_round_files(
-        parent_path=snakemake.input.start,
-        update_paths=dict(zip(snakemake.params.sites, snakemake.input.updates, strict=True)),
-        global_path=snakemake.output.model,
-        arm=snakemake.wildcards.arm,
-        seed=int(snakemake.wildcards.seed),
-        round_number=int(snakemake.wildcards.round),
-        weighting=snakemake.params.weighting,
-        digest=snakemake.params.digest,
+    of = snakemake.wildcards
+    files = RoundFiles(
+        parent=snakemake.input.start,
+        updates=dict(zip(snakemake.params.sites, snakemake.input.updates, strict=True)),
+        result=snakemake.output.model,
+        new_state=snakemake.output.state,
+        state=snakemake.input.get("state") or None,
     )
+    aggregate_round_files(files, of.arm, int(of.seed), int(of.round), RoundPlan(**snakemake.params.plan))

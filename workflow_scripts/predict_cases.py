@@ -10,6 +10,7 @@ with job_log(snakemake.log[0]):
 
     predict_cases_files(
         model_path=snakemake.input.model,
+        personal_paths=dict(zip(snakemake.params.personal_sites, snakemake.input.personal, strict=True)),
         shard_folders=snakemake.params.folders,
         masks_path=snakemake.output.masks,
         probabilities_path=snakemake.output.probabilities,

@@ -6,20 +6,22 @@ from fedpedbrain.worker import fork_from_worker
 fork_from_worker()
 with job_log(snakemake.log[0]):
     from fedpedbrain.devices import take_device
-    from fedpedbrain.federated.site import train_site_files
+    from fedpedbrain.federated.site import SiteFiles, SitePlan, run_site_round
     from fedpedbrain.training.epochs import SiteRound
 
-    of = snakemake.wildcards
-    train_site_files(
-        start_path=snakemake.input.start,
-        shard_folders=snakemake.params.folders,
-        previous_state_path=snakemake.input.get("state") or None,
-        update_path=snakemake.output.site_update,
-        state_path=snakemake.output.state,
-        metrics_path=snakemake.output.metrics,
-        work=SiteRound(of.arm, int(of.seed), int(of.round), of.site),
-        settings=snakemake.params.training,
-        keep_optimizer_state=snakemake.params.keep_optimizer_state,
-        digest=snakemake.params.digest,
-        device=take_device(snakemake.resources.gpu, snakemake.threads),
+    of, given = snakemake.wildcards, snakemake.input
+    plan = SitePlan(**snakemake.params.plan)
+    files = SiteFiles(
+        start=given.start,
+        shards=snakemake.params.folders,
+        update=snakemake.output.site_update,
+        new_state=snakemake.output.state,
+        metrics=snakemake.output.metrics,
+        state=given.get("state") or None,
+        server_state=given.get("server") or None,
+        secret_key=given.get("secret_key") or None,
+        public_keys=dict(zip(plan.sites, given.get("public_keys", ()), strict=False)),
     )
+    work = SiteRound(of.arm, int(of.seed), int(of.round), of.site)
+    device = take_device(snakemake.resources.gpu, snakemake.threads)
+    run_site_round(files, work, plan, device, snakemake.resources.attempt)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+# Kind of the file that a site leaves in place of an update which it could not make.
+MISSING = "missing"
+
 
 def digest_of(values: Mapping[str, Any]) -> str:
     """SHA-256 of plain values in canonical JSON: equal values give equal digests, whatever their order."""
@@ -27,7 +30,8 @@ class Lineage:
 
     Attributes
     ----------
-    kind : ``initial``, ``update`` (what a site sends) or ``global``
+    kind : ``initial``, ``update`` (what a site sends), ``missing`` (that it sends none), ``global`` or ``personal``
+        (the global model with a site's own weights)
     arm, seed, round, site : which job wrote it; ``arm`` and ``site`` are "" where they do not apply, the start is
         round 0
     num_cases, num_steps : training cases and optimizer steps behind it in this round

@@ -5,70 +5,26 @@ Imported while the job graph is built, so it needs the standard library, jsonsch
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fedpedbrain.arm_checks import check_arm
+from fedpedbrain.arms import POOLED_SITE, Arm, build_arms
 from fedpedbrain.downloads import is_address
 from fedpedbrain.errors import StudyError
 from fedpedbrain.lineage import digest_of
 from fedpedbrain.schema import check_config, restore_types
 from fedpedbrain.seeds import derive_seed
 
-POOLED_SITE = "pooled"
 # As ``fedpedbrain.models.i3d_unet.SMALLEST_SIZE``, which would load torch.
 I3D_SMALLEST_GRID = (8, 17, 17)
 
-
-@dataclass(frozen=True)
-class Arm:
-    """One way of training.
-
-    Attributes
-    ----------
-    name : as in paths and tables
-    shards_of : participant to the sites whose shards it trains on; a federated participant is one site
-    weighting : how updates are weighted
-    keep_optimizer_state : optimizers last across rounds as site state
-    """
-
-    name: str
-    shards_of: dict[str, list[str]]
-    weighting: str
-    keep_optimizer_state: bool
-
-    @property
-    def sites(self) -> list[str]:
-        """Every site whose cases the arm learns from."""
-        return sorted(site for sites in self.shards_of.values() for site in sites)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the arm's result beside the study's own settings."""
-        return {
-            "shards_of": self.shards_of,
-            "weighting": self.weighting,
-            "keep_optimizer_state": self.keep_optimizer_state,
-        }
-
-
-def _pooled(name: str, sites: list[str]) -> dict[str, dict[str, list[str]]]:
-    return {name: {POOLED_SITE: sites}}
-
-
-def _alone(name: str, sites: list[str]) -> dict[str, dict[str, list[str]]]:
-    return {f"{name}-{site}": {site: [site]} for site in sites}
-
-
-def _federated(name: str, sites: list[str]) -> dict[str, dict[str, list[str]]]:
-    return {name: {site: [site] for site in sites}}
-
-
-PARTICIPANTS = {"pooled": _pooled, "alone": _alone, "sites": _federated}
+# Source settings to the number of cases of each site.
+CountCases = Callable[[Mapping[str, Any]], Mapping[str, int]]
 
 
 class Study:
@@ -78,9 +34,14 @@ class Study:
     ----------
     config : the merged config
     schema : JSON schema of the config
+    count_cases : gives the number of cases of each site, from ``source_settings``; needed where phases speak of the
+        largest sites
     """
 
-    def __init__(self, config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], schema: Mapping[str, Any], count_cases: CountCases | None = None
+    ) -> None:
+        self._count_cases = count_cases
         self.config = restore_types(config, schema, schema)
         check_config(self.config, schema)
         self._check_meaning()
@@ -112,14 +73,13 @@ class Study:
 
     @cached_property
     def arms(self) -> dict[str, Arm]:
-        """Every arm by name, ``alone`` spread out to one arm a site."""
-        arms = {}
-        for block in self.config["arms"]:
-            for name, shards_of in PARTICIPANTS[block["participants"]](block["name"], self.training_sites).items():
-                if name in arms:
-                    raise StudyError(f"arms: two arms are named {name!r}; rename one")
-                arms[name] = Arm(name, shards_of, block["weighting"], block["optimizer_state"] == "kept")
-        return arms
+        """Every arm by name, ``alone`` and ``all_but_one`` spread out to one arm a site."""
+        return build_arms(self.config["arms"], self.config["arm_defaults"], self.training_sites, self._sizes)
+
+    def _sizes(self) -> Mapping[str, int]:
+        if self._count_cases is None:
+            raise ValueError("Study: phases speak of the largest sites, but nothing was given to count cases with")
+        return self._count_cases(self.source_settings)
 
     @property
     def source_settings(self) -> dict[str, Any]:
@@ -172,6 +132,32 @@ class Study:
         arm_settings = self.arms[arm].settings
         return digest_of({"model": self.model_spec, "training": self.training_settings, "arm": arm_settings})
 
+    def site_plan(self, arm_name: str, seed: int, round_number: int, site: str) -> dict[str, Any]:
+        """Arguments of ``SitePlan``: how a site's round goes. Never how many rounds there are."""
+        arm = self.arms[arm_name]
+        phase = arm.phase_of(round_number)
+        return {
+            "training": self.training_settings,
+            "arm": arm.site_settings,
+            "digest": self.settings_digest(arm_name),
+            "learning_rate": phase.learning_rate or self.config["training"]["optimizer"]["learning_rate"],
+            "start": arm.start_of(site, seed, round_number),
+            "state_round": arm.state_round(site, seed, round_number),
+            "sites": arm.sites_in_round(seed, round_number),
+            "part_of": arm.participants if arm.is_repartitioned else None,
+            "may_be_missing": arm.block["participation"]["allow_missing_sites"],
+        }
+
+    def round_plan(self, arm_name: str) -> dict[str, Any]:
+        """Arguments of ``RoundPlan``: how a round is averaged."""
+        arm = self.arms[arm_name]
+        return {
+            "arm": arm.server_settings,
+            "digest": self.settings_digest(arm_name),
+            "num_sites": len(arm.participants),
+            "is_chain": arm.is_cyclic,
+        }
+
     @property
     def decision_settings(self) -> dict[str, Any]:
         """What turns probabilities into regions: arguments of ``decide_regions``."""
@@ -195,6 +181,11 @@ class Study:
         return [] if keep_file is None else [keep_file]
 
     @property
+    def allows_missing_sites(self) -> bool:
+        """Whether some arm's rounds may go on without a site whose training failed."""
+        return any(arm.block["participation"]["allow_missing_sites"] for arm in self.arms.values())
+
+    @property
     def shared_arms(self) -> list[str]:
         """Arms that learn from more than one site."""
         return [arm.name for arm in self.arms.values() if len(arm.sites) > 1]
@@ -215,13 +206,7 @@ class Study:
         """The study in plain values, for its report."""
         cohort = self.config["cohort"]
         arms = [
-            {
-                "name": arm.name,
-                "participants": arm.shards_of,
-                "weighting": arm.weighting,
-                "keep_optimizer_state": arm.keep_optimizer_state,
-                "sites": arm.sites,
-            }
+            {"name": arm.name, "participants": arm.shards_of, "sites": arm.sites, **arm.description}
             for arm in self.arms.values()
         ]
         return {
@@ -306,6 +291,8 @@ class Study:
         unknown = set(self.config["training"]["loss"]["class_weights"]) - set(cohort["classes"])
         if unknown:
             raise StudyError(f"training.loss.class_weights: {min(unknown)!r} is none of cohort.classes; correct it")
+        for arm in self.arms.values():
+            check_arm(arm, self.num_rounds, self.seeds)
         self._check_loss_weights()
         self._check_local_arms()
         self._check_channels()
@@ -378,6 +365,6 @@ class Study:
             )
 
 
-def load_study(config: Mapping[str, Any], schema_path: str | Path) -> Study:
+def load_study(config: Mapping[str, Any], schema_path: str | Path, count_cases: CountCases | None = None) -> Study:
     """Check a config and return the study it describes; a ``StudyError`` names the key and what to do."""
-    return Study(config, yaml.safe_load(Path(schema_path).read_text(encoding="utf-8")))
+    return Study(config, yaml.safe_load(Path(schema_path).read_text(encoding="utf-8")), count_cases)

@@ -1,6 +1,7 @@
 """Reading shards: cases of one or several sites, memory-mapped, one case in memory at a time."""
 
 from collections.abc import Collection, Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,13 @@ class ShardDataset:
                 if case.split in splits:
                     self.cases.append(case)
                     self._places.append((number, row))
+
+    def select(self, rows: Sequence[int]) -> "ShardDataset":
+        """The data set of some rows alone."""
+        selected = copy(self)
+        selected.cases = [self.cases[row] for row in rows]
+        selected._places = [self._places[row] for row in rows]
+        return selected
 
     def __len__(self) -> int:
         return len(self.cases)

@@ -1,10 +1,12 @@
 """Which files each kind of source reads; standard library only, since the job graph is built from it."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fedpedbrain.errors import StudyError
+from fedpedbrain.files import read_table
 
 
 def bids_root(root: str | None) -> Path:
@@ -48,3 +50,29 @@ def list_source_files(settings: Mapping[str, Any], needed: bool = True) -> list[
         if needed:
             raise
         return []
+
+
+def _count_simulated(settings: Mapping[str, Any]) -> dict[str, int]:
+    return settings["phantom"]["cases"]
+
+
+def _count_participants(settings: Mapping[str, Any]) -> dict[str, int]:
+    rows = read_table(bids_root(settings["root"]) / "participants.tsv")
+    return Counter(row.get(settings["bids"]["site_column"], "") for row in rows)
+
+
+_COUNTS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, int]]] = {
+    "phantom": _count_simulated,
+    "bids": _count_participants,
+}
+
+
+def count_cases(settings: Mapping[str, Any]) -> dict[str, int]:
+    """Cases of every site as far as they can be counted before the cohort is read: of BIDS, the participants.
+
+    Parameters
+    ----------
+    settings : ``fedpedbrain.study.Study.source_settings``
+    """
+    counts = _COUNTS[settings["cohort"]["source"]](settings)
+    return {site: counts.get(site, 0) for site in settings["sites"]}

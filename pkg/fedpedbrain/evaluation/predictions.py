@@ -1,6 +1,7 @@
 """Predictions of an arm's best model on the held-out patients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,30 @@ from numpy.lib.format import open_memmap
 from fedpedbrain.cohort import HELD_OUT
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.files import replacing, write_table
-from fedpedbrain.models.files import load_model_file
-from fedpedbrain.models.prediction import predict_cases
+from fedpedbrain.models.files import ModelFile, load_model_file
+from fedpedbrain.models.prediction import Prediction, predict_cases
 
 PROBABILITY_COLUMNS = ("case", "class", "probability")
 
 
+def predict_dataset(
+    model_file: ModelFile,
+    personal: Mapping[str, ModelFile],
+    dataset: ShardDataset,
+    decision: Mapping[str, Any],
+    device: torch.device,
+) -> Iterator[Prediction]:
+    """Predict every case of a data set, a site's with its personal model where it has one, in the order of the rows."""
+    for site, rows in groupby(range(len(dataset)), lambda row: dataset.cases[row].site):
+        part = dataset.select(list(rows))
+        images = map(part.image, range(len(part)))
+        voxels_ml = [case.grid_voxel_ml for case in part.cases]
+        yield from predict_cases(personal.get(site, model_file), images, voxels_ml, decision, device)
+
+
 def predict_cases_files(
     model_path: str | Path,
+    personal_paths: Mapping[str, str | Path],
     shard_folders: Sequence[str | Path],
     masks_path: str | Path,
     probabilities_path: str | Path,
@@ -28,14 +45,19 @@ def predict_cases_files(
     """Predict the held-out cases of the given shards.
 
     Writes ``masks`` uint8 (N, R, D, H, W), 0 or 1, rows in the order of the shards' held-out cases, and one row a case
-    and class of probabilities. ``decision`` holds the arguments of ``decide_regions`` from the config.
+    and class of probabilities.
+
+    Parameters
+    ----------
+    model_path : for all sites that are not in ``personal_paths``
+    personal_paths : site to the model that predicts its cases
+    decision : arguments of ``decide_regions`` from the config
     """
     model_file = load_model_file(model_path)
     dataset = ShardDataset(shard_folders, HELD_OUT)
     grid = tuple(model_file.spec.preprocessing["grid"])
-    images = (dataset.image(row) for row in range(len(dataset)))
-    voxels_ml = [case.grid_voxel_ml for case in dataset.cases]
-    predictions = predict_cases(model_file, images, voxels_ml, decision, device)
+    personal = {site: load_model_file(path) for site, path in personal_paths.items()}
+    predictions = predict_dataset(model_file, personal, dataset, decision, device)
     rows = []
     with replacing(masks_path) as temporary:
         masks = open_memmap(temporary, "w+", np.uint8, (len(dataset), len(model_file.spec.regions), *grid))

@@ -13,9 +13,10 @@ import torch
 from fedpedbrain.cohort import VALIDATION
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.evaluation.metrics import dice_coefficient
+from fedpedbrain.evaluation.predictions import predict_dataset
+from fedpedbrain.federated.personal import load_personal_models
 from fedpedbrain.files import replacing, sha256_of_file, write_json, write_table
 from fedpedbrain.models.files import load_model_file
-from fedpedbrain.models.prediction import predict_cases
 
 HISTORY_COLUMNS = (
     "arm",
@@ -32,21 +33,25 @@ HISTORY_COLUMNS = (
 
 def validate_round_files(
     model_path: str | Path,
+    personal_states: Mapping[str, str | Path],
     shard_folders: Sequence[str | Path],
     validation_path: str | Path,
     decision: Mapping[str, Any],
     device: torch.device,
 ) -> None:
-    """Score a global model on every validation patient of the given shards and write one entry a case.
+    """Score a round on every validation patient of the given shards and write one entry a case.
 
-    ``decision`` holds the arguments of ``decide_regions`` from the config.
+    Parameters
+    ----------
+    model_path : the global model
+    personal_states : site to the state that holds the weights which its personal model has for itself
+    decision : arguments of ``decide_regions`` from the config
     """
     model_file = load_model_file(model_path)
     dataset = ShardDataset(shard_folders, {VALIDATION})
-    images = (dataset.image(row) for row in range(len(dataset)))
-    voxels_ml = [case.grid_voxel_ml for case in dataset.cases]
+    personal = load_personal_models(model_path, personal_states)
     entries = []
-    for row, prediction in enumerate(predict_cases(model_file, images, voxels_ml, decision, device)):
+    for row, prediction in enumerate(predict_dataset(model_file, personal, dataset, decision, device)):
         case = dataset.cases[row]
         dice = correct = None
         if prediction.regions is not None:
@@ -94,7 +99,7 @@ def build_history(
     """
     rows = []
     for validation in sorted(validations, key=lambda item: item["round"]):
-        trained = [item for item in metrics if item["round"] == validation["round"]]
+        trained = [item for item in metrics if item["round"] == validation["round"] and item["num_cases"]]
         num_cases = sum(item["num_cases"] for item in trained)
         own = [entry for entry in validation["cases"] if entry["site"] in own_sites]
         rows.append(

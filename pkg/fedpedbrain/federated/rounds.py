@@ -1,121 +1,188 @@
-"""One exchange: check every site's update, weigh it, average, and record where the result comes from."""
+"""One exchange: check every site's update, weigh it, combine, and record where the result comes from."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.averaging import average_weights
+from fedpedbrain.federated.exchange import decode
+from fedpedbrain.federated.privacy import noise_like, server_noise_deviation
+from fedpedbrain.federated.secure_sum import from_fixed_point, sum_masked
+from fedpedbrain.federated.state import ServerState, load_state, save_state
+from fedpedbrain.federated.strategies import build_strategy
+from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteUpdate, Weights
+from fedpedbrain.federated.updates import check_update, count_of, is_finite
 from fedpedbrain.files import sha256_of_file
-from fedpedbrain.lineage import AveragedUpdate, Lineage
+from fedpedbrain.lineage import MISSING, AveragedUpdate, Lineage
 from fedpedbrain.models.files import ModelFile, load_model_file, save_model_file
+from fedpedbrain.seeds import derive_seed
 
 logger = logging.getLogger(__name__)
 
-# How much an update counts before weights are normalised to sum to 1.
-WEIGHTINGS: dict[str, Callable[[Lineage], float]] = {
-    "cases": lambda lineage: float(lineage.num_cases),
-    "steps": lambda lineage: float(lineage.num_steps),
-    "uniform": lambda lineage: 1.0,
-}
 
+@dataclass(frozen=True)
+class RoundFiles:
+    """What the averaging of a round reads and writes.
 
-def check_update(update: ModelFile, parent: ModelFile, expected: Lineage) -> None:
-    """Refuse an update that does not belong to this round or cannot be averaged.
-
-    Parameters
+    Attributes
     ----------
     parent : the model that the round started from
-    expected : arm, seed, round, site, settings digest and parent's SHA-256 that the update must carry
-
-    Raises
-    ------
-    StudyError : names the site and the round, what was expected and what was found
+    updates : site to update
+    state : the server's state after the round before, None where there is none
+    result, new_state : written
     """
-    where = f"arm {expected.arm}, round {expected.round}, update of site {expected.site}"
-    for field in ("kind", "arm", "seed", "round", "site", "settings_digest", "parent_sha256"):
-        wanted, found = getattr(expected, field), getattr(update.lineage, field)
-        if wanted != found:
-            raise StudyError(f"{where}: expected {field} {wanted!r}, found {found!r}; delete the update and run again")
-    for field in ("num_cases", "num_steps"):
-        if getattr(update.lineage, field) < 0:
-            raise StudyError(f"{where}: {field} is {getattr(update.lineage, field)}, expected 0 or more")
-    missing = sorted(set(parent.weights) - set(update.weights))
-    extra = sorted(set(update.weights) - set(parent.weights))
-    if missing or extra:
-        raise StudyError(
-            f"{where}: {len(missing)} keys missing ({', '.join(missing[:3]) or 'none'}), "
-            f"{len(extra)} keys unexpected ({', '.join(extra[:3]) or 'none'})"
-        )
-    for name, tensor in update.weights.items():
-        _check_tensor(where, name, tensor, parent.weights[name])
+
+    parent: str | Path
+    updates: Mapping[str, str | Path]
+    result: str | Path
+    new_state: str | Path
+    state: str | Path | None = None
 
 
-def _check_tensor(where: str, name: str, tensor: Tensor, reference: Tensor) -> None:
-    if (tensor.shape, tensor.dtype) != (reference.shape, reference.dtype):
-        raise StudyError(
-            f"{where}: {name} expected {tuple(reference.shape)} {reference.dtype}, "
-            f"found {tuple(tensor.shape)} {tensor.dtype}"
-        )
-    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-        raise StudyError(f"{where}: {name} holds NaN or infinite values; lower the learning rate")
+@dataclass(frozen=True)
+class RoundPlan:
+    """How a round is averaged: the config's part, as plain values.
 
-
-def aggregate_round_files(
-    parent_path: str | Path,
-    update_paths: Mapping[str, str | Path],
-    global_path: str | Path,
-    arm: str,
-    seed: int,
-    round_number: int,
-    weighting: str,
-    digest: str,
-) -> None:
-    """Average one round's updates into the next global model.
-
-    Parameters
+    Attributes
     ----------
-    parent_path : the model that the round started from
-    update_paths : site to update; averaged in the order of the sites' names
-    weighting : a key of ``WEIGHTINGS``
+    arm : ``strategy``, ``weighting``, ``exchange``, ``privacy``, ``minimum_sites`` and ``allow_missing_sites``
     digest : settings digest that every update must carry
+    num_sites : sites of the arm, whether they take part or not
+    is_chain : every site went on from the update of the site before it
     """
-    parent = load_model_file(parent_path)
-    expected = Lineage("update", arm, seed, round_number, "", 0, 0, digest, sha256_of_file(parent_path))
-    sites = sorted(update_paths)
-    lineages = [_checked_lineage(update_paths[site], parent, replace(expected, site=site)) for site in sites]
-    counts = [WEIGHTINGS[weighting](lineage) for lineage in lineages]
-    if sum(counts) <= 0:
-        raise StudyError(f"arm {arm}, round {round_number}: all updates weigh nothing (weights: {weighting})")
-    factors = [count / sum(counts) for count in counts]
-    averaged = average_weights(_weights_and_factors([update_paths[site] for site in sites], factors))
-    lineage = replace(
-        expected,
-        kind="global",
-        num_cases=sum(lineage.num_cases for lineage in lineages),
-        num_steps=sum(lineage.num_steps for lineage in lineages),
-        updates=tuple(
-            AveragedUpdate(site, sha256_of_file(update_paths[site]), factor)
-            for site, factor in zip(sites, factors, strict=True)
-        ),
+
+    arm: Mapping[str, Any]
+    digest: str
+    num_sites: int
+    is_chain: bool = False
+
+
+class _Exchange:
+    """The updates of one round, checked as they are read."""
+
+    def __init__(self, files: RoundFiles, arm: str, seed: int, round_number: int, plan: RoundPlan) -> None:
+        self.files, self.plan = files, plan
+        self.where = f"arm {arm}, round {round_number}"
+        self.parent = load_model_file(files.parent)
+        parent_sha256 = sha256_of_file(files.parent)
+        self.expected = Lineage("update", arm, seed, round_number, "", 0, 0, plan.digest, parent_sha256)
+        self.sites = sorted(files.updates)
+        self.is_masked = plan.arm["privacy"]["secure_sum"]
+        self._sha256_of: dict[str, str] = {}
+        # Of every site that sent an update.
+        self.lineages: dict[str, Lineage] = {}
+
+    def sha256_of(self, site: str) -> str:
+        """Digest of a site's update."""
+        if site not in self._sha256_of:
+            self._sha256_of[site] = sha256_of_file(self.files.updates[site])
+        return self._sha256_of[site]
+
+    def read(self, site: str) -> ModelFile | None:
+        """Read and check an update; None where the site may be missing and is."""
+        update = load_model_file(self.files.updates[site])
+        expected = replace(self.expected, site=site)
+        place = self.sites.index(site)
+        if self.plan.is_chain and place:
+            expected = replace(expected, parent_sha256=self.sha256_of(self.sites[place - 1]))
+        if update.lineage.kind == MISSING and self.plan.arm["allow_missing_sites"]:
+            logger.warning("%s: goes on without site %s", self.where, site)
+            return None
+        check_update(update, self.parent, expected, self.plan.arm["exchange"], self.is_masked)
+        self.lineages[site] = update.lineage
+        return update
+
+    def read_decoded(self, site: str) -> SiteUpdate | None:
+        """Read an update into the form that strategies work with."""
+        update = self.read(site)
+        if update is None:
+            return None
+        weights = decode(update.weights, update.sent, self.parent.weights, self.plan.arm["exchange"])
+        count = count_of(update.lineage, self.plan.arm["weighting"])
+        return SiteUpdate(site, count, update.lineage.num_steps, weights, update.sent)
+
+    def counts(self) -> dict[str, float]:
+        """How much each site counts, known when all updates have been read."""
+        return {site: count_of(lineage, self.plan.arm["weighting"]) for site, lineage in self.lineages.items()}
+
+    def shares(self) -> dict[str, float]:
+        """Parts of the whole that the sites' updates count, summing to 1."""
+        if self.plan.is_chain:
+            return {site: float(site == self.sites[-1]) for site in self.lineages}
+        counts = self.counts()
+        return {site: count / sum(counts.values()) for site, count in counts.items()}
+
+
+def _parameter_names(model_file: ModelFile) -> list[str]:
+    """Entries that optimizers train, not buffers."""
+    with torch.device("meta"):
+        return [name for name, _ in model_file.spec.build().named_parameters() if name in model_file.weights]
+
+
+def _secure_mean(exchange: _Exchange) -> Weights:
+    """The weighted mean of masked updates, of which none can be read alone."""
+    sums = sum_masked(exchange.read(site).weights for site in exchange.sites)
+    total = sum(exchange.counts().values())
+    if total <= 0:
+        raise StudyError(f"{exchange.where}: all updates weigh nothing; give the sites cases")
+    return from_fixed_point(sums, total, exchange.parent.weights)
+
+
+def _noisy(mean: Weights, names: Sequence[str], exchange: _Exchange, privacy: Mapping[str, Any]) -> Weights:
+    """The mean's parameters with the server's noise."""
+    deviation = server_noise_deviation(
+        privacy["noise_multiplier"], privacy["clip_norm"], max(exchange.shares().values())
     )
-    save_model_file(global_path, ModelFile(parent.spec, lineage, averaged))
-    for update in lineage.updates:
-        logger.info("site %s weighs %.4f", update.site, update.weight)
+    expected = exchange.expected
+    seed = derive_seed(expected.seed, "noise", expected.arm, expected.round)
+    noise = noise_like({name: mean[name] for name in names}, deviation, seed)
+    return {**mean, **{name: mean[name] + value for name, value in noise.items()}}
 
 
-def _checked_lineage(path: str | Path, parent: ModelFile, expected: Lineage) -> Lineage:
-    update = load_model_file(path)
-    check_update(update, parent, expected)
-    return update.lineage
+def aggregate_round_files(files: RoundFiles, arm: str, seed: int, round_number: int, plan: RoundPlan) -> None:
+    """Combine one round's updates into the next global model, as the arm's strategy does."""
+    exchange = _Exchange(files, arm, seed, round_number, plan)
+    privacy, owner = plan.arm["privacy"], {"arm": arm, "seed": seed, "settings_digest": plan.digest}
+    names = _parameter_names(exchange.parent)
+    updates = RoundUpdates(
+        [partial(exchange.read_decoded, site) for site in exchange.sites], names, plan.num_sites, exchange.where
+    )
+    if exchange.is_masked or privacy["noise_multiplier"] > 0:
+        mean = _secure_mean(exchange) if exchange.is_masked else updates.mean()
+        if privacy["noise_multiplier"] > 0:
+            mean = _noisy(mean, names, exchange, privacy)
+        together = SiteUpdate("all", 1.0, 1, mean)
+        updates = RoundUpdates([lambda: together], names, 1, exchange.where)
+    kept = {}
+    if files.state is not None:
+        kept = load_state(ServerState, files.state, owner | {"round": round_number - 1}).kept
+    weights, kept = build_strategy(plan.arm["strategy"]).combine(exchange.parent.weights, updates, kept)
+    if len(exchange.lineages) < plan.arm["minimum_sites"]:
+        raise StudyError(
+            f"{exchange.where}: {len(exchange.lineages)} of at least {plan.arm['minimum_sites']} sites sent an update; "
+            "see the logs of the others' training"
+        )
+    broken = [name for name, tensor in weights.items() if not is_finite(tensor)]
+    if broken:
+        raise StudyError(f"{exchange.where}: the result's {broken[0]} is not finite; lower the server's learning rate")
+    save_model_file(files.result, ModelFile(exchange.parent.spec, _result_lineage(exchange), weights))
+    save_state(files.new_state, ServerState(**owner, round=round_number, kept=kept))
 
 
-def _weights_and_factors(
-    paths: Sequence[str | Path], factors: Sequence[float]
-) -> Iterator[tuple[Mapping[str, Tensor], float]]:
-    for path, factor in zip(paths, factors, strict=True):
-        yield load_model_file(path).weights, factor
+def _result_lineage(exchange: _Exchange) -> Lineage:
+    """History of the global model."""
+    shares = exchange.shares()
+    for site, share in shares.items():
+        logger.info("site %s weighs %.4f", site, share)
+    return replace(
+        exchange.expected,
+        kind="global",
+        num_cases=sum(lineage.num_cases for lineage in exchange.lineages.values()),
+        num_steps=sum(lineage.num_steps for lineage in exchange.lineages.values()),
+        updates=tuple(AveragedUpdate(site, exchange.sha256_of(site), share) for site, share in shares.items()),
+    )

@@ -3,7 +3,7 @@
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -44,11 +44,18 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file in memory."""
+    """A model file in memory.
+
+    Attributes
+    ----------
+    weights : state dict; of an update in the form in which it travels
+    sent : what an update holds beside its weights, groups of tensors by name
+    """
 
     spec: ModelSpec
     lineage: Lineage
     weights: dict[str, Tensor]
+    sent: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def to_model(self) -> nn.Module:
         """Build the network with this file's weights."""
@@ -96,18 +103,26 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
         raise StudyError(f"{path}: not a readable model file, perhaps truncated ({reason})") from None
 
 
-def save_model_file(path: str | Path, model_file: ModelFile) -> None:
-    """Write a model file, weights on the CPU and contiguous."""
-    weights = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in model_file.weights.items()
+def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that own their memory: of a view, ``torch.save`` writes all that it is a view of."""
+    return {
+        name: tensor
+        if tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+        else tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in ((name, tensor.detach().cpu()) for name, tensor in tensors.items())
     }
+
+
+def save_model_file(path: str | Path, model_file: ModelFile) -> None:
+    """Write a model file, tensors on the CPU and contiguous."""
     content = {
         "format": FORMAT,
         "model": asdict(model_file.spec),
         "lineage": model_file.lineage.to_dict(),
-        "weights": weights,
+        "weights": _stored(model_file.weights),
     }
+    if model_file.sent:
+        content["sent"] = {name: _stored(group) for name, group in model_file.sent.items()}
     save_tensors(path, content)
 
 
@@ -115,12 +130,13 @@ def load_model_file(path: str | Path) -> ModelFile:
     """Read a model file; a ``StudyError`` names the file and what is wrong with it."""
     content = load_tensors(path)
     expected = {"format", "model", "lineage", "weights"}
-    if not isinstance(content, dict) or set(content) != expected:
+    if not isinstance(content, dict) or set(content) - {"sent"} != expected:
         found = ", ".join(sorted(map(str, content))[:6]) if isinstance(content, dict) else type(content).__name__
         raise StudyError(f"{path}: expected the entries {', '.join(sorted(expected))}, found: {found}")
     if content["format"] != FORMAT:
         raise StudyError(f"{path}: format {content['format']}, this version reads {FORMAT}")
     try:
-        return ModelFile(ModelSpec(**content["model"]), Lineage.from_dict(content["lineage"]), content["weights"])
+        spec, lineage = ModelSpec(**content["model"]), Lineage.from_dict(content["lineage"])
     except (TypeError, KeyError) as error:
         raise StudyError(f"{path}: entries model or lineage hold other values than expected ({error})") from None
+    return ModelFile(spec, lineage, content["weights"], content.get("sent", {}))

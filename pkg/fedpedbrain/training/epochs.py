@@ -1,7 +1,7 @@
 """Training a network on cases: seeded batches, steps, epochs."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,12 @@ from fedpedbrain.training.augmentation import Augmentation
 from fedpedbrain.training.execution import autocast, training_batch_norms
 from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX, JointLoss, class_weights
 from fedpedbrain.training.optimizers import begin_training, end_training
+from fedpedbrain.training.private import CaseLoss, poisson_order, private_epochs
 
 logger = logging.getLogger(__name__)
+
+# Changes the gradients of parameters, by name, in place.
+GradientCorrection = Callable[[Mapping[str, nn.Parameter]], None]
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,12 @@ class Batch:
         yield from (Batch(*part) for part in zip(*(t.split(size or len(t)) for t in tensors), strict=True))
 
 
+def shuffled_order(num_cases: int, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Draw the cases of each step of an epoch: every case once, the last batch may be smaller; int64 (B,) a step."""
+    order = rng.permutation(num_cases)
+    return [order[start : start + batch_size] for start in range(0, num_cases, batch_size)]
+
+
 def epoch_batches(
     dataset: ShardDataset,
     class_indices: np.ndarray,
@@ -49,14 +59,15 @@ def epoch_batches(
     work: SiteRound,
     epoch: int,
     device: torch.device,
-) -> Iterator[Batch]:
-    """Go once through a site's training cases in a seeded order; the last batch may be smaller."""
+    draw: Callable[[int, int, np.random.Generator], list[np.ndarray]] = shuffled_order,
+) -> Iterator[Batch | None]:
+    """Go through a site's training cases in the seeded order that ``draw`` makes; None for a batch without cases."""
     augmentation = Augmentation(settings["augmentation"])
-    order = np.random.default_rng(derive_seed(work.seed, "order", work.round, epoch, work.site)).permutation(
-        len(dataset)
-    )
-    for start in range(0, len(order), settings["batch_size"]):
-        rows = order[start : start + settings["batch_size"]]
+    rng = np.random.default_rng(derive_seed(work.seed, "order", work.round, epoch, work.site))
+    for rows in draw(len(dataset), settings["batch_size"], rng):
+        if not len(rows):
+            yield None
+            continue
         images, masks = (
             torch.from_numpy(np.stack([read(row) for row in rows])).to(device) for read in (dataset.image, dataset.mask)
         )
@@ -74,12 +85,14 @@ def train_epochs(
     loss_function: JointLoss,
     epochs: Iterable[Iterable[Batch]],
     settings: Mapping,
+    correct: GradientCorrection = lambda parameters: None,
 ) -> list[float]:
     """Train on batches, epoch by epoch; returns the mean loss of each epoch.
 
-    Gradients of a batch computed in parts add up to those of the whole.
+    Gradients of a batch computed in parts add up to those of the whole. ``correct`` is called before every step with
+    the trained parameters by name, their gradients being those of the loss, shortened where they were too long.
     """
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     losses = []
     for number, batches in enumerate(epochs, start=1):
         total, num_cases = 0.0, 0
@@ -91,7 +104,8 @@ def train_epochs(
                 loss = loss_function(logits, part.masks, part.class_indices, batch.class_indices)
                 loss.backward()
                 total += loss.detach() * len(batch.images)
-            nn.utils.clip_grad_norm_(weights, settings["max_gradient_norm"])
+            nn.utils.clip_grad_norm_(weights.values(), settings["max_gradient_norm"])
+            correct(weights)
             optimizer.step()
             num_cases += len(batch.images)
         losses.append(float(total) / num_cases)
@@ -124,18 +138,34 @@ def train_model(
     settings: Mapping,
     work: SiteRound,
     device: torch.device,
+    correct: GradientCorrection = lambda parameters: None,
+    privacy: Mapping | None = None,
 ) -> list[float]:
-    """Train for the round's local epochs; returns the mean loss of each. The weights are then those to be used."""
-    class_indices = dataset.class_indices(classes, UNKNOWN_CLASS_INDEX)
-    weights = class_weights(settings["loss"], classes, class_indices)
+    """Train for the round's local epochs; returns the mean loss of each. The weights are then those to be used.
 
-    def batches(epoch: int) -> Iterator[Batch]:
-        return epoch_batches(dataset, class_indices, settings, work, epoch, device)
+    Parameters
+    ----------
+    settings : the ``training`` block
+    correct : as of ``train_epochs``
+    privacy : ``clip_norm`` and ``noise_multiplier`` of DP-SGD; None or a multiplier of 0 for none
+    """
+    class_indices = dataset.class_indices(classes, UNKNOWN_CLASS_INDEX)
+    weights = class_weights(settings["loss"], classes, class_indices).to(device)
+    is_private = privacy is not None and privacy["noise_multiplier"] > 0
+    draw = poisson_order if is_private else shuffled_order
+
+    def batches(epoch: int) -> Iterator[Batch | None]:
+        return epoch_batches(dataset, class_indices, settings, work, epoch, device, draw)
 
     num_epochs = settings["epochs_per_round"]
     begin_training(optimizer)
     epochs = map(batches, range(1, num_epochs + 1))
-    losses = train_epochs(model, optimizer, JointLoss(settings["loss"], weights.to(device)), epochs, settings)
+    if is_private:
+        seed = derive_seed(work.seed, "private noise", work.arm, work.round, work.site)
+        loss = CaseLoss(settings["loss"], weights)
+        losses = private_epochs(model, optimizer, loss, epochs, settings, privacy, len(dataset), seed)
+    else:
+        losses = train_epochs(model, optimizer, JointLoss(settings["loss"], weights), epochs, settings, correct)
     if end_training(optimizer):
         refresh_batch_statistics(model, batches(num_epochs))
     return losses

@@ -16,6 +16,22 @@ def training_batch_norms(model: nn.Module) -> list[nn.Module]:
     return [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training]
 
 
+def batch_statistics_names(model: nn.Module) -> set[str]:
+    """State dict entries that are batch normalisation's statistics."""
+    return {
+        f"{layer_name}.{name}"
+        for layer_name, layer in model.named_modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        for name, _ in layer.named_buffers()
+    }
+
+
+def freeze_batch_statistics(model: nn.Module) -> None:
+    """Have batch normalisation use and keep the statistics that it starts with; its factors still train."""
+    for norm in training_batch_norms(model):
+        norm.train(False)
+
+
 def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether ``training.precision`` means bfloat16 on a device; ``auto`` does on GPUs that have instructions for it.
 

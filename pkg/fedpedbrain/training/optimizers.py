@@ -114,11 +114,11 @@ SCHEDULES: dict[str, Callable[[dict, int], float]] = {
 }
 
 
-def learning_rate_of_round(settings: dict, schedule: dict, round_number: int) -> float:
-    """Learning rate of a round (counted from 1).
+def learning_rate_of_round(learning_rate: float, schedule: dict, round_number: int) -> float:
+    """Learning rate of a round (counted from 1), where ``learning_rate`` is the schedule's highest.
 
     A function of the round alone, never of how many rounds the study has: adding rounds changes none of the
     earlier ones. A schedule with an end takes it from ``horizon_rounds``.
     """
     warmth = min(round_number / (schedule["warmup_rounds"] + 1), 1.0)
-    return warmth * settings["learning_rate"] * SCHEDULES[schedule["name"]](schedule, round_number)
+    return warmth * learning_rate * SCHEDULES[schedule["name"]](schedule, round_number)

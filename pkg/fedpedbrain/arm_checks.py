@@ -1,0 +1,65 @@
+"""What an arm's settings may not say together."""
+
+from collections.abc import Sequence
+
+from fedpedbrain.arms import Arm
+from fedpedbrain.errors import StudyError
+
+
+def check_arm(arm: Arm, num_rounds: int, seeds: Sequence[int]) -> None:
+    """Refuse settings that contradict each other, with the arm's name."""
+    where = f"arms.{arm.name}"
+    unknown = sorted(set(arm.block["strategy"]) - {"name", *arm.facts.options})
+    if unknown:
+        known = ", ".join(arm.facts.options) or "none"
+        raise StudyError(f"{where}.strategy: {arm.strategy['name']} has no option {unknown[0]!r}; its options: {known}")
+    _check_blocks(arm, where)
+    for name, rounds in arm.block["participation"]["absent"].items():
+        if name not in arm.participants:
+            raise StudyError(f"{where}.participation.absent: {name!r} does not train in this arm")
+        if not rounds:
+            raise StudyError(f"{where}.participation.absent: {name} is absent in no round; list rounds or drop it")
+    for seed in seeds:
+        for round_number in range(1, num_rounds + 1):
+            arm.sites_in_round(seed, round_number)
+
+
+def _check_blocks(arm: Arm, where: str) -> None:
+    """Refuse blocks that cannot work together."""
+    exchange, privacy, name = arm.block["exchange"], arm.block["privacy"], arm.strategy["name"]
+    is_plain = exchange["dtype"] == "float32" and exchange["content"] == "weights"
+    is_noisy = privacy["noise_multiplier"] > 0
+    shrinks = privacy["clip_norm"] is not None
+    has_extras = name in ("scaffold", "feddyn")
+    refusals = {
+        "exchange: int8 has no room for whole weights; set content: difference": exchange["dtype"] == "int8"
+        and exchange["content"] == "weights",
+        "exchange.error_feedback: float32 leaves no error; drop it": exchange["error_feedback"]
+        and exchange["dtype"] == "float32",
+        "exchange: a cyclic arm hands on whole float32 weights; drop the block": arm.is_cyclic and not is_plain,
+        "participation.allow_missing_sites: a cyclic arm needs every site; drop it": arm.is_cyclic
+        and arm.block["participation"]["allow_missing_sites"],
+        "privacy: a cyclic arm has no average to protect; drop clip_norm and secure_sum": arm.is_cyclic
+        and (shrinks or arm.sums_securely),
+        "privacy.noise_multiplier: noise needs clip_norm, the most that a site can change": is_noisy and not shrinks,
+        f"privacy: {name} sends more than weights, which clipping does not cover; use another strategy": has_extras
+        and shrinks,
+        f"privacy.secure_sum: {name} needs more than the sum of the updates; use another strategy": (
+            has_extras or name == "fednova"
+        )
+        and arm.sums_securely,
+        f"privacy.example_level: DP-SGD clips gradients that {name} would change; use another strategy": (
+            has_extras or name in ("fedprox", "ditto")
+        )
+        and privacy["example_level"]["noise_multiplier"] > 0,
+        f"privacy.secure_sum: {name} reads single updates; use a strategy that averages": arm.facts.is_robust
+        and arm.sums_securely,
+        f"privacy.noise_multiplier: the noise is that of an average, which {name} does not take": is_noisy
+        and (arm.facts.is_robust or name == "fednova"),
+        "privacy.secure_sum: masked updates have their own form; drop exchange": arm.sums_securely and not is_plain,
+        "privacy.secure_sum: a sum that lacks a site cannot be read; drop allow_missing_sites": arm.sums_securely
+        and arm.block["participation"]["allow_missing_sites"],
+    }
+    for message, holds in refusals.items():
+        if holds:
+            raise StudyError(f"{where}.{message}")

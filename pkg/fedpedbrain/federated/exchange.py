@@ -1,0 +1,105 @@
+"""The form in which weights travel: whole or as a difference, in 32, 16 or 8 bits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedpedbrain.errors import StudyError
+
+_HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+# What tensors may have, beside the parent's dtype, by the config's word.
+DTYPES = {"float32": None, **_HALF, "int8": torch.int8}
+_SCALES = "scales"
+_LARGEST_INT8 = 127
+
+
+def is_plain(settings: Mapping[str, Any]) -> bool:
+    """Whether weights travel as they are."""
+    return settings["dtype"] == "float32" and settings["content"] == "weights"
+
+
+def expected_dtype(tensor: Tensor, settings: Mapping[str, Any]) -> torch.dtype:
+    """The dtype in which a tensor travels: counters in their own, and in int8 only what has rows."""
+    wanted = DTYPES[settings["dtype"]]
+    if wanted is None or not tensor.is_floating_point() or (wanted == torch.int8 and tensor.dim() < 2):
+        return tensor.dtype
+    return wanted
+
+
+def _row_scales(tensor: Tensor) -> Tensor:
+    """float32 (rows,): what one step of int8 stands for; 1 where a row is zero."""
+    largest = tensor.flatten(1).abs().amax(1)
+    return torch.where(largest > 0, largest / _LARGEST_INT8, 1.0)
+
+
+def _spread(scales: Tensor, tensor: Tensor) -> Tensor:
+    """Scales in a shape that multiplies rows."""
+    return scales.view(-1, *[1] * (tensor.dim() - 1))
+
+
+def encode(
+    weights: Mapping[str, Tensor],
+    start: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    residual: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """Put weights into the form in which they travel.
+
+    Parameters
+    ----------
+    weights, start : after and before the round's training, of the same keys, shapes and dtypes
+    settings : the arm's ``exchange`` block: ``dtype``, ``content``, ``error_feedback``
+    residual : what rounding took from the site's update before, empty for none (Seide et al., "1-Bit Stochastic
+        Gradient Descent", Interspeech 2014)
+
+    Returns
+    -------
+    tensors, what has to be sent beside them, and the new residual (empty without error feedback)
+
+    Raises
+    ------
+    StudyError : a number is too large for float16
+    """
+    tensors, scales, left = {}, {}, {}
+    for name, tensor in weights.items():
+        dtype = expected_dtype(tensor, settings)
+        if not tensor.is_floating_point():
+            tensors[name] = tensor
+            continue
+        exact = tensor - start[name] if settings["content"] == "difference" else tensor
+        exact = exact + residual[name] if name in residual else exact
+        if dtype == torch.int8:
+            scales[name] = _row_scales(exact)
+            tensors[name] = (exact / _spread(scales[name], exact)).round().to(dtype)
+        else:
+            tensors[name] = exact.to(dtype)
+            if not torch.isfinite(tensors[name]).all() and torch.isfinite(exact).all():
+                raise StudyError(f"{name}: a number is too large for {settings['dtype']}; exchange bfloat16")
+        if settings["error_feedback"]:
+            left[name] = exact - _exact(tensors[name], scales.get(name), exact.dtype)
+    return tensors, {_SCALES: scales} if scales else {}, left
+
+
+def _exact(tensor: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if scale is None else tensor.to(dtype) * _spread(scale, tensor)
+
+
+def decode(
+    tensors: Mapping[str, Tensor],
+    sent: Mapping[str, Mapping[str, Tensor]],
+    start: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    """Weights, in the dtypes of ``start``, from the form in which they travelled."""
+    if is_plain(settings):
+        return dict(tensors)
+    weights = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() and tensor.dtype == start[name].dtype:
+            weights[name] = tensor
+            continue
+        value = _exact(tensor, sent.get(_SCALES, {}).get(name), start[name].dtype)
+        weights[name] = start[name] + value if settings["content"] == "difference" else value
+    return weights

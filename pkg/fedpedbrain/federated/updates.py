@@ -1,0 +1,83 @@
+"""Updates as the server meets them: what they count, and what is refused."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedpedbrain.errors import StudyError
+from fedpedbrain.federated.exchange import expected_dtype
+from fedpedbrain.lineage import Lineage
+from fedpedbrain.models.files import ModelFile
+
+# How much an update counts before weights are normalised to sum to 1.
+WEIGHTINGS: dict[str, Callable[[Lineage], float]] = {
+    "cases": lambda lineage: float(lineage.num_cases),
+    "steps": lambda lineage: float(lineage.num_steps),
+    "uniform": lambda lineage: 1.0,
+}
+
+
+def count_of(lineage: Lineage, weighting: str) -> float:
+    """How much an update counts."""
+    return WEIGHTINGS[weighting](lineage)
+
+
+def masking_context(lineage: Lineage) -> bytes:
+    """Names one secure sum: the same for all sites of a round, another for every round, arm and seed."""
+    parts = (lineage.arm, lineage.seed, lineage.round, lineage.parent_sha256, lineage.settings_digest)
+    return "\x1f".join(map(str, parts)).encode()
+
+
+def check_update(
+    update: ModelFile, parent: ModelFile, expected: Lineage, exchange: Mapping[str, Any], is_masked: bool = False
+) -> None:
+    """Refuse an update that does not belong to this round or cannot be averaged.
+
+    Parameters
+    ----------
+    parent : the model that the round started from
+    expected : arm, seed, round, site, settings digest and parent's SHA-256 that the update must carry
+    exchange : the arm's ``exchange`` block
+    is_masked : the update is part of a secure sum
+
+    Raises
+    ------
+    StudyError : names the site and the round, what was expected and what was found
+    """
+    where = f"arm {expected.arm}, round {expected.round}, update of site {expected.site}"
+    for field in ("kind", "arm", "seed", "round", "site", "settings_digest", "parent_sha256"):
+        wanted, found = getattr(expected, field), getattr(update.lineage, field)
+        if wanted != found:
+            raise StudyError(f"{where}: expected {field} {wanted!r}, found {found!r}; delete the update and run again")
+    for field in ("num_cases", "num_steps"):
+        if getattr(update.lineage, field) < 0:
+            raise StudyError(f"{where}: {field} is {getattr(update.lineage, field)}, expected 0 or more")
+    missing = sorted(set(parent.weights) - set(update.weights))
+    extra = sorted(set(update.weights) - set(parent.weights))
+    if missing or extra:
+        raise StudyError(
+            f"{where}: {len(missing)} keys missing ({', '.join(missing[:3]) or 'none'}), "
+            f"{len(extra)} keys unexpected ({', '.join(extra[:3]) or 'none'})"
+        )
+    for name, tensor in update.weights.items():
+        reference = parent.weights[name]
+        dtype = torch.int64 if is_masked else expected_dtype(reference, exchange)
+        _check_tensor(where, name, tensor, reference.shape, dtype)
+    for group, tensors in update.sent.items():
+        for name, tensor in tensors.items():
+            if not is_finite(tensor):
+                raise StudyError(f"{where}: {group} of {name} holds NaN or infinite values; lower the learning rate")
+
+
+def _check_tensor(where: str, name: str, tensor: Tensor, shape: torch.Size, dtype: torch.dtype) -> None:
+    if (tensor.shape, tensor.dtype) != (shape, dtype):
+        raise StudyError(f"{where}: {name} expected {tuple(shape)} {dtype}, found {tuple(tensor.shape)} {tensor.dtype}")
+    if not is_finite(tensor):
+        raise StudyError(f"{where}: {name} holds NaN or infinite values; lower the learning rate")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are finite numbers. Their sum says so at once, unless it overflows."""
+    return not tensor.is_floating_point() or bool(tensor.sum().isfinite() or torch.isfinite(tensor).all())

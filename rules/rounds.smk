@@ -1,0 +1,134 @@
+# Which files a round of an arm goes on from: the exchanged .pth files are the job graph.
+
+
+def in_round(wildcards, round_number, file):
+    """A file of another round of the same arm and seed."""
+    return f"results/models/{wildcards.arm}/seed-{wildcards.seed}/round-{round_number:03d}/{file}"
+
+
+def start_of_round(wildcards):
+    """The model that a round starts from: the initial one, the last global one or the best of the phase before."""
+    number, arm = int(wildcards.round), STUDY.arms[wildcards.arm]
+    if number == 1:
+        return f"results/models/initial/seed-{wildcards.seed}.pth"
+    return (
+        in_round(wildcards, number, "best_before.pth")
+        if arm.starts_from_best(number)
+        else in_round(wildcards, number - 1, "global.pth")
+    )
+
+
+def start_of_site(wildcards):
+    """The model that a site goes on from: the round's start, in a cyclic arm the update of the site before it."""
+    number = int(wildcards.round)
+    before = STUDY.arms[wildcards.arm].site_before(wildcards.site, int(wildcards.seed), number)
+    return start_of_round(wildcards) if before is None else in_round(wildcards, number, f"updates/{before}.pth")
+
+
+def state_of_site(wildcards):
+    """The site's own state after the last round that it took part in; none in its first."""
+    arm = STUDY.arms[wildcards.arm]
+    number = arm.state_round(wildcards.site, int(wildcards.seed), int(wildcards.round))
+    return [] if number is None else in_round(wildcards, number, f"states/{wildcards.site}.pth")
+
+
+def server_state(wildcards):
+    """The server's state after the round before; none in a phase's first."""
+    number = int(wildcards.round)
+    is_first = number == STUDY.arms[wildcards.arm].phase_of(number).first_round
+    return [] if is_first else in_round(wildcards, number - 1, "server.pth")
+
+
+def broadcast_state(wildcards):
+    """The server's state where the arm's sites need it."""
+    return server_state(wildcards) if STUDY.arms[wildcards.arm].facts.broadcasts else []
+
+
+def sites_of_round(wildcards):
+    """Who takes part in a round, in the order in which they are averaged."""
+    return STUDY.arms[wildcards.arm].sites_in_round(int(wildcards.seed), int(wildcards.round))
+
+
+def secret_key_of_site(wildcards):
+    """The site's own key where the arm sums securely."""
+    folder = f"results/models/{wildcards.arm}/seed-{wildcards.seed}/keys"
+    return f"{folder}/{wildcards.site}.secret" if STUDY.arms[wildcards.arm].sums_securely else []
+
+
+def public_keys_of_round(wildcards):
+    """The keys of all sites of the round where the arm sums securely."""
+    folder = f"results/models/{wildcards.arm}/seed-{wildcards.seed}/keys"
+    sites = sites_of_round(wildcards) if STUDY.arms[wildcards.arm].sums_securely else []
+    return [f"{folder}/{site}.public" for site in sites]
+
+
+def shards_of_participant(wildcards):
+    """Shards that a participant trains on."""
+    return shards(STUDY.arms[wildcards.arm].shards_of[wildcards.site])
+
+
+def length_of_chain(wildcards):
+    """Priority of an arm's rounds: an arm whose participant reads most sites takes longest and goes first."""
+    return max(len(sites) for sites in STUDY.arms[wildcards.arm].shards_of.values())
+
+
+def updates_of_round(wildcards):
+    """One update of every site of the round."""
+    return [in_round(wildcards, int(wildcards.round), f"updates/{site}.pth") for site in sites_of_round(wildcards)]
+
+
+def of_rounds_and_sites(pattern, wildcards):
+    """A file of every round of one arm and seed and every site in it."""
+    arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
+    rounds = range(1, LAST_ROUND + 1)
+    return [
+        in_round(wildcards, number, pattern.format(site=site))
+        for number in rounds
+        for site in arm.sites_in_round(seed, number)
+    ]
+
+
+def of_phase_before(file, wildcards):
+    """A file of every round of the phase that ended before a round."""
+    rounds = STUDY.arms[wildcards.arm].rounds_of_phase_before(int(wildcards.round))
+    return [in_round(wildcards, number, file) for number in rounds]
+
+
+def metrics_of_phase_before(wildcards):
+    """Training metrics of every round and site of the phase that ended before a round."""
+    arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
+    return [
+        in_round(wildcards, number, f"metrics/{site}.json")
+        for number in arm.rounds_of_phase_before(int(wildcards.round))
+        for site in arm.sites_in_round(seed, number)
+    ]
+
+
+def personal_sites_of_round(wildcards):
+    """Sites that have weights of their own after a round."""
+    arm, number = STUDY.arms[wildcards.arm], int(wildcards.round)
+    return list(arm.personal_rounds(int(wildcards.seed), number))
+
+
+def personal_states_of_round(wildcards):
+    """The states of these sites, each after the last round that it took part in."""
+    rounds = STUDY.arms[wildcards.arm].personal_rounds(int(wildcards.seed), int(wildcards.round))
+    return [in_round(wildcards, number, f"states/{site}.pth") for site, number in rounds.items()]
+
+
+def states_of_site(wildcards):
+    """Every state of one site, in the order of the rounds."""
+    arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
+    rounds = [number for number in range(1, LAST_ROUND + 1) if wildcards.site in arm.sites_in_round(seed, number)]
+    return [in_round(wildcards, number, f"states/{wildcards.site}.pth") for number in rounds]
+
+
+def personal_sites(wildcards):
+    """Sites that end with a model of their own."""
+    return list(STUDY.arms[wildcards.arm].personal_rounds(int(wildcards.seed), LAST_ROUND))
+
+
+def personal_models(wildcards):
+    """The models of these sites."""
+    folder = f"results/models/{wildcards.arm}/seed-{wildcards.seed}/personal"
+    return [f"{folder}/{site}.pth" for site in personal_sites(wildcards)]

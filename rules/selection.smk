@@ -1,0 +1,81 @@
+# The best round of an arm, or of a phase of it, and with it the models that sites have for themselves.
+
+
+rule select_model:
+    """Choose the best round of an arm on its own validation patients."""
+    input:
+        models=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/global.pth"),
+        validations=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/validation.json"),
+        metrics=partial(of_rounds_and_sites, "metrics/{site}.json"),
+    output:
+        best="results/models/{arm}/seed-{seed}/best.pth",
+        history="results/models/{arm}/seed-{seed}/history.tsv",
+        selection="results/models/{arm}/seed-{seed}/selection.json",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/select.log",
+    benchmark:
+        "results/benchmarks/models/{arm}/seed-{seed}/select.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        own_sites=lambda wildcards: STUDY.arms[wildcards.arm].sites,
+        code=code("select_model"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: choosing the best round"
+    script:
+        "../workflow_scripts/select_model.py"
+
+
+rule select_phase_start:
+    """Choose the best round of the phase that ended before a round, which then starts from it."""
+    input:
+        models=partial(of_phase_before, "global.pth"),
+        validations=partial(of_phase_before, "validation.json"),
+        metrics=metrics_of_phase_before,
+    output:
+        best="results/models/{arm}/seed-{seed}/round-{round}/best_before.pth",
+        history="results/models/{arm}/seed-{seed}/round-{round}/history_before.tsv",
+        selection="results/models/{arm}/seed-{seed}/round-{round}/selection_before.json",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/round-{round}/select.log",
+    benchmark:
+        "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/select.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        own_sites=lambda wildcards: STUDY.arms[wildcards.arm].sites,
+        code=code("select_phase_start"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: choosing the model that round {wildcards.round} starts from"
+    script:
+        "../workflow_scripts/select_phase_start.py"
+
+
+rule personalize_model:
+    """Put a site's own weights of the best round over the arm's best model."""
+    input:
+        model="results/models/{arm}/seed-{seed}/best.pth",
+        states=states_of_site,
+    output:
+        model="results/models/{arm}/seed-{seed}/personal/{site}.pth",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/personalize-{site}.log",
+    benchmark:
+        "results/benchmarks/models/{arm}/seed-{seed}/personalize-{site}.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("personalize_model"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: making the model of {wildcards.site}"
+    script:
+        "../workflow_scripts/personalize_model.py"

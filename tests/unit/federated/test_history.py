@@ -1,0 +1,539 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fedpedbrain.errors import StudyError
+from fedpedbrain.federated.history import ArmFiles, record_lineage_files, verify_lineage_files
+from fedpedbrain.files import sha256_of_file
+from fedpedbrain.lineage import AveragedUpdate, Lineage
+from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file, save_tensors
+
+# One file of each kind, by its path in the folder of ``Study``.
+KINDS = {
+    "initial": "initial/seed-0.pth",
+    "global": "fedavg/seed-0/round-002/global.pth",
+    "last global": "fedavg/seed-0/round-003/global.pth",
+    "server": "fedavg/seed-0/round-002/server.pth",
+    "state": "fedavg/seed-0/round-002/states/south.pth",
+    "best": "fedavg/seed-0/best.pth",
+    "personal": "fedavg/seed-0/personal/north.pth",
+}
+
+
+class Study:
+    """Three rounds of the arm fedavg at north (3 cases) and south (1 case), the second of them the best."""
+
+    def __init__(self, folder: Path, spec: dict) -> None:
+        self.folder = folder
+        self.spec = ModelSpec(**spec)
+        self.arm_folder = folder / "fedavg" / "seed-0"
+        self.initial = folder / KINDS["initial"]
+        self.models = [self.arm_folder / f"round-{number:03d}" / "global.pth" for number in (1, 2, 3)]
+        self.best = self.arm_folder / "best.pth"
+        self.lineage = self.arm_folder / "lineage.json"
+        self.arguments = {
+            "arm": "fedavg",
+            "seed": 0,
+            "initial_path": self.initial,
+            "model_paths": self.models,
+            "best_path": self.best,
+            "lineage_path": self.lineage,
+        }
+        self.save(self.initial, Lineage("initial", "", 0, 0, "", 0, 0, "of the network", ""))
+        for number in (1, 2, 3):
+            self.save_round(number)
+            for site in ("north", "south", ""):
+                self.save_state(number, site)
+        self.best.write_bytes(self.models[1].read_bytes())
+        self.save_personal()
+
+    def state_path(self, number: int, site: str) -> Path:
+        return self.arm_folder / f"round-{number:03d}" / "states" / f"{site}.pth"
+
+    def save_state(self, number: int, sender: str, **changes) -> None:
+        """Write a state, of the server where the site is "", that fits but for the changes."""
+        path = self.state_path(number, sender) if sender else self.models[number - 1].with_name("server.pth")
+        owner = {"arm": "fedavg", "seed": 0, "round": number, "settings_digest": "digest"} | {"site": sender} | changes
+        save_tensors(path, {**owner, "kept": {"momentum": {"weight": torch.full((4,), float(number))}}})
+
+    def save_personal(self, **changes) -> None:
+        """Write the personal model of north, made from the best one but for the changes."""
+        lineage = load_model_file(self.best).lineage
+        own = {"kind": "personal", "site": "north", "parent_sha256": sha256_of_file(self.best), "updates": ()}
+        self.save(self.arm_folder / "personal" / "north.pth", replace(lineage, **(own | changes)))
+
+    def save(self, path: Path, lineage: Lineage) -> None:
+        weights = {"weight": torch.arange(64.0) + lineage.round}
+        save_model_file(path, ModelFile(self.spec, lineage, weights))
+
+    def save_round(self, number: int, parent: Path | None = None, **changes) -> None:
+        """Write a global model whose lineage fits but for the changes."""
+        parent = parent or [self.initial, *self.models][number - 1]
+        updates = (AveragedUpdate("north", f"{number}a", 0.75), AveragedUpdate("south", f"{number}b", 0.25))
+        lineage = Lineage("global", "fedavg", 0, number, "", 4, 8, "digest", sha256_of_file(parent), "", updates)
+        self.save(self.models[number - 1], replace(lineage, **changes))
+
+    def record(self) -> dict:
+        record_lineage_files(ArmFiles(**self.arguments))
+        return json.loads(self.lineage.read_text())
+
+    def edit_record(self, name: str, **changes) -> None:
+        """Change values of one file's entry in the history."""
+        content = json.loads(self.lineage.read_text())
+        (entry,) = (entry for entry in content["files"] if entry["name"] == name)
+        assert set(changes) <= set(entry)
+        entry.update(changes)
+        self.lineage.write_text(json.dumps(content))
+
+    def verify(self) -> str:
+        return verify_lineage_files([self.arguments])
+
+
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def study(tmp_path, spec) -> Study:
+    return Study(tmp_path, spec)
+
+
+@pytest.fixture
+def recorded(study) -> Study:
+    study.record()
+    return study
+
+
+def test_a_history_names_every_file_in_the_order_of_the_chain(study):
+    content = study.record()
+    assert (content["arm"], content["seed"]) == ("fedavg", 0)
+    rounds = [
+        f"round-{number:03d}/{part}"
+        for number in (1, 2, 3)
+        for part in ("global.pth", "server.pth", "states/north.pth", "states/south.pth")
+    ]
+    assert [entry["name"] for entry in content["files"]] == [
+        "../../initial/seed-0.pth",
+        *rounds,
+        "best.pth",
+        "personal/north.pth",
+    ]
+    kinds = [entry["kind"] for entry in content["files"]]
+    assert kinds == ["initial", *["global", "server", "state", "state"] * 3, "best", "personal"]
+    for entry in content["files"]:
+        assert entry["sha256"] == sha256_of_file(study.arm_folder / entry["name"])
+
+
+def test_an_entry_says_what_the_model_was_made_from(study):
+    entry = study.record()["files"][5]
+    assert entry == {
+        "name": "round-002/global.pth",
+        "sha256": sha256_of_file(study.models[1]),
+        "kind": "global",
+        "arm": "fedavg",
+        "seed": 0,
+        "round": 2,
+        "site": "",
+        "num_cases": 4,
+        "num_steps": 8,
+        "settings_digest": "digest",
+        "parent_sha256": sha256_of_file(study.models[0]),
+        "cases_sha256": "",
+        "updates": [
+            {"site": "north", "sha256": "2a", "weight": 0.75},
+            {"site": "south", "sha256": "2b", "weight": 0.25},
+        ],
+    }
+
+
+def test_a_state_says_whose_it_is_and_of_which_round(study):
+    entry = study.record()["files"][8]
+    assert [entry[key] for key in ("arm", "seed", "round", "site")] == ["fedavg", 0, 2, "south"]
+
+
+def test_a_state_that_did_not_stay_is_not_recorded(study):
+    study.state_path(1, "north").unlink()
+    assert "round-001/states/north.pth" not in {entry["name"] for entry in study.record()["files"]}
+    study.verify()
+
+
+def test_a_state_of_a_site_that_sent_no_update_is_recorded(study):
+    study.save_state(1, "west")
+    assert "round-001/states/west.pth" in {entry["name"] for entry in study.record()["files"]}
+
+
+def test_a_state_left_over_from_other_settings_is_not_recorded(study):
+    study.save_state(1, "west", settings_digest="earlier")
+    (study.state_path(1, "west").with_name(".77.south.pth")).touch()
+    assert {entry["site"] for entry in study.record()["files"]} == {"", "north", "south"}
+    study.verify()
+
+
+def test_a_state_that_does_not_say_whose_it_is_is_known_by_its_place(study):
+    save_tensors(study.state_path(1, "north"), {"optimizer": None})
+    entry = study.record()["files"][3]
+    assert [entry[key] for key in ("arm", "seed", "round", "site")] == ["fedavg", 0, 1, "north"]
+    study.verify()
+
+
+def test_recording_twice_gives_the_same_bytes(recorded):
+    before = recorded.lineage.read_bytes()
+    recorded.record()
+    assert recorded.lineage.read_bytes() == before
+
+
+def test_untouched_files_are_as_recorded(recorded):
+    assert recorded.verify() == "fedavg, seed 0: 15 files of 3 rounds are as recorded\n"
+
+
+def test_verifying_changes_no_file(recorded):
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in recorded.folder.rglob("*.*")}
+    recorded.verify()
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in recorded.folder.rglob("*.*")} == before
+
+
+# What happens to files after they were recorded.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_changed_byte_anywhere_in_a_file_names_it(recorded, kind):
+    path = recorded.folder / KINDS[kind]
+    size, whole = path.stat().st_size, path.read_bytes()
+    # The archive's first header, around and in its parts, and its directory at the end.
+    positions = [0, 1, 9, 14, *range(30, size, 97), size - 100, size - 46, size - 22, size - 1]
+    for position in positions:
+        flip(path, position)
+        with pytest.raises(StudyError) as caught:
+            recorded.verify()
+        message = str(caught.value)
+        assert message.startswith(f"{path}: expected SHA-256 "), position
+        assert sha256_of_file(path) in message
+        assert "\n" not in message
+        path.write_bytes(whole)
+    recorded.verify()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_file_is_named(recorded, kind):
+    path = recorded.folder / KINDS[kind]
+    path.unlink()
+    with pytest.raises(StudyError) as caught:
+        recorded.verify()
+    assert str(caught.value).startswith(f"{path}: missing; bring it ")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_truncated_or_lengthened_file_is_named(recorded, kind):
+    path = recorded.folder / KINDS[kind]
+    whole = path.read_bytes()
+    for content in (whole[:-1], whole[: len(whole) // 2], b"", whole + b"\0"):
+        path.write_bytes(content)
+        with pytest.raises(StudyError, match=f"^{path}: expected SHA-256 "):
+            recorded.verify()
+
+
+def test_of_two_changed_files_the_earlier_is_named(recorded):
+    for path in (recorded.best, recorded.models[2], recorded.models[0]):
+        flip(path, 500)
+    with pytest.raises(StudyError, match=f"^{recorded.models[0]}: "):
+        recorded.verify()
+
+
+def test_a_model_that_was_trained_again_is_named_though_it_fits(recorded):
+    recorded.save_round(3, num_steps=9)
+    with pytest.raises(StudyError, match=f"^{recorded.models[2]}: expected SHA-256 "):
+        recorded.verify()
+
+
+def test_a_later_round_in_the_place_of_an_earlier_is_named(recorded):
+    recorded.models[1].write_bytes(recorded.models[2].read_bytes())
+    with pytest.raises(StudyError, match=f"^{recorded.models[1]}: expected SHA-256 "):
+        recorded.verify()
+
+
+def test_a_state_that_came_later_is_named(study):
+    path = study.state_path(3, "south")
+    whole = path.read_bytes()
+    path.unlink()
+    study.record()
+    path.write_bytes(whole)
+    with pytest.raises(StudyError, match=rf"^{path}: expected its record here, found best best\.pth; "):
+        study.verify()
+
+
+def test_a_round_that_has_not_run_yet_is_named(recorded):
+    fourth = recorded.arm_folder / "round-004" / "global.pth"
+    recorded.models.append(fourth)
+    with pytest.raises(StudyError, match=f"^{fourth}: missing"):
+        recorded.verify()
+
+
+def test_a_recorded_round_that_the_study_has_no_more_is_named(recorded):
+    recorded.models.pop()
+    with pytest.raises(StudyError, match=f"^{recorded.best}: expected its record here, found global round-003/"):
+        recorded.verify()
+
+
+def test_all_arms_are_checked(recorded, tmp_path, spec):
+    other = Study(tmp_path / "other", spec)
+    other.record()
+    assert verify_lineage_files([recorded.arguments, other.arguments]).count("as recorded") == 2
+    flip(other.best, 0)
+    with pytest.raises(StudyError, match=f"^{other.best}: "):
+        verify_lineage_files([recorded.arguments, other.arguments])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_message_says_what_to_do(recorded, kind):
+    path = recorded.folder / KINDS[kind]
+    flip(path, 0)
+    remedy = f"; bring it and {recorded.lineage} back as they were, or delete both and run the study again$"
+    with pytest.raises(StudyError, match=remedy):
+        recorded.verify()
+
+
+# What happens to the history itself.
+
+
+def test_a_missing_history_is_named(study):
+    with pytest.raises(StudyError, match=f"^{study.lineage}: missing; "):
+        study.verify()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"arm": "fedavg"}', '{"arm": "fedavg", "seed": 0, "files": [1]}']
+)
+def test_a_history_of_another_form_is_named(study, text):
+    study.lineage.write_text(text)
+    with pytest.raises(StudyError, match=f"^{study.lineage}: expected a history, found something else") as caught:
+        study.verify()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_history_of_another_arm_is_named(recorded):
+    recorded.lineage.write_text(recorded.lineage.read_text().replace('"fedavg"', '"fedprox"', 1))
+    with pytest.raises(StudyError, match=rf"^{recorded.lineage}: expected the history of arm and seed \('fedavg', 0\)"):
+        recorded.verify()
+
+
+@pytest.mark.parametrize("name", ["../../initial/seed-0.pth", "round-002/global.pth", "best.pth"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("arm", "fedprox"),
+        ("seed", 1),
+        ("round", 9),
+        ("site", "north"),
+        ("num_cases", 3),
+        ("num_steps", 1),
+        ("settings_digest", "another"),
+        ("parent_sha256", "00"),
+        ("cases_sha256", "00"),
+        ("updates", [{"site": "north", "sha256": "2a", "weight": 1.0}]),
+    ],
+)
+def test_an_edited_value_of_a_models_record_is_noticed(recorded, name, field, value):
+    recorded.edit_record(name, **{field: value})
+    path = (recorded.arm_folder / name).resolve()
+    with pytest.raises(StudyError, match=rf"^{path}: recorded with {field} .*, carries .*{recorded.lineage}"):
+        recorded.verify()
+
+
+@pytest.mark.parametrize(
+    "name", ["../../initial/seed-0.pth", "round-001/global.pth", "round-003/states/north.pth", "best.pth"]
+)
+def test_an_edited_hash_is_noticed(recorded, name):
+    recorded.edit_record(name, sha256="0" * 64)
+    path = (recorded.arm_folder / name).resolve()
+    with pytest.raises(StudyError, match=f"^{path}: expected SHA-256 0{{64}}, found {sha256_of_file(path)}; "):
+        recorded.verify()
+
+
+def test_an_edited_weight_is_noticed_with_both_values(recorded):
+    updates = json.loads(recorded.lineage.read_text())["files"][5]["updates"]
+    updates[1]["weight"] = 0.26
+    recorded.edit_record("round-002/global.pth", updates=updates)
+    with pytest.raises(StudyError, match=r"round-002/global\.pth: recorded with updates .*0\.26.*, carries .*0\.25"):
+        recorded.verify()
+
+
+@pytest.mark.parametrize("name", ["round-001/global.pth", "round-002/states/south.pth", "best.pth"])
+def test_a_removed_record_is_noticed(recorded, name):
+    content = json.loads(recorded.lineage.read_text())
+    content["files"] = [entry for entry in content["files"] if entry["name"] != name]
+    recorded.lineage.write_text(json.dumps(content))
+    with pytest.raises(StudyError, match=rf"^{recorded.arm_folder / name}: expected its record here, found "):
+        recorded.verify()
+
+
+def test_a_record_too_many_is_noticed(recorded):
+    content = json.loads(recorded.lineage.read_text())
+    content["files"].append(content["files"][-1])
+    recorded.lineage.write_text(json.dumps(content))
+    path = recorded.folder / KINDS["personal"]
+    with pytest.raises(StudyError, match=rf"^{path}: recorded, but no file that the study would have"):
+        recorded.verify()
+
+
+def test_another_kind_is_noticed(recorded):
+    recorded.edit_record("best.pth", kind="global")
+    with pytest.raises(StudyError, match=r"best\.pth: expected its record here, found global best\.pth"):
+        recorded.verify()
+
+
+# Files that do not follow from each other are not recorded in the first place, and not accepted if they are.
+
+
+def assert_break(study: Study, path: Path, match: str) -> None:
+    """The study's files are refused, when they are recorded and when one has recorded them all the same."""
+    files = ArmFiles(**study.arguments)
+    with pytest.raises(StudyError, match=rf"^{path}: {match}"):
+        record_lineage_files(files)
+    assert not study.lineage.exists()
+    content = {"arm": "fedavg", "seed": 0, "files": [entry.to_dict() for entry in files.read_entries()]}
+    study.lineage.write_text(json.dumps(content))
+    with pytest.raises(StudyError, match=rf"^{path}: {match}"):
+        study.verify()
+
+
+def test_a_parent_that_is_no_earlier_model_is_a_break(study):
+    study.save_round(3, parent_sha256="00ff")
+    assert_break(study, study.models[2], "expected an earlier model as parent, found parent_sha256 '00ff'")
+
+
+def test_a_parent_of_a_later_round_is_a_break(study):
+    study.save_round(2, parent=study.models[2])
+    assert_break(study, study.models[1], "expected an earlier model as parent")
+
+
+@pytest.mark.parametrize("parent", ["initial", "round 1"])
+def test_a_round_may_start_from_any_earlier_model(study, parent):
+    study.save_round(3, parent={"initial": study.initial, "round 1": study.models[0]}[parent])
+    study.record()
+    study.verify()
+
+
+def test_a_site_state_is_no_parent(study):
+    study.save_round(3, parent=study.state_path(2, "north"))
+    assert_break(study, study.models[2], "expected an earlier model as parent")
+
+
+def test_a_missing_round_is_a_break(study):
+    del study.models[1]
+    study.best.write_bytes(study.models[0].read_bytes())
+    assert_break(study, study.models[1], "expected round 2, found 3")
+
+
+def test_an_initial_model_of_a_later_round_is_a_break(study):
+    study.save(study.initial, Lineage("initial", "", 0, 1, "", 0, 0, "of the network", ""))
+    assert_break(study, study.initial, "expected round 0, found 1")
+
+
+def test_an_initial_model_of_another_seed_is_a_break(study):
+    study.save(study.initial, Lineage("initial", "", 1, 0, "", 0, 0, "of the network", ""))
+    assert_break(study, study.initial, "expected seed 0, found 1")
+
+
+@pytest.mark.parametrize(("field", "value"), [("arm", "fedprox"), ("seed", 1), ("settings_digest", "another")])
+def test_a_model_of_another_arm_seed_or_setting_is_a_break(study, field, value):
+    study.save_round(2, **{field: value})
+    assert_break(study, study.models[1], rf"expected {field} .*, found {value!r}")
+
+
+@pytest.mark.parametrize("weight", [0.25 + 2e-9, 0.3, -0.25, float("nan")])
+def test_weights_that_do_not_sum_to_one_are_a_break(study, weight):
+    updates = (AveragedUpdate("north", "a", 0.75), AveragedUpdate("south", "b", weight))
+    study.save_round(2, updates=updates)
+    with pytest.raises(StudyError, match=f"^{study.models[1]}: expected weights that sum to 1, found a sum of "):
+        study.record()
+
+
+def test_weights_may_sum_to_one_but_for_rounding(study):
+    updates = tuple(AveragedUpdate(site, site, 1 / 3) for site in ("east", "north", "south"))
+    study.save_round(3, updates=updates)
+    study.record()
+    study.verify()
+
+
+def test_a_model_of_no_update_is_a_break(study):
+    study.save_round(3, updates=())
+    assert_break(study, study.models[2], "expected weights that sum to 1, found a sum of 0")
+
+
+def test_a_site_that_counts_twice_is_a_break(study):
+    study.save_round(3, updates=(AveragedUpdate("north", "a", 0.5), AveragedUpdate("north", "b", 0.5)))
+    assert_break(study, study.models[2], "expected one update a site, found north, north")
+
+
+@pytest.mark.parametrize(("field", "value"), [("arm", "fedprox"), ("seed", 1), ("round", 1), ("site", "north")])
+def test_a_state_of_another_arm_seed_round_or_site_is_a_break(study, field, value):
+    study.save_state(2, "south", **{field: value})
+    assert_break(study, study.state_path(2, "south"), rf"expected {field} .*, found {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("kind", "global"), ("arm", "fedprox"), ("seed", 1), ("site", "south"), ("parent_sha256", "00")],
+)
+def test_a_personal_model_of_another_site_or_parent_is_a_break(study, field, value):
+    study.save_personal(**{field: value})
+    with pytest.raises(StudyError, match=rf"personal/north\.pth: expected {field} .*, found {value!r}"):
+        study.record()
+
+
+def test_the_best_model_of_a_phase_is_one_of_the_rounds_before(study):
+    path = study.models[2].with_name("best_before.pth")
+    path.write_bytes(study.models[0].read_bytes())
+    study.save_round(3, parent=study.models[0])
+    study.record()
+    study.verify()
+    flip(path, 500)
+    with pytest.raises(StudyError, match=f"^{path}: expected SHA-256 "):
+        study.verify()
+    study.save(path, replace(load_model_file(study.models[0]).lineage, num_cases=5))
+    with pytest.raises(StudyError, match=rf"^{path}: expected the bytes of one of the arm's global models"):
+        study.record()
+
+
+def test_a_servers_state_of_another_round_is_a_break(study):
+    study.save_state(2, "", round=1)
+    assert_break(study, study.models[1].with_name("server.pth"), "expected round 2, found 1")
+
+
+def test_a_best_model_that_is_no_rounds_model_is_a_break(study):
+    study.save(study.best, replace(load_model_file(study.models[1]).lineage, num_cases=5))
+    assert_break(study, study.best, "expected the bytes of one of the arm's global models, found others")
+
+
+def test_an_update_in_the_place_of_a_global_model_is_a_break(study):
+    study.save_round(2, kind="update", site="north")
+    with pytest.raises(StudyError, match=rf"^{study.models[1]}: expected kind 'global', found 'update'"):
+        study.record()
+
+
+def test_a_damaged_file_is_not_recorded(study):
+    flip(study.models[1], 500)
+    with pytest.raises(StudyError, match=rf"^{study.models[1]}: "):
+        study.record()
+    assert not study.lineage.exists()
+
+
+def test_a_damaged_file_is_named_though_its_hash_is_recorded(recorded):
+    path = recorded.state_path(2, "south")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    recorded.edit_record("round-002/states/south.pth", sha256=sha256_of_file(path))
+    with pytest.raises(StudyError, match=rf"^{path}: not a readable model file"):
+        recorded.verify()
+
+
+def test_a_file_that_holds_more_than_tensors_is_named(recorded):
+    path = recorded.state_path(2, "south")
+    torch.save({"optimizer": Path("x")}, path)
+    recorded.edit_record("round-002/states/south.pth", sha256=sha256_of_file(path))
+    with pytest.raises(StudyError, match=rf"^{path}: holds more than tensors and plain values"):
+        recorded.verify()

@@ -1,0 +1,15 @@
+"""Make the model that a site has for itself."""
+
+from fedpedbrain.jobs import job_log
+from fedpedbrain.worker import fork_from_worker
+
+fork_from_worker()
+with job_log(snakemake.log[0]):
+    from fedpedbrain.federated.personal import personalize_model_files
+
+    personalize_model_files(
+        model_path=snakemake.input.model,
+        state_paths=snakemake.input.states,
+        site=snakemake.wildcards.site,
+        personal_path=snakemake.output.model,
+    )

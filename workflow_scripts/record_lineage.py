@@ -1,0 +1,18 @@
+"""Record the history of an arm's models."""
+
+from fedpedbrain.jobs import job_log
+from fedpedbrain.worker import fork_from_worker
+
+fork_from_worker()
+with job_log(snakemake.log[0]):
+    from fedpedbrain.federated.history import ArmFiles, record_lineage_files
+
+    files = ArmFiles(
+        arm=snakemake.wildcards.arm,
+        seed=int(snakemake.wildcards.seed),
+        initial_path=snakemake.input.initial,
+        model_paths=snakemake.input.models,
+        best_path=snakemake.input.best,
+        lineage_path=snakemake.output.lineage,
+    )
+    record_lineage_files(files)

@@ -1,0 +1,16 @@
+"""Choose the best round of a phase."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.evaluation.validation import select_model_files
+
+    select_model_files(
+        model_paths=snakemake.input.models,
+        validation_paths=snakemake.input.validations,
+        metrics_paths=snakemake.input.metrics,
+        own_sites=snakemake.params.own_sites,
+        best_path=snakemake.output.best,
+        history_path=snakemake.output.history,
+        selection_path=snakemake.output.selection,
+    )
