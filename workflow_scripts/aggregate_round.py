@@ -5,8 +5,10 @@ from fedpedbrain.worker import fork_from_worker
 
 fork_from_worker()
 with job_log(snakemake.log[0]):
+    from fedpedbrain.devices import take_device
     from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
 
+    take_device(0, snakemake.threads)
     of = snakemake.wildcards
     files = RoundFiles(
         parent=snakemake.input.start,

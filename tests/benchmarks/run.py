@@ -18,9 +18,12 @@ import torch
 import yaml
 from fedpedbrain.cohort import Case, write_cases
 from fedpedbrain.devices import keep_freed_memory
-from fedpedbrain.federated.averaging import average_weights
+from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
+from fedpedbrain.files import sha256_of_file
+from fedpedbrain.lineage import Lineage
 from fedpedbrain.models import build_model
-from fedpedbrain.models.files import load_tensors, save_tensors
+from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
+from fedpedbrain.study import load_study
 from fedpedbrain.training.augmentation import Augmentation
 from fedpedbrain.training.execution import autocast, prepare_training
 from fedpedbrain.training.losses import JointLoss
@@ -36,6 +39,7 @@ BATCH = 4
 CURVE_STEPS = 50
 REFERENCE_CROP = 240 / 256
 CONFIG = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+SCHEMA_PATH = REPOSITORY / "rules" / "schemas" / "config.schema.yaml"
 TRAINING = CONFIG["training"]
 PLAIN_CROP = dict.fromkeys(TRAINING["augmentation"], 0.0) | {"crop_fraction": REFERENCE_CROP}
 
@@ -203,18 +207,47 @@ print(sorted(times[1:])[2])
     return seconds_in_turn(plain, 5) | {"to the first step, forked": float(forked.stdout)}
 
 
+AVERAGING_JOB = """
+import json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
+from fedpedbrain.jobs import peak_memory_mb
+folder, plan = Path(sys.argv[1]), RoundPlan(**json.loads(sys.argv[2]))
+before = peak_memory_mb()
+updates = {path.stem: path for path in sorted(folder.glob("site*.pth"))}
+files = RoundFiles(folder / "start.pth", updates, folder / "global.pth", folder / "server.pth")
+aggregate_round_files(files, "fedavg", 0, 1, plan)
+print(peak_memory_mb() - before)
+"""
+
+
 def averaging() -> dict[str, float]:
-    """Seconds to read, and to read and average, the updates of as many sites as the published study has."""
-    weights = build_model("i3d_unet", 1, 1, NUM_CLASSES).state_dict()
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder, f"{number}.pth") for number in range(NUM_UPDATES)]
-        for path in paths:
-            save_tensors(path, weights)
+    """Seconds to read, and to check, average and write, the updates of as many sites as the published study has."""
+    spec = ModelSpec("i3d_unet", {"width": 1.0, "dropout": 0.5}, ["T2w"], ["tumour"], ["class"] * NUM_CLASSES, {})
+    weights = spec.build().state_dict()
+    plan = load_study(CONFIG, SCHEMA_PATH).round_plan("fedavg") | {"num_sites": NUM_UPDATES}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        start = Lineage("initial", "", 0, 0, "", 0, 0, "", "")
+        save_model_file(folder / "start.pth", ModelFile(spec, start, weights))
+        parent = sha256_of_file(folder / "start.pth")
+        updates = {f"site{number:02d}": folder / f"site{number:02d}.pth" for number in range(NUM_UPDATES)}
+        for site, path in updates.items():
+            lineage = Lineage("update", "fedavg", 0, 1, site, 10, 10, plan["digest"], parent)
+            save_model_file(path, ModelFile(spec, lineage, weights))
+        files = RoundFiles(folder / "start.pth", updates, folder / "global.pth", folder / "server.pth")
         actions = {
-            "read": lambda: [load_tensors(path) for path in paths],
-            "read and average": lambda: average_weights((load_tensors(path), 1.0 / NUM_UPDATES) for path in paths),
+            "read": lambda: [len(load_model_file(path).weights) for path in updates.values()],
+            "read, check, average and write": lambda: aggregate_round_files(files, "fedavg", 0, 1, RoundPlan(**plan)),
         }
-        return seconds_in_turn(actions, 3)
+        found = seconds_in_turn(actions, 5)
+        command = [sys.executable, "-c", AVERAGING_JOB, name, json.dumps(plan)]
+        job = subprocess.run(command, check=True, capture_output=True, text=True)
+        model_mb = (folder / "start.pth").stat().st_size / 2**20
+    found["ratio"] = found["read, check, average and write"] / found["read"]
+    return found | {"peak memory, model sizes": float(job.stdout) / model_mb}
 
 
 MEMORY_JOB = """
@@ -223,14 +256,14 @@ from pathlib import Path
 from fedpedbrain.jobs import peak_memory_mb
 from fedpedbrain.devices import take_device
 from fedpedbrain.models.pretrained import initialize_model_files
-from fedpedbrain.federated.site import train_site_files
+from fedpedbrain.federated.site import SiteFiles, SitePlan, train_site_files
 from fedpedbrain.training.epochs import SiteRound
 import json
-folder, spec, settings = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
+folder, spec, plan = Path(sys.argv[1]), json.loads(sys.argv[2]), SitePlan(**json.loads(sys.argv[3]))
 initialize_model_files(folder / "start.pth", spec, 0, 0, None, {})
 outputs = [folder / name for name in ("update.pth", "state.pth", "metrics.json")]
-work = SiteRound("arm", 0, 1, "site")
-train_site_files(folder / "start.pth", [folder], None, *outputs, work, settings, True, "digest", take_device(0, 1))
+files = SiteFiles(folder / "start.pth", [folder], *outputs)
+train_site_files(files, SiteRound("centralized", 0, 1, "pooled"), plan, take_device(0, 1))
 print(peak_memory_mb())
 """
 
@@ -247,7 +280,8 @@ def memory() -> dict[str, float]:
         "classes": ["a", "b"],
         "preprocessing": {"grid": list(grid)},
     }
-    settings = TRAINING | {"epochs_per_round": 1}
+    study = load_study(CONFIG | {"training": TRAINING | {"epochs_per_round": 1}}, SCHEMA_PATH)
+    plan = study.site_plan("centralized", 0, 1, "pooled")
     found = {}
     for num_cases in (10, 300):
         with tempfile.TemporaryDirectory() as folder:
@@ -259,7 +293,7 @@ def memory() -> dict[str, float]:
                 for name in names
             ]
             write_cases(Path(folder, "cases.tsv"), cases)
-            command = [sys.executable, "-c", MEMORY_JOB, folder, json.dumps(spec), json.dumps(settings)]
+            command = [sys.executable, "-c", MEMORY_JOB, folder, json.dumps(spec), json.dumps(plan)]
             job = subprocess.run(command, check=True, capture_output=True, text=True)
         found[f"{num_cases} cases ({num_cases * 2 * np.prod(grid) / 2**20:.0f} MB)"] = float(job.stdout)
     return found

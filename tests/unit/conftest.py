@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fedpedbrain.federated.site import train_site_files
+from fedpedbrain.arms import WITHOUT_EXCHANGE, merged_block
+from fedpedbrain.federated.site import SiteFiles, SitePlan, run_site_round
 from fedpedbrain.models.files import (
     load_model_file,
     save_model_file,
@@ -68,20 +69,52 @@ def i3d_shard(tmp_path, make_case, write_shard) -> Path:
 
 
 @pytest.fixture
-def train(tmp_path, start, shard, settings) -> Callable:
+def make_plan(settings) -> Callable:
+    """``make_plan(round_number, keep, block, **changes)``: plan of a site's round; ``block`` is laid over the arm's."""
+
+    def _make_plan(round_number=1, keep=False, block=(), **changes) -> SitePlan:
+        arm = {key: WITHOUT_EXCHANGE[key] for key in ("strategy", "batch_norm", "exchange", "privacy")}
+        arm |= {"weighting": "cases", "optimizer_state": "kept" if keep else "fresh"}
+        values = {
+            "training": settings,
+            "arm": merged_block(arm, dict(block)),
+            "digest": "digest",
+            "learning_rate": settings["optimizer"]["learning_rate"],
+            "start": {"kind": "global" if round_number > 1 else "initial", "rounds": [round_number - 1], "site": ""},
+            "state_round": round_number - 1,
+            "sites": ["north", "south"],
+        }
+        return SitePlan(**(values | changes))
+
+    return _make_plan
+
+
+@pytest.fixture
+def train(tmp_path, start, shard, make_plan) -> Callable:
     """Train a site for a round; returns the paths of update, state and metrics."""
 
-    def _train(name: str = "north", start=start, shards=(shard,), round_number=1, state=None, keep=False, **work):
+    def _train(
+        name: str = "north",
+        start=start,
+        shards=(shard,),
+        round_number=1,
+        state=None,
+        keep=False,
+        server=None,
+        block=None,
+        plan=None,
+        attempt=1,
+        **work,
+    ):
         paths = SimpleNamespace(
             update=tmp_path / f"{name}-{round_number}.pth",
-            state=tmp_path / f"{name}-{round_number}-state.pth",
+            new_state=tmp_path / f"{name}-{round_number}-state.pth",
             metrics=tmp_path / f"{name}-{round_number}.json",
         )
+        files = SiteFiles(start, shards, **vars(paths), state=state, server_state=server)
         site_round = SiteRound(**({"arm": "fedavg", "seed": 0, "round": round_number, "site": "north"} | work))
-        train_site_files(
-            start, shards, state, paths.update, paths.state, paths.metrics, site_round, settings, keep, "digest", CPU
-        )
-        return paths
+        run_site_round(files, site_round, make_plan(round_number, keep, block or {}, **(plan or {})), CPU, attempt)
+        return SimpleNamespace(update=paths.update, state=paths.new_state, metrics=paths.metrics)
 
     return _train
 

@@ -79,8 +79,13 @@ def save_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
         torch.save(_without_shared_text(dict(content)), file)
 
 
-def load_tensors(path: str | Path) -> dict[str, Any]:
-    """Read tensors and plain values; anything else in the file is refused."""
+def load_tensors(path: str | Path, mapped: bool = False) -> dict[str, Any]:
+    """Read tensors and plain values; anything else in the file is refused.
+
+    Parameters
+    ----------
+    mapped : leave the tensors in the file until they are used, and out of the memory that the process owns
+    """
     try:
         # Other people's files may be of PyTorch's older form, which is no archive.
         if zipfile.is_zipfile(path):
@@ -88,7 +93,7 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
                 damaged = archive.testzip()
             if damaged is not None:
                 raise StudyError(f"{path}: damaged at {damaged}; delete it and run again")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such model file") from None
     except UnpicklingError:
@@ -126,9 +131,9 @@ def save_model_file(path: str | Path, model_file: ModelFile) -> None:
     save_tensors(path, content)
 
 
-def load_model_file(path: str | Path) -> ModelFile:
-    """Read a model file; a ``StudyError`` names the file and what is wrong with it."""
-    content = load_tensors(path)
+def load_model_file(path: str | Path, mapped: bool = False) -> ModelFile:
+    """Read a model file, as ``load_tensors``; a ``StudyError`` names the file and what is wrong with it."""
+    content = load_tensors(path, mapped)
     expected = {"format", "model", "lineage", "weights"}
     if not isinstance(content, dict) or set(content) - {"sent"} != expected:
         found = ", ".join(sorted(map(str, content))[:6]) if isinstance(content, dict) else type(content).__name__

@@ -18,7 +18,7 @@ def predict(tmp_path, make_case, write_shard, write_constant_model):
     def _predict(decision=DECISION, **model) -> tuple[np.ndarray, list[dict[str, str]]]:
         write_constant_model(tmp_path / "best.pth", **model)
         outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
-        predict_cases_files(tmp_path / "best.pth", shards, *outputs, decision, CPU)
+        predict_cases_files(tmp_path / "best.pth", {}, shards, *outputs, decision, CPU)
         return np.load(outputs[0]), read_table(outputs[1])
 
     return _predict

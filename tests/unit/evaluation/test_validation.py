@@ -39,7 +39,7 @@ def validate(tmp_path, shard, write_constant_model):
 
     def _validate(decision=DECISION, **model) -> dict:
         write_constant_model(tmp_path / "global.pth", **model)
-        validate_round_files(tmp_path / "global.pth", [shard], tmp_path / "validation.json", decision, CPU)
+        validate_round_files(tmp_path / "global.pth", {}, [shard], tmp_path / "validation.json", decision, CPU)
         return json.loads((tmp_path / "validation.json").read_text())
 
     return _validate

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from fedpedbrain.federated.averaging import average_weights
+from fedpedbrain.federated.averaging import WeightedSum, average_weights
 
 
 def average(*updates: tuple[dict, float]) -> dict[str, torch.Tensor]:
@@ -81,7 +81,7 @@ def test_half_precision_updates_are_summed_in_double_precision():
 def test_updates_are_summed_in_the_given_order():
     # In double precision 1e16 + 1 is 1e16: the small one survives only where it comes last.
     big, one, minus = ({"weight": torch.tensor([value], dtype=torch.float64)} for value in (1e16, 1.0, -1e16))
-    assert average((big, 1.0), (minus, 1.0), (one, 1.0))["weight"].item() == 1.0
+    assert average((big, 1.0), (minus, 1.0), (one, 1.0))["weight"].item() == 1.0 / 3.0
     assert average((big, 1.0), (one, 1.0), (minus, 1.0))["weight"].item() == 0.0
 
 
@@ -107,3 +107,28 @@ def test_updates_are_taken_one_at_a_time():
             alive.pop()
 
     assert average_weights(updates())["weight"].item() == 2.0
+
+
+def test_factors_need_not_sum_to_one():
+    found = average(({"weight": torch.tensor([8.0, 0.0])}, 3.0), ({"weight": torch.tensor([0.0, 4.0])}, 1.0))
+    assert found["weight"].tolist() == [6.0, 1.0]
+
+
+def test_tensors_larger_than_a_block_are_averaged_whole():
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(3, 100_003, generator=generator) for _ in range(2))
+    found = average(({"weight": first}, 1.0), ({"weight": second}, 3.0))["weight"]
+    assert torch.equal(found, ((first.double() + 3.0 * second.double()) / 4.0).float())
+
+
+def test_tensors_in_another_order_in_memory_are_averaged():
+    first = torch.randn(2, 3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = average(({"weight": first.to(memory_format=torch.channels_last_3d)}, 1.0), ({"weight": first}, 1.0))
+    assert torch.equal(found["weight"], first)
+
+
+def test_each_tensor_may_count_by_its_own_factor():
+    total = WeightedSum()
+    total.add({"weight": torch.tensor([2.0]), "mean": torch.tensor([2.0])}, {"weight": 1.0, "mean": 3.0})
+    total.add({"weight": torch.tensor([4.0]), "mean": torch.tensor([6.0])}, {"weight": 1.0, "mean": 1.0})
+    assert {name: tensor.item() for name, tensor in total.mean().items()} == {"weight": 3.0, "mean": 3.0}

@@ -331,11 +331,13 @@ def assert_refused(train: Callable, tmp_path: Path, match: str, **options) -> No
 
 
 def test_a_start_of_another_round_is_refused(train, tmp_path):
-    assert_refused(train, tmp_path, r"initial\.pth: expected seed and round \(0, 1\), found \(0, 0\)", round_number=2)
+    assert_refused(
+        train, tmp_path, r"initial\.pth: expected kind 'global' and site '', found 'initial'", round_number=2
+    )
 
 
 def test_a_start_of_another_seed_is_refused(train, tmp_path):
-    assert_refused(train, tmp_path, r"initial\.pth: expected seed and round \(1, 0\), found \(0, 0\)", seed=1)
+    assert_refused(train, tmp_path, r"initial\.pth: expected seed 1 and round 0, found 0 and 0", seed=1)
 
 
 def test_a_start_of_another_arm_is_refused(train, tmp_path, make_global):

@@ -147,20 +147,22 @@ TRAIN_TWO_SITES = """
 import json, sys
 from pathlib import Path
 from fedpedbrain.devices import take_device
-from fedpedbrain.federated.site import train_site_files
+from fedpedbrain.federated.site import SiteFiles, SitePlan, train_site_files
 from fedpedbrain.training.epochs import SiteRound
-folder, settings, device = Path(sys.argv[1]), json.loads(sys.argv[2]), take_device(0, 1)
+folder, plan, device = Path(sys.argv[1]), SitePlan(**json.loads(sys.argv[2])), take_device(0, 1)
 for site in ("small", "large"):
     paths = [folder / f"{site}.{suffix}" for suffix in ("pth", "state.pth", "json")]
-    work = SiteRound("fedavg", 0, 1, site)
-    train_site_files(folder / "start.pth", [folder / site], None, *paths, work, settings, False, "digest", device)
+    files = SiteFiles(folder / "start.pth", [folder / site], *paths)
+    train_site_files(files, SiteRound("fedavg", 0, 1, site), plan, device)
     print(*(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
-def test_a_sites_number_of_cases_does_not_decide_its_memory(tmp_path, settings, spec, make_case, write_shard):
+def test_a_sites_number_of_cases_does_not_decide_its_memory(
+    tmp_path, settings, make_plan, spec, make_case, write_shard
+):
     settings |= {"epochs_per_round": 1, "batch_size": 4}
     # 0.2 MB a case with its mask: 60 MB of 300.
     grid = (16, 64, 96)
@@ -170,7 +172,7 @@ def test_a_sites_number_of_cases_does_not_decide_its_memory(tmp_path, settings, 
     for site, num_cases in (("small", 10), ("large", 300)):
         images = np.random.default_rng(0).integers(0, 256, (num_cases, 1, *grid), dtype=np.uint8)
         write_shard(tmp_path / site, [make_case(f"{site}-{number}", site) for number in range(num_cases)], images)
-    command = [sys.executable, "-c", TRAIN_TWO_SITES, str(tmp_path), json.dumps(settings)]
+    command = [sys.executable, "-c", TRAIN_TWO_SITES, str(tmp_path), json.dumps(vars(make_plan()))]
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     small_kb, large_kb = (int(line.split()[1]) for line in answer.stdout.splitlines())
     assert load_model_file(tmp_path / "large.pth").lineage.num_cases == 300

@@ -32,7 +32,10 @@ SCHEDULE = {
 
 
 def rates(name: str, rounds, **changes) -> list[float]:
-    return [learning_rate_of_round(OPTIMIZER, SCHEDULE | {"name": name} | changes, number) for number in rounds]
+    return [
+        learning_rate_of_round(OPTIMIZER["learning_rate"], SCHEDULE | {"name": name} | changes, number)
+        for number in rounds
+    ]
 
 
 def test_a_constant_rate_stays():
@@ -77,7 +80,10 @@ def test_a_rounds_rate_does_not_depend_on_the_number_of_rounds(config, schema_pa
         config["training"]["schedule"] |= {"name": name, "warmup_rounds": 2}
         settings = load_study(config, schema_path).training_settings
         found.append(
-            [learning_rate_of_round(settings["optimizer"], settings["schedule"], number) for number in range(1, 7)]
+            [
+                learning_rate_of_round(settings["optimizer"]["learning_rate"], settings["schedule"], number)
+                for number in range(1, 7)
+            ]
         )
     assert found[0] == found[1]
 

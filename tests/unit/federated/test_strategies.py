@@ -1,0 +1,345 @@
+"""Worked answers: two sites (or three) and one parameter of 2 x 3 elements, beside a buffer."""
+
+import pytest
+import torch
+from fedpedbrain.arms import STRATEGIES as FACTS
+from fedpedbrain.errors import StudyError
+from fedpedbrain.federated.strategies import build_strategy
+from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteUpdate
+from torch import Tensor, nn
+
+START = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+NORTH = torch.tensor([[2.0, 2.0, 5.0], [4.0, 1.0, 6.0]])
+SOUTH = torch.tensor([[4.0, 0.0, 3.0], [0.0, 5.0, 10.0]])
+PARENT = {"weight": START, "running_var": torch.tensor([1.0]), "steps": torch.tensor(5)}
+
+
+def make_update(site: str, weight: Tensor, count=1.0, num_steps=2, var=1.0, steps=5, **sent) -> SiteUpdate:
+    weights = {"weight": weight, "running_var": torch.tensor([var]), "steps": torch.tensor(steps)}
+    return SiteUpdate(site, count, num_steps, weights, {key: {"weight": value} for key, value in sent.items()})
+
+
+def combine(name: str, *updates: SiteUpdate, parent=PARENT, state=(), num_sites=0, **options):
+    """Combine updates by a strategy with its default options but for those given."""
+    strategy = build_strategy({"name": name, **FACTS[name].options, **options})
+    reads = [lambda update=update: update for update in updates]
+    return strategy.combine(parent, RoundUpdates(reads, {"weight"}, num_sites or len(updates)), dict(state))
+
+
+def close(found: Tensor, expected: list | Tensor) -> bool:
+    return torch.allclose(found, torch.as_tensor(expected, dtype=found.dtype), rtol=1e-6, atol=1e-6)
+
+
+def one_step(name: str, weight: Tensor, gradient: Tensor, kept=(), broadcast=(), **options):
+    """The gradient that a strategy makes of a loss's gradient, and its rule."""
+    strategy = build_strategy({"name": name, **FACTS[name].options, **options})
+    rule = strategy.site_rule({"weight": START}, dict(kept), dict(broadcast))
+    parameter = nn.Parameter(weight.clone())
+    parameter.grad = gradient.clone()
+    rule.correct({"weight": parameter})
+    return parameter.grad, rule
+
+
+# Combining.
+
+
+def test_fedavg_takes_the_mean_by_counts():
+    weights, state = combine(
+        "fedavg", make_update("north", NORTH, 3.0, var=2.0), make_update("south", SOUTH, 1.0, var=6.0)
+    )
+    assert weights["weight"].tolist() == [[2.5, 1.5, 4.5], [3.0, 2.0, 7.0]]
+    assert weights["running_var"].tolist() == [3.0]
+    assert state == {}
+
+
+@pytest.mark.parametrize("name", ["fedprox", "fedbn", "ditto"])
+def test_strategies_of_the_sites_leave_the_server_as_it_is(name):
+    weights, _ = combine(name, make_update("north", NORTH, 3.0), make_update("south", SOUTH, 1.0))
+    assert weights["weight"].tolist() == [[2.5, 1.5, 4.5], [3.0, 2.0, 7.0]]
+
+
+def test_fednova_counts_directions_not_steps():
+    # North goes (1, 0, 2, 0, -4, 0) in 2 steps, south (3, -2, 0, -4, 0, 4) in 4; mean number of steps 3.
+    weights, _ = combine("fednova", make_update("north", NORTH, num_steps=2), make_update("south", SOUTH, num_steps=4))
+    directions = ((NORTH - START) / 2 + (SOUTH - START) / 4) / 2
+    assert close(weights["weight"], START + 3 * directions)
+    assert close(weights["weight"][0], [1.0 + 3 * 0.625, 2.0 - 3 * 0.25, 3.0 + 3 * 0.5])
+
+
+def test_fednova_weighs_by_counts():
+    updates = [make_update("north", NORTH, 3.0, 2, var=1.0), make_update("south", SOUTH, 1.0, 6, var=5.0)]
+    weights, _ = combine("fednova", *updates)
+    steps = 0.75 * 2 + 0.25 * 6
+    assert close(weights["weight"], START + steps * (0.75 * (NORTH - START) / 2 + 0.25 * (SOUTH - START) / 6))
+    assert close(weights["running_var"], [2.0])
+
+
+def test_server_momentum_adds_the_rounds_before():
+    update = make_update("north", NORTH)
+    first, state = combine("fedavgm", update, momentum=0.5, server_learning_rate=2.0)
+    assert close(first["weight"], START + 2.0 * (NORTH - START))
+    second, _ = combine("fedavgm", update, state=state, momentum=0.5, server_learning_rate=2.0)
+    assert close(second["weight"], START + 2.0 * 1.5 * (NORTH - START))
+
+
+ADAPTIVE = {"server_learning_rate": 0.1, "tau": 0.01}
+BETAS = {"beta1": 0.9, "beta2": 0.99}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "second_of"),
+    [
+        ("fedadagrad", ADAPTIVE, lambda second, square: second + square),
+        ("fedadam", ADAPTIVE | BETAS, lambda second, square: 0.99 * second + 0.01 * square),
+        (
+            "fedyogi",
+            ADAPTIVE | BETAS,
+            lambda second, square: second - 0.01 * square * torch.sign(second - square),
+        ),
+    ],
+)
+def test_adaptive_servers_step_by_both_moments(name, options, second_of):
+    beta1 = options.get("beta1", 0.0)
+    first, second, parent, state = torch.zeros(2, 3), torch.full((2, 3), 1e-4), START, {}
+    for sent in (NORTH, SOUTH, NORTH):
+        step = sent - parent
+        first, second = beta1 * first + (1 - beta1) * step, second_of(second, step**2)
+        expected = parent + 0.1 * first / (second.sqrt() + 0.01)
+        weights, state = combine(
+            name, make_update("x", sent), parent=PARENT | {"weight": parent}, state=state, **options
+        )
+        assert close(weights["weight"], expected)
+        parent = expected
+
+
+def test_fedadam_by_hand():
+    # Step 2 from 0: first moment 0.2, second 0.01 * 4 + 0.99 * 0.0001.
+    update = make_update("north", torch.full((2, 3), 2.0))
+    weights, _ = combine("fedadam", update, parent=PARENT | {"weight": torch.zeros(2, 3)}, **ADAPTIVE, **BETAS)
+    assert weights["weight"][0, 0].item() == pytest.approx(0.1 * 0.2 / (0.040099**0.5 + 0.01), rel=1e-6)
+
+
+def test_scaffold_moves_to_the_mean_and_sums_what_control_variates_changed():
+    change = torch.ones(2, 3)
+    north, south = (
+        make_update("north", NORTH, control_change=change),
+        make_update("south", SOUTH, control_change=3 * change),
+    )
+    weights, state = combine("scaffold", north, south, num_sites=4)
+    assert close(weights["weight"], (NORTH + SOUTH) / 2)
+    # Mean change 2, and 2 of 4 sites were there.
+    assert close(state["control"]["weight"], torch.ones(2, 3))
+    _, state = combine("scaffold", north, south, num_sites=4, state=state)
+    assert close(state["control"]["weight"], 2 * torch.ones(2, 3))
+
+
+def test_scaffold_goes_a_part_of_the_way():
+    update = make_update("north", NORTH, control_change=torch.zeros(2, 3))
+    weights, _ = combine("scaffold", update, server_learning_rate=0.5)
+    assert close(weights["weight"], (START + NORTH) / 2)
+
+
+def test_feddyn_leaves_the_mean_by_its_drift():
+    north, south = make_update("north", NORTH), make_update("south", SOUTH)
+    weights, state = combine("feddyn", north, south, alpha=0.5, num_sites=4)
+    step = (NORTH + SOUTH) / 2 - START
+    assert close(state["drift"]["weight"], -0.5 * 0.5 * step)
+    # mean - h / alpha = mean + part * step.
+    assert close(weights["weight"], START + 1.5 * step)
+
+
+def test_cyclic_takes_what_the_last_site_made():
+    weights, _ = combine("cyclic", make_update("north", NORTH, 100.0), make_update("south", SOUTH, 1.0, steps=9))
+    assert torch.equal(weights["weight"], SOUTH)
+    assert weights["steps"].item() == 9
+
+
+def test_the_median_of_three_and_of_two():
+    far = torch.full((2, 3), 1000.0)
+    three, _ = combine("median", make_update("a", NORTH), make_update("b", SOUTH), make_update("c", far))
+    assert torch.equal(three["weight"], torch.maximum(NORTH, SOUTH))
+    two, _ = combine("median", make_update("a", NORTH), make_update("b", SOUTH))
+    assert close(two["weight"], (NORTH + SOUTH) / 2)
+
+
+def test_a_trimmed_mean_leaves_out_the_extremes():
+    rows = [torch.full((2, 3), value) for value in (-1000.0, 1.0, 2.0, 3.0, 1000.0)]
+    updates = [make_update(str(number), row) for number, row in enumerate(rows)]
+    weights, _ = combine("trimmed_mean", *updates, trim_fraction=0.2)
+    assert close(weights["weight"], torch.full((2, 3), 2.0))
+
+
+def test_krum_takes_the_update_nearest_to_its_neighbours():
+    values = {"a": 1.0, "b": 1.1, "c": 1.3, "d": 50.0}
+    updates = [make_update(site, torch.full((2, 3), value)) for site, value in values.items()]
+    chosen, _ = combine("krum", *updates, num_byzantine=1, num_selected=1)
+    # One neighbour counts: a and b are 0.1 apart, and a comes first.
+    assert close(chosen["weight"], torch.full((2, 3), 1.0))
+    several, _ = combine("krum", *updates, num_byzantine=1, num_selected=3)
+    assert close(several["weight"], torch.full((2, 3), 3.4 / 3))
+
+
+def test_krum_refuses_too_few_updates():
+    with pytest.raises(StudyError, match=r"krum has 2 updates, needs at least 4 with num_byzantine 1"):
+        combine("krum", make_update("a", NORTH), make_update("b", SOUTH), num_byzantine=1)
+
+
+@pytest.mark.parametrize("name", ["median", "trimmed_mean"])
+def test_robust_averages_count_sites_alike(name):
+    light, _ = combine(name, make_update("a", NORTH, 1.0), make_update("b", SOUTH, 1.0))
+    heavy, _ = combine(name, make_update("a", NORTH, 99.0), make_update("b", SOUTH, 1.0))
+    assert torch.equal(light["weight"], heavy["weight"])
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_counters_take_the_largest_and_keep_their_dtype(name):
+    change = {"control_change": torch.zeros(2, 3)} if name == "scaffold" else {}
+    updates = [make_update(site, NORTH, steps=steps, **change) for site, steps in (("a", 3), ("b", 7), ("c", 9))]
+    weights, _ = combine(name, *updates, **({"num_byzantine": 0, "num_selected": 3} if name == "krum" else {}))
+    assert weights["steps"].dtype == torch.int64
+    assert weights["steps"].item() == 9
+    assert {key: tensor.shape for key, tensor in weights.items()} == {
+        key: tensor.shape for key, tensor in PARENT.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["fedadam", "fedyogi", "fedadagrad", "fedavgm", "scaffold", "feddyn", "fednova"])
+def test_a_running_variance_stays_positive_over_200_rounds(name):
+    generator = torch.Generator().manual_seed(0)
+    parent, state = dict(PARENT), {}
+    for _ in range(200):
+        change = {"control_change": torch.randn(2, 3, generator=generator)} if name == "scaffold" else {}
+        variances = torch.rand(2, generator=generator) * 1e-3
+        updates = [
+            make_update(site, parent["weight"] + torch.randn(2, 3, generator=generator), var=float(var), **change)
+            for site, var in zip("ab", variances, strict=True)
+        ]
+        parent, state = combine(name, *updates, parent=parent, state=state)
+        assert close(parent["running_var"], [float(variances.mean())])
+    assert torch.isfinite(parent["weight"]).all()
+
+
+@pytest.mark.parametrize("name", ["fedavg", "scaffold", "fedadam", "fednova"])
+def test_a_round_that_weighs_nothing_is_refused(name):
+    update = make_update("north", NORTH, 0.0, control_change=torch.zeros(2, 3))
+    with pytest.raises(StudyError, match="all updates weigh nothing"):
+        combine(name, update)
+
+
+# Correcting gradients.
+
+
+def test_fedprox_pulls_to_the_start():
+    gradient, _ = one_step("fedprox", NORTH, torch.ones(2, 3), mu=0.1)
+    assert close(gradient, 1.0 + 0.1 * (NORTH - START))
+
+
+def test_scaffold_adds_the_servers_and_takes_its_own_control_variate():
+    own, server = torch.full((2, 3), 0.25), torch.full((2, 3), 1.0)
+    gradient, rule = one_step(
+        "scaffold", NORTH, torch.ones(2, 3), {"control": {"weight": own}}, {"control": {"weight": server}}
+    )
+    assert close(gradient, torch.full((2, 3), 1.75))
+    kept, sent = rule.finish({"weight": NORTH})
+    # The loss's own gradient, 1 in its only step, is the next control variate.
+    assert close(kept["control"]["weight"], torch.ones(2, 3))
+    assert close(sent["control_change"]["weight"], torch.full((2, 3), 0.75))
+
+
+def test_scaffolds_next_control_variate_is_the_papers_option_two_for_plain_sgd():
+    """c_i - c + (start - w) / (steps * rate)."""
+    own, server, rate = torch.full((2, 3), 0.25), torch.full((2, 3), -0.5), 0.1
+    strategy = build_strategy({"name": "scaffold", "server_learning_rate": 1.0})
+    rule = strategy.site_rule({"weight": START}, {"control": {"weight": own}}, {"control": {"weight": server}})
+    parameter = nn.Parameter(START.clone())
+    optimizer = torch.optim.SGD([parameter], rate)
+    for _ in range(3):
+        parameter.grad = 2.0 * parameter.detach().clone()
+        rule.correct({"weight": parameter})
+        optimizer.step()
+    kept, _ = rule.finish({"weight": parameter.detach()})
+    assert close(kept["control"]["weight"], own - server + (START - parameter.detach()) / (3 * rate))
+
+
+def test_feddyn_regularises_by_its_gradient():
+    before = torch.full((2, 3), 0.5)
+    gradient, rule = one_step("feddyn", NORTH, torch.ones(2, 3), {"gradient": {"weight": before}}, alpha=0.1)
+    assert close(gradient, 1.0 - 0.5 + 0.1 * (NORTH - START))
+    kept, sent = rule.finish({"weight": SOUTH})
+    assert close(kept["gradient"]["weight"], before - 0.1 * (SOUTH - START))
+    assert sent == {}
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fednova", "fedadam", "fedbn", "ditto", "median", "cyclic"])
+def test_other_strategies_leave_gradients_alone(name):
+    gradient, rule = one_step(name, NORTH, SOUTH)
+    assert torch.equal(gradient, SOUTH)
+    assert rule.finish({"weight": NORTH}) == ({}, {})
+
+
+def test_fedbn_keeps_normalisation_layers_at_home():
+    model = nn.Sequential(nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2), nn.InstanceNorm3d(2, affine=True), nn.GroupNorm(1, 2))
+    names = build_strategy({"name": "fedbn"}).personal_names(model)
+    assert names == {key for key in model.state_dict() if not key.startswith("0.")}
+    assert "1.running_var" in names
+
+
+# Reductions to FedAvg.
+
+REDUCTIONS = {
+    "fedprox": {"mu": 0.0},
+    "fedavgm": {"server_learning_rate": 1.0, "momentum": 0.0},
+    "scaffold": {"server_learning_rate": 1.0},
+    "fednova": {},
+    "fedbn": {},
+    "ditto": {},
+}
+
+
+@pytest.mark.parametrize("name", sorted(REDUCTIONS))
+def test_with_these_options_the_server_does_as_in_fedavg(name):
+    generator = torch.Generator().manual_seed(0)
+    parent = PARENT | {"weight": torch.randn(2, 3, generator=generator)}
+    change = {"control_change": torch.zeros(2, 3)} if name == "scaffold" else {}
+    updates = [
+        # Sites of as many steps as cases: equal for FedNova.
+        make_update(site, parent["weight"] + 0.1 * torch.randn(2, 3, generator=generator), count, **change)
+        for site, count in (("a", 3.0), ("b", 1.0))
+    ]
+    found, _ = combine(name, *updates, parent=parent, **REDUCTIONS[name])
+    expected, _ = combine("fedavg", *updates, parent=parent)
+    assert torch.equal(found["weight"], expected["weight"])
+    assert torch.equal(found["running_var"], expected["running_var"])
+
+
+def test_a_trimmed_mean_of_nothing_is_the_mean():
+    updates = [make_update("a", NORTH), make_update("b", SOUTH)]
+    found, _ = combine("trimmed_mean", *updates, trim_fraction=0.0)
+    expected, _ = combine("fedavg", *updates)
+    assert torch.equal(found["weight"], expected["weight"])
+
+
+def test_krum_that_selects_all_is_the_mean():
+    updates = [make_update(site, weight) for site, weight in zip("abc", (NORTH, SOUTH, START), strict=True)]
+    found, _ = combine("krum", *updates, num_byzantine=0, num_selected=3)
+    expected, _ = combine("fedavg", *updates)
+    assert torch.equal(found["weight"], expected["weight"])
+
+
+def test_updates_of_any_number_of_sites_are_read_one_at_a_time():
+    alive = []
+
+    def read(value: float) -> SiteUpdate:
+        assert len(alive) == 0
+        alive.append(value)
+        update = make_update("x", torch.full((2, 3), value))
+        alive.pop()
+        return update
+
+    updates = RoundUpdates([lambda value=value: read(value) for value in (1.0, 3.0)], {"weight"}, 2)
+    assert updates.mean()["weight"][0, 0].item() == 2.0
+
+
+def test_a_site_that_sent_nothing_is_left_out():
+    reads = [lambda: None, lambda: make_update("b", NORTH, 2.0)]
+    assert torch.equal(RoundUpdates(reads, {"weight"}, 2).mean()["weight"], NORTH)
