@@ -41,6 +41,8 @@ rule write_report:
         audit="results/cohort/audit.json",
         histories=every_arm("results/models/{arm}/seed-{seed}/history.tsv"),
         selections=every_arm("results/models/{arm}/seed-{seed}/selection.json"),
+        privacy=of_private_arms("results/models/{arm}/seed-{seed}/privacy.json"),
+        inspections=inspections,
         cohort_figure="results/figures/cohort.png",
         convergence_figure="results/figures/convergence.png",
         comparison_figure="results/figures/comparison.png",

@@ -21,5 +21,7 @@ with job_log(snakemake.log[0]):
         },
         videos=given.videos,
         report=snakemake.output.report,
+        inspections=given.inspections,
+        privacy=given.privacy,
     )
     write_report_files(inputs, {**snakemake.params.study, "versions": snakemake.params.versions})

@@ -1,9 +1,27 @@
 """What an arm's settings may not say together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fedpedbrain.arms import Arm
 from fedpedbrain.errors import StudyError
+
+NETWORKS_WITH_BATCH_NORM = {"i3d_unet"}
+
+
+def check_noise(arm: Arm, network: str, loss: Mapping[str, Any]) -> None:
+    """Refuse what would carry cases past the arm's noise: a network's statistics, or a ``training.loss`` block."""
+    sites, cases = (arm.block["privacy"][key] for key in ("noise_multiplier", "example_level"))
+    if arm.is_private and network in NETWORKS_WITH_BATCH_NORM and arm.block["batch_norm"] != "frozen":
+        raise StudyError(
+            f"arms.{arm.name}.privacy.{'noise_multiplier' if sites > 0 else 'example_level'}: {network} sends batch "
+            "statistics, which take no noise; set the arm's batch_norm: frozen, or network.name: unet"
+        )
+    if cases["noise_multiplier"] > 0 and loss["balance_classes"]:
+        raise StudyError(
+            f"arms.{arm.name}.privacy.example_level: training.loss.balance_classes lets every case change the weight "
+            "of the others; set it to false"
+        )
 
 
 def check_arm(arm: Arm, num_rounds: int, seeds: Sequence[int]) -> None:
@@ -19,9 +37,24 @@ def check_arm(arm: Arm, num_rounds: int, seeds: Sequence[int]) -> None:
             raise StudyError(f"{where}.participation.absent: {name!r} does not train in this arm")
         if not rounds:
             raise StudyError(f"{where}.participation.absent: {name} is absent in no round; list rounds or drop it")
+    needed, why = _fewest_sites(arm)
     for seed in seeds:
         for round_number in range(1, num_rounds + 1):
-            arm.sites_in_round(seed, round_number)
+            found = len(arm.sites_in_round(seed, round_number))
+            if found < needed:
+                raise StudyError(
+                    f"{where}.{why}: round {round_number} has {found} of at least {needed} sites; let more take part"
+                )
+
+
+def _fewest_sites(arm: Arm) -> tuple[int, str]:
+    """How many sites every round needs, and the setting that says so."""
+    strategy = arm.strategy
+    if strategy["name"] == "krum":
+        return max(strategy["num_byzantine"] + 3, strategy["num_selected"]), "strategy: krum compares updates"
+    if arm.sums_securely:
+        return 2, "privacy.secure_sum: the sum of one site is its update"
+    return 1, "participants"
 
 
 def _check_blocks(arm: Arm, where: str) -> None:
@@ -42,6 +75,8 @@ def _check_blocks(arm: Arm, where: str) -> None:
         "privacy: a cyclic arm has no average to protect; drop clip_norm and secure_sum": arm.is_cyclic
         and (shrinks or arm.sums_securely),
         "privacy.noise_multiplier: noise needs clip_norm, the most that a site can change": is_noisy and not shrinks,
+        "privacy.noise_multiplier: rounding makes updates longer than clip_norm; set exchange.dtype: float32": is_noisy
+        and exchange["dtype"] != "float32",
         f"privacy: {name} sends more than weights, which clipping does not cover; use another strategy": has_extras
         and shrinks,
         f"privacy.secure_sum: {name} needs more than the sum of the updates; use another strategy": (

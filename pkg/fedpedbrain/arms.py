@@ -57,6 +57,7 @@ STRATEGIES: dict[str, StrategyFacts] = {
 # What has a meaning only where several sites exchange weights, as an arm without an exchange has it.
 WITHOUT_EXCHANGE: dict[str, Any] = {
     "strategy": {"name": "fedavg"},
+    "weighting": "cases",
     "batch_norm": "average",
     "participation": {"fraction": 1.0, "minimum_sites": 1, "absent": {}, "allow_missing_sites": False},
     "exchange": {"dtype": "float32", "content": "weights", "error_feedback": False},
@@ -182,7 +183,7 @@ class Arm:
             "keep_optimizer_state": self.keeps_optimizer_state,
             "is_repartitioned": self.is_repartitioned,
             "is_personal": self.is_personal,
-            "phases": [asdict(phase) for phase in self.phases],
+            "phases": [asdict(phase) | {"sites": list(phase.sites)} for phase in self.phases],
         }
 
     @cached_property
@@ -197,6 +198,8 @@ class Arm:
                     f"arms.{self.name}.phases: phase {number} of {len(blocks)} "
                     + ("takes the rounds that are left; leave its rounds out" if is_last else "needs its rounds")
                 )
+            if number == 1 and block.get("start") == "best":
+                raise StudyError(f"arms.{self.name}.phases: phase 1 has no phase before it; leave its start out")
             last = None if is_last else first + rounds - 1
             sites = self._sites_of_phase(number, block)
             phases.append(Phase(first, last, sites, block.get("learning_rate"), block.get("start", "last")))
@@ -253,6 +256,21 @@ class Arm:
         if wanted == len(there):
             return there
         return sorted(random.Random(derive_seed(seed, "participation", round_number)).sample(there, wanted))
+
+    def left_out(self, seeds: Sequence[int], num_rounds: int) -> list[dict[str, Any]]:
+        """Who of a phase's sites takes no part in one of its rounds, and whether it is ``absent`` or ``not drawn``."""
+        absent = self.block["participation"]["absent"]
+        return [
+            {
+                "seed": seed,
+                "round": number,
+                "site": site,
+                "reason": "absent" if number in absent.get(site, ()) else "not drawn",
+            }
+            for seed in seeds
+            for number in range(1, num_rounds + 1)
+            for site in sorted(set(self.phase_of(number).sites) - set(self.sites_in_round(seed, number)))
+        ]
 
     def last_round_with(self, site: str, seed: int, round_number: int) -> int | None:
         """The last round up to this one, within its phase, in which a site took part; None where there is none."""

@@ -49,6 +49,8 @@ def job_log(path: str | Path) -> Iterator[None]:
     logger = logging.getLogger("fedpedbrain")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
+    # A library that sets up logging when it is imported, as Opacus does, would send every line to the terminal too.
+    logger.propagate = False
     try:
         yield
     except StudyError as error:
@@ -64,4 +66,5 @@ def job_log(path: str | Path) -> Iterator[None]:
     finally:
         logger.info("used %.1f s of CPU time, %d MB of memory", time.process_time(), peak_memory_mb())
         logger.removeHandler(handler)
+        logger.propagate = True
         handler.close()

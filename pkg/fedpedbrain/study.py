@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from fedpedbrain.arm_checks import check_arm
+from fedpedbrain.arm_checks import check_arm, check_noise
 from fedpedbrain.arms import POOLED_SITE, Arm, build_arms
 from fedpedbrain.downloads import is_address
 from fedpedbrain.errors import StudyError
@@ -79,7 +79,13 @@ class Study:
     def _sizes(self) -> Mapping[str, int]:
         if self._count_cases is None:
             raise ValueError("Study: phases speak of the largest sites, but nothing was given to count cases with")
-        return self._count_cases(self.source_settings)
+        try:
+            return self._count_cases(self.source_settings)
+        except StudyError:
+            # A new scan is predicted where the cohort is not, and then nothing trains.
+            if not self.predicts_scan:
+                raise
+            return dict.fromkeys(self.sites, 0)
 
     @property
     def source_settings(self) -> dict[str, Any]:
@@ -186,6 +192,11 @@ class Study:
         return any(arm.block["participation"]["allow_missing_sites"] for arm in self.arms.values())
 
     @property
+    def inspected_arms(self) -> list[str]:
+        """Arms whose updates can be compared with each other: several a round, and readable one by one."""
+        return [arm.name for arm in self.arms.values() if len(arm.participants) > 1 and not arm.sums_securely]
+
+    @property
     def shared_arms(self) -> list[str]:
         """Arms that learn from more than one site."""
         return [arm.name for arm in self.arms.values() if len(arm.sites) > 1]
@@ -206,7 +217,13 @@ class Study:
         """The study in plain values, for its report."""
         cohort = self.config["cohort"]
         arms = [
-            {"name": arm.name, "participants": arm.shards_of, "sites": arm.sites, **arm.description}
+            {
+                "name": arm.name,
+                "participants": arm.shards_of,
+                "sites": arm.sites,
+                "left_out": arm.left_out(self.seeds, self.num_rounds),
+                **arm.description,
+            }
             for arm in self.arms.values()
         ]
         return {
@@ -293,6 +310,7 @@ class Study:
             raise StudyError(f"training.loss.class_weights: {min(unknown)!r} is none of cohort.classes; correct it")
         for arm in self.arms.values():
             check_arm(arm, self.num_rounds, self.seeds)
+            check_noise(arm, self.config["network"]["name"], self.config["training"]["loss"])
         self._check_loss_weights()
         self._check_local_arms()
         self._check_channels()

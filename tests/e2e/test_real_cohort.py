@@ -15,7 +15,7 @@ def test_four_institutions_from_bids_to_report(tmp_path):
     workspace = Workspace(tmp_path)
     overrides = ["study={rounds: 1}", "training={epochs_per_round: 1}", "preprocessing={grid: [8, 16, 16]}"]
     overrides += ["network={unet: {channels: [4, 8], strides: [[1, 2, 2], [2, 2, 2]]}}"]
-    overrides += ["arms=[{name: centralized, participants: pooled, weighting: cases, optimizer_state: kept}]"]
+    overrides += ["arms=[{name: centralized, participants: pooled}]"]
     overrides += ["reporting={arm_colours: {}, video: {arms: [centralized], num_cases: 1}}"]
     study = str(REPOSITORY / "studies" / "tcga_lgg.yaml")
     result = workspace.snakemake("--configfile", study, "--cores", "2", "--config", f"cohort_root={COHORT}", *overrides)

@@ -54,6 +54,21 @@ def test_other_exceptions_are_logged_with_their_traceback_and_raised(tmp_path):
     assert "ZeroDivisionError: division by zero" in text
 
 
+def test_lines_stay_in_the_file_where_a_library_sets_up_logging(tmp_path):
+    code = """
+import logging, sys
+from fedpedbrain.jobs import job_log
+with job_log(sys.argv[1]):
+    logging.basicConfig(level=logging.INFO)
+    logging.getLogger("fedpedbrain.training.epochs").info("epoch 1 of 2")
+logging.getLogger("fedpedbrain").info("after the job")
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "job.log")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert "epoch 1 of 2" not in shown
+    assert "after the job" in shown
+
+
 def test_lines_of_the_packages_loggers_go_to_the_file(tmp_path):
     with job_log(tmp_path / "logs" / "job.log"):
         logging.getLogger("fedpedbrain.training.epochs").info("epoch 1 of 2")

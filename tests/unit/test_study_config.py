@@ -4,13 +4,16 @@ import re
 import matplotlib
 import pytest
 import yaml
+from fedpedbrain.arm_checks import NETWORKS_WITH_BATCH_NORM
+from fedpedbrain.arms import PARTICIPANTS, WITHOUT_EXCHANGE
+from fedpedbrain.data.layouts import count_cases
 from fedpedbrain.errors import StudyError
 from fedpedbrain.study import POOLED_SITE, Study, load_study
 from snakemake.utils import update_config
 
 ARMS = [
-    {"name": "centralized", "participants": "pooled", "weighting": "cases", "optimizer_state": "kept"},
-    {"name": "local", "participants": "alone", "weighting": "cases", "optimizer_state": "kept"},
+    {"name": "centralized", "participants": "pooled", "optimizer_state": "kept"},
+    {"name": "local", "participants": "alone", "optimizer_state": "kept"},
     {"name": "fedavg", "participants": "sites", "weighting": "cases", "optimizer_state": "fresh"},
 ]
 
@@ -59,7 +62,7 @@ def test_every_overlay_of_the_repository_is_a_study(repository, schema_path):
     for path in overlays:
         config = yaml.safe_load((repository / "config.yaml").read_text(encoding="utf-8"))
         update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")))
-        assert load_study(config, schema_path).arms, path
+        assert load_study(config, schema_path, count_cases).arms, path
 
 
 def test_an_overlay_replaces_lists_and_keeps_the_other_keys(load):
@@ -143,6 +146,21 @@ def test_a_text_that_is_no_finite_number_is_refused(load, text):
         ({"evaluation": {"seed": -1}}, "evaluation.seed"),
         ({"reporting": {"video": {"arms": []}}}, "reporting.video.arms"),
         ({"reporting": {"confusion_colour_map": "Bleus"}}, "reporting.confusion_colour_map"),
+        ({"arm_defaults": {"strategy": {"name": "fedavgg"}}}, "arm_defaults.strategy.name"),
+        (
+            {"arm_defaults": {"strategy": {"name": "trimmed_mean", "trim_fraction": 0.5}}},
+            "arm_defaults.strategy.trim_fraction",
+        ),
+        ({"arm_defaults": {"weighting": "volume"}}, "arm_defaults.weighting"),
+        ({"arm_defaults": {"optimizer_state": "lost"}}, "arm_defaults.optimizer_state"),
+        ({"arm_defaults": {"batch_norm": "none"}}, "arm_defaults.batch_norm"),
+        ({"arm_defaults": {"participation": {"fraction": 0}}}, "arm_defaults.participation.fraction"),
+        ({"arm_defaults": {"participation": {"absent": {"north": [0]}}}}, "arm_defaults.participation.absent.north.0"),
+        ({"arm_defaults": {"exchange": {"dtype": "float64"}}}, "arm_defaults.exchange.dtype"),
+        ({"arm_defaults": {"privacy": {"clip_norm": 0}}}, "arm_defaults.privacy.clip_norm"),
+        ({"arm_defaults": {"phases": [{"start": "first"}]}}, "arm_defaults.phases.0.start"),
+        ({"arms": [{"name": "a", "participants": "all"}]}, "arms.0.participants"),
+        ({"arms": [{"name": "a", "participants": "sites", "weighting": "volume"}]}, "arms.0.weighting"),
     ],
 )
 def test_an_impossible_value_is_refused_by_its_path(load, changes, path):
@@ -161,6 +179,41 @@ def test_every_colour_map_that_the_config_may_name_is_matplotlibs(schema_path):
     schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))
     allowed = schema["properties"]["reporting"]["properties"]["confusion_colour_map"]["enum"]
     assert set(allowed) <= set(matplotlib.colormaps)
+
+
+@pytest.mark.parametrize("key", ["mu", "fraction", "secure_sum"])
+def test_an_option_that_stands_outside_of_its_block_is_an_unknown_key(load, config, key):
+    config["arms"][2][key] = 1
+    assert refusal(load, {}).startswith(f"config: unknown key arms.2.{key}; ")
+
+
+def test_every_default_of_an_arm_may_be_said_of_one_arm_and_every_one_is_needed(schema_path):
+    schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))["properties"]
+    of_one = schema["arms"]["items"]["properties"].keys() - {"name", "participants"}
+    assert of_one == schema["arm_defaults"]["properties"].keys() == set(schema["arm_defaults"]["required"])
+
+
+def test_every_kind_of_participants_is_known(schema_path):
+    schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))["properties"]
+    assert set(schema["arms"]["items"]["properties"]["participants"]["enum"]) == set(PARTICIPANTS)
+
+
+def test_the_facts_of_an_arm_without_exchange_are_those_of_the_default_config(repository):
+    defaults = yaml.safe_load((repository / "config.yaml").read_text(encoding="utf-8"))["arm_defaults"]
+    assert {key: value for key, value in defaults.items() if key != "optimizer_state"} == WITHOUT_EXCHANGE
+
+
+def test_blocks_of_an_arm_may_be_written_on_the_command_line(load, config):
+    # Nested values of --config arrive as text.
+    config["arms"] = [
+        {"name": "centralized", "participants": "pooled"},
+        {"name": "fedavg", "participants": "sites", "participation": {"fraction": "0.5", "absent": {"north": ["3"]}}},
+    ]
+    config["arms"][1]["strategy"] = {"name": "fedprox", "mu": "1e-3"}
+    arm = load().arms["fedavg"]
+    assert arm.strategy["mu"] == 0.001
+    assert len(arm.sites_in_round(0, 1)) == 2
+    assert "north" not in arm.sites_in_round(0, 3)
 
 
 def test_a_missing_key_is_refused(load, config):
@@ -327,7 +380,7 @@ def test_a_simulated_cohort_has_one_channel(load):
 def test_a_pooled_arm_has_one_participant_with_every_training_site(load):
     arm = load().arms["centralized"]
     assert arm.shards_of == {"pooled": ["north", "east", "south"]}
-    assert arm.keep_optimizer_state
+    assert arm.keeps_optimizer_state
     assert arm.sites == ["east", "north", "south"]
 
 
@@ -343,7 +396,34 @@ def test_an_arm_alone_spreads_to_one_arm_a_site(load):
 def test_a_federated_arm_has_one_participant_a_training_site(load):
     arm = load().arms["fedavg"]
     assert arm.shards_of == {"north": ["north"], "east": ["east"], "south": ["south"]}
-    assert not arm.keep_optimizer_state
+    assert not arm.keeps_optimizer_state
+
+
+def test_the_largest_sites_are_counted_in_the_source(config, schema_path):
+    config["arms"][2]["phases"] = [{"largest": 1, "rounds": 2}, {}]
+    config["phantom"]["cases"] = {"north": 5, "east": 9, "south": 7, "west": 99}
+    arm = load_study(config, schema_path, count_cases).arms["fedavg"]
+    assert [arm.sites_in_round(0, number) for number in (2, 3)] == [["east"], ["east", "north", "south"]]
+
+
+@pytest.fixture
+def largest_of_a_cohort_that_is_not_there(config):
+    """A study whose arm starts with the largest sites of a BIDS folder that is not given."""
+    config["cohort"]["source"] = "bids"
+    config["arms"][2]["phases"] = [{"largest": 1, "rounds": 2}, {}]
+    return config
+
+
+def test_the_largest_sites_of_a_cohort_that_is_not_there_are_refused(
+    largest_of_a_cohort_that_is_not_there, schema_path
+):
+    with pytest.raises(StudyError, match="cohort_root: "):
+        load_study(largest_of_a_cohort_that_is_not_there, schema_path, count_cases)
+
+
+def test_a_new_scan_is_predicted_without_the_largest_sites(largest_of_a_cohort_that_is_not_there, schema_path):
+    config = largest_of_a_cohort_that_is_not_there | {"scan": "/in/scan.nii.gz", "model": "/in/best.pth"}
+    assert load_study(config, schema_path, count_cases).predicts_scan
 
 
 def test_external_sites_are_in_no_arm(load):
@@ -471,3 +551,80 @@ def test_the_description_is_plain_values_that_json_keeps(load):
         "local-south",
         "fedavg",
     ]
+
+
+# What would carry cases past the noise of an arm.
+
+SITE_NOISE = {"clip_norm": 1.0, "noise_multiplier": 1.0}
+CASE_NOISE = {"example_level": {"clip_norm": 1.0, "noise_multiplier": 1.0}}
+either_noise = pytest.mark.parametrize(
+    ("privacy", "key"), [(SITE_NOISE, "noise_multiplier"), (CASE_NOISE, "example_level")], ids=["sites", "cases"]
+)
+
+
+@pytest.fixture
+def load_private(load, config):
+    """Load the study with settings of its federated arm."""
+
+    def _load(network: str, changes: dict | None = None, **arm) -> Study:
+        config["arms"][2] |= arm
+        return load({"network": {"name": network}} | (changes or {}))
+
+    return _load
+
+
+@either_noise
+@pytest.mark.parametrize("batch_norm", ["average", "local"])
+def test_noise_with_batch_statistics_that_sites_send_is_refused(load_private, privacy, key, batch_norm):
+    with pytest.raises(StudyError) as caught:
+        load_private("i3d_unet", privacy=privacy, batch_norm=batch_norm)
+    assert str(caught.value) == (
+        f"arms.fedavg.privacy.{key}: i3d_unet sends batch statistics, which take no noise; "
+        "set the arm's batch_norm: frozen, or network.name: unet"
+    )
+
+
+@either_noise
+@pytest.mark.parametrize(
+    ("network", "batch_norm"), [("i3d_unet", "frozen"), ("unet", "average")], ids=["frozen", "without any"]
+)
+def test_noise_without_batch_statistics_is_a_study(load_private, privacy, key, network, batch_norm):
+    assert load_private(network, privacy=privacy, batch_norm=batch_norm).arms["fedavg"].is_private
+
+
+def test_batch_statistics_without_noise_are_a_study(load_private):
+    assert not load_private("i3d_unet", privacy={"clip_norm": 1.0}).arms["fedavg"].is_private
+
+
+def test_the_networks_with_batch_norm_are_those_that_are_named(repository):
+    sources = {path.stem: path.read_text() for path in (repository / "pkg/fedpedbrain/models").glob("*unet.py")}
+    assert {name for name, text in sources.items() if "BatchNorm" in text} == NETWORKS_WITH_BATCH_NORM
+
+
+def test_classes_balanced_by_the_cases_are_refused_with_noise_on_cases(load_private):
+    balanced = {"training": {"loss": {"balance_classes": True}}}
+    with pytest.raises(StudyError) as caught:
+        load_private("unet", balanced, privacy=CASE_NOISE)
+    assert str(caught.value) == (
+        "arms.fedavg.privacy.example_level: training.loss.balance_classes lets every case change the weight of the "
+        "others; set it to false"
+    )
+
+
+def test_classes_balanced_by_the_cases_go_with_noise_on_sites(load_private):
+    assert load_private("unet", {"training": {"loss": {"balance_classes": True}}}, privacy=SITE_NOISE).arms
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_noise_is_refused_where_rounding_lengthens_clipped_updates(load_private, dtype):
+    with pytest.raises(StudyError) as caught:
+        load_private("unet", privacy=SITE_NOISE, exchange={"dtype": dtype, "content": "difference"})
+    assert str(caught.value) == (
+        "arms.fedavg.privacy.noise_multiplier: rounding makes updates longer than clip_norm; "
+        "set exchange.dtype: float32"
+    )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_updates_of_private_cases_may_be_rounded(load_private, dtype):
+    assert load_private("unet", privacy=CASE_NOISE, exchange={"dtype": dtype, "content": "difference"}).arms

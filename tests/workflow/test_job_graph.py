@@ -1,6 +1,10 @@
 """How many jobs a study has, and of which kind."""
 
+import re
+from collections import Counter
+
 import pytest
+import yaml
 from workspace import Workspace
 
 
@@ -14,6 +18,8 @@ def test_the_default_study_trains_every_arm_every_round(workspace):
     # A round is one pooled job, one for each of three sites alone, and one for each of three federated sites.
     assert jobs["train_site"] == 3 * (1 + 3 + 3)
     assert jobs["aggregate_round"] == jobs["validate_round"] == 3 * 5
+    # Of the federated arm alone: elsewhere a round has one update.
+    assert jobs["inspect_updates"] == 3
     assert jobs["select_model"] == jobs["predict_cases"] == jobs["score_predictions"] == 5
     assert jobs["build_shard"] == 4
     assert jobs["initialize_model"] == jobs["write_report"] == 1
@@ -39,3 +45,113 @@ def test_a_study_without_external_sites_is_planned(workspace):
     jobs = workspace.planned("--config", "study={rounds: 1}", "cohort={sites: {training: [north, east], external: []}}")
     assert jobs["build_shard"] == 2
     assert jobs["train_site"] == 1 + 2 + 2
+
+
+def test_privacy_is_accounted_for_in_arms_with_noise_and_no_others(workspace):
+    arms = [
+        "{name: centralized, participants: pooled}",
+        "{name: fedavg, participants: sites}",
+        "{name: clipped, participants: sites, privacy: {clip_norm: 1.0}}",
+        "{name: sites, participants: sites, privacy: {clip_norm: 1.0, noise_multiplier: 1.0}}",
+        "{name: cases, participants: sites, privacy: {example_level: {clip_norm: 1.0, noise_multiplier: 1.0}}}",
+    ]
+    jobs = workspace.planned("--config", "study={rounds: 2, seeds: [0, 1]}", f"arms=[{', '.join(arms)}]")
+    assert jobs["select_model"] == 5 * 2
+    assert jobs["account_privacy"] == 2 * 2
+
+
+def test_a_study_without_noise_accounts_for_no_privacy(workspace):
+    assert "account_privacy" not in workspace.planned("--config", "study={rounds: 1}")
+
+
+# Arms: the default study has the training sites north, east and south.
+
+
+@pytest.fixture
+def plan(workspace, tmp_path):
+    """``plan(rounds, seeds, block)``: jobs by rule of a study of one arm, named ``arm``."""
+
+    def _plan(num_rounds: int = 3, seeds=(0,), participants: str = "sites", **block):
+        first = {"alone": "arm-north", "all_but_one": "arm-north"}.get(participants, "arm")
+        overlay = {
+            "study": {"rounds": num_rounds, "seeds": list(seeds)},
+            "arms": [{"name": "arm", "participants": participants, **block}],
+            "evaluation": {"reference_arm": first},
+            "reporting": {"video": {"arms": [first]}},
+        }
+        (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+        return workspace.planned("--configfile", str(tmp_path / "overlay.yaml"))
+
+    return _plan
+
+
+@pytest.mark.parametrize(
+    ("participants", "num_arms", "num_jobs"),
+    [("pooled", 1, 1), ("alone", 3, 3), ("sites", 1, 3), ("all_but_one", 3, 6), ("iid", 1, 3)],
+)
+def test_every_participant_of_an_arm_trains_once_a_round(plan, participants, num_arms, num_jobs):
+    jobs = plan(2, participants=participants)
+    assert jobs["train_site"] == 2 * num_jobs
+    assert jobs["aggregate_round"] == jobs["validate_round"] == 2 * num_arms
+    assert jobs["select_model"] == jobs["record_lineage"] == jobs["predict_cases"] == num_arms
+    assert not {"select_phase_start", "personalize_model", "make_keys"} & set(jobs)
+
+
+def test_absent_sites_do_not_train(plan):
+    jobs = plan(3, participation={"absent": {"south": [2], "east": [2, 3]}})
+    assert jobs["train_site"] == 3 * 3 - 3
+    assert jobs["aggregate_round"] == 3
+
+
+def test_sites_that_are_not_drawn_do_not_train(plan):
+    jobs = plan(3, seeds=[0, 1], participation={"fraction": 0.5})
+    assert jobs["train_site"] == 2 * 3 * 2
+    assert jobs["aggregate_round"] == 2 * 3
+
+
+@pytest.mark.parametrize(("start", "num_choices"), [("best", 2), ("last", 0)])
+def test_a_phase_that_starts_from_the_best_model_chooses_it_once_a_seed(plan, start, num_choices):
+    jobs = plan(4, seeds=[0, 1], phases=[{"largest": 2, "rounds": 2}, {"start": start}])
+    assert jobs.get("select_phase_start", 0) == num_choices
+    assert jobs["train_site"] == 2 * (2 * 2 + 2 * 3)
+    assert jobs["select_model"] == 2
+
+
+@pytest.mark.parametrize("block", [{"strategy": {"name": "ditto"}}, {"batch_norm": "local"}], ids=["ditto", "local"])
+def test_a_personal_arm_ends_with_a_model_a_site(plan, block):
+    assert plan(2, seeds=[0, 1], **block)["personalize_model"] == 2 * 3
+
+
+def test_a_site_that_never_took_part_has_no_model_of_its_own(plan):
+    jobs = plan(2, strategy={"name": "fedbn"}, participation={"absent": {"south": [1, 2]}})
+    assert jobs["personalize_model"] == 2
+
+
+def test_an_arm_that_sums_securely_makes_keys_once_a_site(plan):
+    jobs = plan(3, seeds=[0, 1], privacy={"secure_sum": True})
+    assert jobs["make_keys"] == 2 * 3
+    assert jobs["train_site"] == 2 * 3 * 3
+
+
+def test_arms_that_differ_do_not_take_each_others_jobs(workspace, tmp_path):
+    overlay = {
+        "study": {"rounds": 3},
+        "arms": [
+            {"name": "centralized", "participants": "pooled"},
+            {"name": "fedavg", "participants": "sites"},
+            {"name": "warm", "participants": "sites", "phases": [{"sites": ["east"], "rounds": 1}, {"start": "best"}]},
+            {"name": "own", "participants": "sites", "strategy": {"name": "fedbn"}},
+            {"name": "secret", "participants": "sites", "privacy": {"secure_sum": True}},
+        ],
+    }
+    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+    output = workspace.snakemake("--dry-run", "--configfile", str(tmp_path / "overlay.yaml")).stdout
+    messages = re.findall(r"Job \d+: (\w+), seed 0: (?:round \d+ of 3, )?(.*)", output)
+    counts = Counter((arm, re.sub("north|east|south", "SITE", text)) for arm, text in messages)
+    training = {"centralized": 3, "fedavg": 9, "warm": 1 + 2 * 3, "own": 9, "secret": 9}
+    name_of = {"centralized": "training pooled"}
+    assert {arm: counts[arm, name_of.get(arm, "training SITE")] for arm in training} == training
+    assert {arm for arm, text in counts if text == "making the model of SITE"} == {"own"}
+    assert {arm for arm, text in counts if text == "making the keys of SITE"} == {"secret"}
+    assert {arm for arm, text in counts if text.startswith("choosing the model that round 002")} == {"warm"}
+    assert len(messages) == sum(counts.values()) > 60

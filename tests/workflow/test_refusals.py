@@ -35,6 +35,26 @@ def test_a_bad_config_stops_before_any_job(workspace, override, message):
     assert not (workspace.folder / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("strategy: {name: fedavg, mu: 0.1}", "arms.fedavg.strategy: fedavg has no option 'mu'; its options: none"),
+        ("phases: [{largest: 9, rounds: 1}, {}]", "arms.fedavg.phases: phase 1 wants 9 sites, there are 3; lower it"),
+        (
+            "participation: {minimum_sites: 3, absent: {south: [2]}}",
+            "arms.fedavg.participation: round 2 has 2 of at least 3 sites",
+        ),
+    ],
+)
+def test_an_arm_that_contradicts_itself_stops_before_any_job(workspace, block, message):
+    arms = f"[{{name: centralized, participants: pooled}}, {{name: fedavg, participants: sites, {block}}}]"
+    result = workspace.snakemake("--cores", "1", "--config", f"arms={arms}")
+    assert result.returncode != 0
+    assert any(line.startswith(message) for line in result.stdout.splitlines())
+    assert "Traceback" not in result.stdout
+    assert not (workspace.folder / "results").exists()
+
+
 def test_a_missing_cohort_folder_is_named(workspace):
     result = workspace.snakemake("--cores", "1", "--config", "cohort={source: bids}", "cohort_root=/nowhere/cohort")
     assert result.returncode != 0

@@ -1,5 +1,6 @@
 """Which files each kind of source reads; standard library only, since the job graph is built from it."""
 
+import csv
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,16 @@ def bids_root(root: str | None) -> Path:
     if not (Path(root) / "participants.tsv").is_file():
         raise StudyError(f"{root}/participants.tsv: missing; cohort_root is to be the top folder of a BIDS data set")
     return Path(root)
+
+
+def read_participants(root: str | None) -> list[dict[str, str]]:
+    """Rows of a BIDS data set's participants.tsv; refused where it is not there or no text."""
+    path = bids_root(root) / "participants.tsv"
+    try:
+        # Quotation marks are letters there: BIDS knows no quoting.
+        return read_table(path, csv.QUOTE_NONE)
+    except UnicodeDecodeError:
+        raise StudyError(f"{path}: not UTF-8 text; save it as UTF-8") from None
 
 
 def _no_files(settings: Mapping[str, Any]) -> list[str]:
@@ -57,8 +68,7 @@ def _count_simulated(settings: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _count_participants(settings: Mapping[str, Any]) -> dict[str, int]:
-    rows = read_table(bids_root(settings["root"]) / "participants.tsv")
-    return Counter(row.get(settings["bids"]["site_column"], "") for row in rows)
+    return Counter(row.get(settings["bids"]["site_column"], "") for row in read_participants(settings["root"]))
 
 
 _COUNTS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, int]]] = {

@@ -27,6 +27,7 @@ HISTORY_COLUMNS = (
     "accuracy",
     "selection_score",
     "uploaded_bytes",
+    "num_updates",
     "selected",
 )
 
@@ -112,6 +113,7 @@ def build_history(
                 "accuracy": mean_of_known(validation["cases"], "correct"),
                 "selection_score": selection_score(own),
                 "uploaded_bytes": sum(item["update_bytes"] for item in trained),
+                "num_updates": len(trained),
             }
         )
     scores = [row["selection_score"] for row in rows]

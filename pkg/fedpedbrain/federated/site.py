@@ -38,6 +38,7 @@ from fedpedbrain.training.optimizers import (
     restore_site_state,
     site_state_of,
 )
+from fedpedbrain.training.private import is_private
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +148,8 @@ class _SiteRun:
         """Train from weights for the round's epochs; returns weights, the optimizer's state if kept, and losses."""
         torch.manual_seed(derive_seed(self.work.seed, "training", self.work.round, self.work.site))
         settings, keeps = self.plan.training, self.plan.arm["optimizer_state"] == "kept"
-        with explained_memory(self.who, settings, self.start.spec.preprocessing["grid"]):
+        privacy = self.plan.arm["privacy"]["example_level"]
+        with explained_memory(self.who, settings, self.start.spec.preprocessing["grid"], is_private(privacy)):
             model = self.start.spec.build()
             model.load_state_dict(weights)
             model = prepare_training(model, settings, self.device)
@@ -157,7 +159,6 @@ class _SiteRun:
             optimizer = build_optimizer(trained, settings["optimizer"], self.rate)
             if keeps and optimizer_state is not None:
                 restore_site_state(optimizer, optimizer_state, self.rate)
-            privacy = self.plan.arm["privacy"]["example_level"]
             classes = self.start.spec.classes
             losses = train_model(
                 model, optimizer, self.dataset, classes, settings, self.work, self.device, rule.correct, privacy

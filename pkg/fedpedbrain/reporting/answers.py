@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION
+from fedpedbrain.evaluation.comparison import POOLED_SCOPE
 from fedpedbrain.reporting.results import (
     Estimate,
     Measure,
@@ -21,6 +22,10 @@ from fedpedbrain.reporting.style import readable, sentence_case
 SOURCE_NOTES = {
     "phantom": "Simulated cohort: averaged adult anatomy with painted tumours; scores say nothing clinical.",
 }
+
+
+# With more arms than this beside the reference, sentences count arms instead of naming the numbers of each.
+MOST_ARMS_ONE_BY_ONE = 4
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,10 @@ def headlines(results: Results, study: Mapping[str, Any]) -> list[Headline]:
         scores = [(measure, results.value(reference, measure)) for measure in measures]
         parts = [Verdict(sentence_case(measure.title), describe_value(value), "") for measure, value in scores if value]
         return [Headline(f"Only one arm, {readable(reference)}, was trained: nothing is compared.", tuple(parts))]
+    if len(others) > MOST_ARMS_ONE_BY_ONE:
+        counted = [(measure, _readings(results, others, measure)) for measure in measures]
+        verdicts = [Verdict(sentence_case(measure.title), _counts(arms), "") for measure, arms in counted if arms]
+        return [Headline(f"{len(others)} arms against {readable(reference)}.", tuple(verdicts))]
     lines = []
     for arm in others:
         differences = [(measure, results.difference(arm, measure)) for measure in measures]
@@ -130,22 +139,45 @@ def _verdict(measure: Measure, difference: Estimate) -> Verdict:
     return Verdict(sentence_case(measure.title), f"{difference.reading}{by}", numbers)
 
 
-def describe_arms(study: Mapping[str, Any]) -> str:
-    """What the main arms are, for a reader who meets their names for the first time."""
-    federated, shown = federated_arms(study), main_arms(study)
-    parts = []
-    for arm in study["arms"]:
-        if arm["name"] in shown:
-            pooled = (
-                "learns from all images in one place" if len(arm["sites"]) > 1 else f"learns at {arm['sites'][0]} alone"
-            )
-            how = (
-                "learns at every site by itself and shares weights, not images" if arm["name"] in federated else pooled
-            )
-            parts.append(f"{readable(arm['name'])} {how}")
-    if local_arms(study):
-        parts.append("local arms learn at one site each")
-    return f"{sentence_case('; '.join(parts))}."
+def _readings(
+    results: Results, arms: Sequence[str], measure: Measure, scope: str = POOLED_SCOPE
+) -> dict[str, list[str]]:
+    """What is to be read from the differences to the reference, and of which arms."""
+    readings: dict[str, list[str]] = {}
+    for arm in arms:
+        difference = results.difference(arm, measure, scope)
+        if difference is not None:
+            readings.setdefault(difference.reading, []).append(arm)
+    return dict(sorted(readings.items()))
+
+
+def _counts(readings: Mapping[str, Sequence[str]]) -> str:
+    if len(readings) == 1:
+        return f"{next(iter(readings))} for all"
+    return ", ".join(f"{reading} for {len(arms)}" for reading, arms in readings.items())
+
+
+def _describe_many(results: Results, arms: Sequence[str], measure: Measure, scope: str = POOLED_SCOPE) -> list[str]:
+    """Where many arms lie beside the reference, and which of them differ from it."""
+    values = {arm: value.value for arm in arms if (value := results.value(arm, measure, scope))}
+    if not values:
+        return []
+    best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
+    readings = _readings(results, arms, measure, scope)
+    words = [f"{reading}: {format_names(list(map(readable, names)))}" for reading, names in readings.items()]
+    if len(readings) == 1:
+        words = [f"{next(iter(readings))} for all"]
+    return [
+        f"The {len(values)} other arms go from {format_score(values[worst])} ({_holders(values, worst)}) to "
+        f"{format_score(values[best])} ({_holders(values, best)}). Differences to the reference, case by case: "
+        f"{'; '.join(words)}."
+    ]
+
+
+def _holders(values: Mapping[str, float], arm: str) -> str:
+    """An arm, and how many others have its value."""
+    num_others = sum(value == values[arm] for value in values.values()) - 1
+    return f"{readable(arm)} and {count_noun(num_others, 'other')}" if num_others else readable(arm)
 
 
 def find_measure(results: Results, study: Mapping[str, Any], measure: Measure) -> Finding | None:
@@ -156,7 +188,9 @@ def find_measure(results: Results, study: Mapping[str, Any], measure: Measure) -
         return None
     name = readable(reference)
     sentences = [f"{sentence_case(name)} reaches {describe_value(base)} on {count_noun(base.num_cases, 'test case')}."]
-    for arm in others:
+    is_many = len(others) > MOST_ARMS_ONE_BY_ONE
+    sentences += _describe_many(results, others, measure) if is_many else []
+    for arm in [] if is_many else others:
         value, difference = results.value(arm, measure), results.difference(arm, measure)
         if value is None or difference is None:
             continue
@@ -186,8 +220,9 @@ def site_gains(results: Results, study: Mapping[str, Any], arm: str, measure: Me
 
 def find_gains(results: Results, study: Mapping[str, Any]) -> Finding | None:
     """Where a site gains or loses most by taking part."""
-    sentences = []
-    for arm in federated_arms(study):
+    is_many = len(federated_arms(study)) > MOST_ARMS_ONE_BY_ONE
+    sentences = _gains_of_many(results, study) if is_many else []
+    for arm in [] if is_many else federated_arms(study):
         for measure in headline_measures(study["regions"], study["classes"]):
             gains = site_gains(results, study, arm, measure)
             if not gains:
@@ -209,6 +244,27 @@ def find_gains(results: Results, study: Mapping[str, Any]) -> Finding | None:
     return Finding("What a site gains by taking part", " ".join([*sentences, caution]))
 
 
+def _gains_of_many(results: Results, study: Mapping[str, Any]) -> list[str]:
+    """Gains over the sites' own local arms, over many federated arms together."""
+    sentences = []
+    for measure in headline_measures(study["regions"], study["classes"]):
+        gains = {
+            (arm, site): gain
+            for arm in federated_arms(study)
+            for site, gain in site_gains(results, study, arm, measure).items()
+        }
+        if gains:
+            best, worst = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
+            ends = [f"{format_change(gains[key])} ({readable(key[0])} at {key[1]})" for key in (worst, best)]
+            num_ahead = sum(gain > 0 for gain in gains.values())
+            sentences.append(
+                f"In {measure.title}, {count_noun(len({arm for arm, _ in gains}), 'federated arm')} are ahead of a "
+                f"site's own local arm in {num_ahead} of {len(gains)} comparisons; the difference goes from {ends[0]} "
+                f"to {ends[1]}."
+            )
+    return sentences
+
+
 def find_external(results: Results, study: Mapping[str, Any]) -> Finding | None:
     """How the main arms do at sites that none of them has seen."""
     reference, *others = main_arms(study)
@@ -219,12 +275,16 @@ def find_external(results: Results, study: Mapping[str, Any]) -> Finding | None:
             if base is None:
                 continue
             parts = [f"{readable(reference)} {describe_value(base)}"]
+            count = count_noun(base.num_cases, "case")
+            if len(others) > MOST_ARMS_ONE_BY_ONE:
+                many = " ".join(_describe_many(results, others, measure, site))
+                sentences.append(f"At {site}, {measure.title} over {count}: {parts[0]}. {many}")
+                continue
             for arm in others:
                 value, difference = results.value(arm, measure, site), results.difference(arm, measure, site)
                 if value and difference:
                     change = f"difference {describe_difference(difference)}: {difference.reading}"
                     parts.append(f"{readable(arm)} {describe_value(value)}, {change}")
-            count = count_noun(base.num_cases, "case")
             sentences.append(f"At {site}, {measure.title} over {count}: {'; '.join(parts)}.")
     return Finding("External sites", " ".join(sentences)) if sentences else None
 

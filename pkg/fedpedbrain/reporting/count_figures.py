@@ -22,6 +22,7 @@ from fedpedbrain.reporting.style import (
     MUTED,
     apply_style,
     is_dark,
+    label_lowest,
     message_figure,
     new_figure,
     readable,
@@ -32,6 +33,8 @@ from fedpedbrain.reporting.style import (
 _CLASS_COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
 _SPLIT_COLOURS = dict(zip(SPLITS, ("#3b4754", "#7d8a99", "#c0c8d1", "#e8c9a0"), strict=True))
 _MATRICES_PER_ROW = 3
+# More arms than a screen holds stand closer together.
+_MOST_LARGE_MATRICES, _SMALL_MATRICES_PER_ROW = 9, 5
 
 
 def draw_confusion(confusion: pd.DataFrame, colour_map: str, arms: Sequence[str]) -> Figure:
@@ -49,9 +52,10 @@ def draw_confusion(confusion: pd.DataFrame, colour_map: str, arms: Sequence[str]
     present = list(dict.fromkeys(tested["arm"]))
     shown = [arm for arm in arms if arm in present] or present
     classes = list(dict.fromkeys(tested["true_class"]))
-    columns = min(len(shown), _MATRICES_PER_ROW)
+    is_many = len(shown) > _MOST_LARGE_MATRICES
+    columns = min(len(shown), _SMALL_MATRICES_PER_ROW if is_many else _MATRICES_PER_ROW)
     rows = math.ceil(len(shown) / columns)
-    side = 0.52 * len(classes)
+    side = (0.3 if is_many else 0.52) * len(classes)
     figure = new_figure(columns * (side + 0.2) + 3.2, rows * (side + 0.45) + 1.15)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes in grid.flat[len(shown) :]:
@@ -63,6 +67,7 @@ def draw_confusion(confusion: pd.DataFrame, colour_map: str, arms: Sequence[str]
         axes.set_title(readable(arm))
     for axes in grid[:, 0]:
         axes.set_ylabel("True class")
+    label_lowest(grid)
     figure.supxlabel("Predicted class", fontsize=9.0)
     image = grid[0, 0].images[0]
     figure.colorbar(image, ax=grid, shrink=0.75, pad=0.02, label="Part of the true class's cases")

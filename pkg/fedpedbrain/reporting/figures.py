@@ -1,6 +1,8 @@
 """Figures of results: validation by round, and the arms' scores side by side."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,14 @@ from fedpedbrain.cohort import EXTERNAL
 from fedpedbrain.evaluation.comparison import DIAGNOSIS, POOLED_SCOPE, read_results
 from fedpedbrain.evaluation.metrics import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.reporting.style import (
+    FAINT,
     INK,
+    MOST_ARMS_BY_COLOUR,
     MUTED,
     ArmStyle,
     apply_style,
     arm_styles,
+    label_lowest,
     message_figure,
     new_figure,
     readable,
@@ -30,8 +35,11 @@ from fedpedbrain.reporting.style import (
 _CURVES = {"dice": "Dice of tumour cases", "accuracy": "Accuracy of the diagnosis"}
 _MEASURES = ("dice", "accuracy")
 _GROUP_GAP = 1.1
+# With room for a line of text.
+_NAMED_GROUP_GAP = 2.4
 _EXTERNAL_BAND = "#f3f1ec"
 _LEGEND_COLUMNS = 6
+_PANELS_PER_ROW = 4
 
 
 def draw_convergence(history: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figure:
@@ -45,6 +53,8 @@ def draw_convergence(history: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> F
     curves = [column for column in _CURVES if history[column].notna().any()]
     if not curves:
         return message_figure("No validation patient has a mask or a diagnosis: there is no curve to draw.")
+    if len(styles) > MOST_ARMS_BY_COLOUR:
+        return _draw_arm_by_arm(history, styles, curves)
     figure = new_figure(4.6 * len(curves) + 0.4, 3.7)
     for axes, column in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
         for arm, style in styles.items():
@@ -58,6 +68,35 @@ def draw_convergence(history: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> F
     ]
     handles.append(Line2D([], [], color=MUTED, linestyle="", marker="o", markersize=7, label="selected round"))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), _LEGEND_COLUMNS), handlelength=3)
+    return figure
+
+
+def _draw_arm_by_arm(history: pd.DataFrame, styles: Mapping[str, ArmStyle], curves: Sequence[str]) -> Figure:
+    """A small panel an arm, its curves of all measures over those of the other arms in grey."""
+    rows = math.ceil(len(styles) / _PANELS_PER_ROW)
+    figure = new_figure(2.35 * _PANELS_PER_ROW, 1.45 * rows + 0.7)
+    grid = figure.subplots(rows, _PANELS_PER_ROW, squeeze=False, sharex=True, sharey=True)
+    for axes in grid.flat[len(styles) :]:
+        axes.set_visible(False)
+    looks = dict(zip(curves, ("-", (0, (2, 1))), strict=False))
+    means = {column: history.groupby(["arm", "round"])[column].mean().unstack(0) for column in curves}
+    for axes, (arm, style) in zip(grid.flat, styles.items(), strict=False):
+        for column, line in looks.items():
+            axes.plot(means[column], color=FAINT, linestyle=line, linewidth=0.8, zorder=1)
+            look = replace(style, line=line, thin=True)
+            _draw_curve(axes, history[history["arm"] == arm], column, look)
+        axes.set_title(readable(arm), fontsize=9.0, pad=3.0)
+        axes.grid(visible=False)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    values = history[curves].to_numpy(dtype=float)
+    _limit_to_scores(grid[0, 0].yaxis, values)
+    label_lowest(grid)
+    for axes in grid[-1]:
+        axes.set_xlabel("Round")
+    handles = [Line2D([], [], color=INK, linestyle=line, label=_CURVES[column]) for column, line in looks.items()]
+    handles.append(Line2D([], [], color=FAINT, linewidth=0.8, label="the other arms"))
+    handles.append(Line2D([], [], color=MUTED, linestyle="", marker="o", markersize=5.5, label="selected round"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=3)
     return figure
 
 
@@ -133,13 +172,19 @@ def draw_comparison(summary: pd.DataFrame, styles: Mapping[str, ArmStyle], local
         return message_figure("No held-out patient has a mask or a diagnosis: there is nothing to compare.")
     groups = comparison_groups(chosen, local_sites)
     groups = {scope: [arm for arm in styles if arm in arms] for scope, arms in groups.items()}
-    rows = sum(len(arms) + _GROUP_GAP for arms in groups.values())
+    by_name = len(styles) > MOST_ARMS_BY_COLOUR
+    gap = _NAMED_GROUP_GAP if by_name else _GROUP_GAP
+    rows = sum(len(arms) + gap for arms in groups.values())
     figure = new_figure(3.5 * len(panels) + 1.9, 1.3 + 0.17 * rows)
     for number, (target, metric) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), number + 1)
         part = chosen[(chosen["target"] == target) & (chosen["metric"] == metric)]
-        _draw_panel(axes, part, groups, styles, named=number == 0)
+        _draw_panel(axes, part, groups, styles, gap, named=number == 0)
+        if by_name:
+            _name_rows(axes, groups, named=number == 0)
         axes.set_title("Accuracy of the diagnosis" if target == DIAGNOSIS else f"Tumour Dice: {readable(target)}")
+    if by_name:
+        return figure
     handles = [
         Line2D([], [], color=style.colour, marker=style.marker, markersize=5.5, linewidth=1.6, label=readable(arm))
         for arm, style in styles.items()
@@ -153,6 +198,7 @@ def _draw_panel(
     part: pd.DataFrame,
     groups: Mapping[tuple[str, str], Sequence[str]],
     styles: Mapping[str, ArmStyle],
+    gap: float,
     named: bool,
 ) -> None:
     top, ticks, labels = 0.0, [], []
@@ -160,23 +206,36 @@ def _draw_panel(
         rows = part[(part["scope"] == scope) & (part["split"] == split)].set_index("arm")
         bottom = top + len(arms) - 1
         if split == EXTERNAL:
-            axes.axhspan(top - _GROUP_GAP / 2, bottom + _GROUP_GAP / 2, color=_EXTERNAL_BAND, zorder=0)
+            axes.axhspan(top - gap / 2, bottom + gap / 2, color=_EXTERNAL_BAND, zorder=0)
         for offset, arm in enumerate(arms):
             if arm in rows.index:
                 _draw_point(axes, rows.loc[arm], top + offset, styles[arm])
         ticks.append((top + bottom) / 2.0)
         labels.append(_group_label(scope, split, rows, named))
-        top = bottom + 1 + _GROUP_GAP
+        top = bottom + 1 + gap
     axes.set_yticks(ticks, labels)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_ylim(top - 0.9, -_GROUP_GAP / 2 - 0.2)
+    axes.set_ylim(top - 0.9, -gap / 2 - 0.2)
     for label, (scope, _) in zip(axes.get_yticklabels(), groups, strict=True):
         label.set_fontweight("bold" if scope == POOLED_SCOPE else "normal")
     _limit_to_scores(axes.xaxis, part[["low", "value", "high"]].to_numpy(dtype=float))
     few = (part["num_patients"] < MIN_PATIENTS_FOR_INTERVAL).any()
     rule = f"\n(none for fewer than {MIN_PATIENTS_FOR_INTERVAL} patients)" if few else ""
     axes.set_xlabel(f"Mean over patients, with its interval{rule}")
+
+
+def _name_rows(axes: Axes, groups: Mapping[tuple[str, str], Sequence[str]], named: bool) -> None:
+    """Name the arm of every row, and write above a group what it is."""
+    labels = [label.get_text().replace("\n", ", ") for label in axes.get_yticklabels()]
+    ticks, names, top = [], [], 0.0
+    for label, arms in zip(labels, groups.values(), strict=True):
+        ticks += [top + offset for offset in range(len(arms))]
+        names += [readable(arm) for arm in arms]
+        axes.text(0.0, top - 0.6, label, transform=axes.get_yaxis_transform(), fontsize=8.0, fontweight="bold")
+        top += len(arms) + _NAMED_GROUP_GAP
+    axes.set_yticks(ticks, names if named else [""] * len(names), fontsize=7.0, fontweight="normal")
+    axes.grid(visible=True, axis="y", linewidth=0.4)
 
 
 def _group_label(scope: str, split: str, rows: pd.DataFrame, named: bool) -> str:

@@ -16,9 +16,9 @@ from fedpedbrain.cohort import TEST
 from fedpedbrain.evaluation.comparison import POOLED_SCOPE, read_results
 from fedpedbrain.evaluation.metrics import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.files import read_table, replacing
-from fedpedbrain.reporting import answers, score_tables, tables
+from fedpedbrain.reporting import answers, arms_in_words, score_tables, site_updates, tables
 from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures
-from fedpedbrain.reporting.style import arm_colours, readable, sentence_case
+from fedpedbrain.reporting.style import MOST_ARMS_BY_COLOUR, arm_colours, readable, sentence_case
 
 # Mail and review systems refuse larger attachments; base64 adds a third.
 _MOST_VIDEO_BYTES = 14_000_000
@@ -37,6 +37,8 @@ class ReportInputs:
     figures : ``cohort``, ``comparison``, ``confusion`` and ``convergence`` to PNG; any of them may be absent
     videos : folder with ``videos.tsv``
     report : the file to write
+    inspections : of every round of every arm whose updates can be read, none where there is no such arm
+    privacy : of every differentially private arm and seed
     """
 
     summary: str | Path
@@ -48,6 +50,8 @@ class ReportInputs:
     figures: Mapping[str, str | Path]
     videos: str | Path
     report: str | Path
+    inspections: Sequence[str | Path] = ()
+    privacy: Sequence[str | Path] = ()
 
 
 def data_uri(path: str | Path) -> str:
@@ -62,9 +66,7 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
     Parameters
     ----------
     inputs : what to read and where to write
-    study : ``title``, ``source``, ``arms`` (list of ``name``, ``participants``: participant to sites, ``weighting``,
-        ``keep_optimizer_state``, ``sites``), ``reference_arm``, ``training_sites``, ``external_sites``, ``regions``,
-        ``classes``, ``normal_class``, ``num_rounds``, ``seeds``, ``config`` (whole), ``versions`` (name to version)
+    study : ``Study.description`` and ``versions`` (name to version)
     """
     results = Results.from_files(inputs.summary, inputs.differences)
     audit = json.loads(Path(inputs.audit).read_text(encoding="utf-8"))
@@ -78,13 +80,16 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         "css": Markup(_template_text("report.css")),
         "source_note": answers.SOURCE_NOTES.get(study["source"], ""),
         "setting": answers.describe_study(study, audit),
-        "arms_in_words": answers.describe_arms(study),
+        "arms_in_words": arms_in_words.describe_arms(study, answers.main_arms(study)),
         "headlines": answers.headlines(results, study),
         "findings": answers.find_all(results, study),
         "headline_groups": score_tables.headline_table(results, study, colours),
         "audit": audit,
         "cohort_tables": tables.cohort_tables(study, audit),
-        "arm_table": tables.arm_table(study, colours),
+        "arm_table": arms_in_words.arm_table(study, colours),
+        "personal": [readable(arm["name"]) for arm in study["arms"] if arm["is_personal"]],
+        "personal_note": arms_in_words.PERSONAL_NOTE,
+        **exchange_parts(inputs, study, colours),
         **result_tables(results, study, colours),
         "mistakes": describe_mistakes(inputs.confusion, list(colours)),
         "selection_table": tables.selection_table(selections, colours),
@@ -129,6 +134,20 @@ def report_settings(study: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def exchange_parts(inputs: ReportInputs, study: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
+    """What sites sent, who took part, and what noise is worth; None for what the study has not."""
+    updates = site_updates.load_updates(inputs.inspections)
+    accounts = [json.loads(Path(path).read_text(encoding="utf-8")) for path in inputs.privacy]
+    return {
+        "updates": site_updates.updates_part(updates, len(study["seeds"]) > 1),
+        "outlier_rule": site_updates.OUTLIER_RULE,
+        "participation_table": site_updates.participation_table(study, updates, colours),
+        "privacy_table": tables.privacy_table(accounts, colours),
+        "not_covered": list(dict.fromkeys(note for account in accounts for note in account["not_covered"])),
+        "is_many": len(study["arms"]) > MOST_ARMS_BY_COLOUR,
+    }
+
+
 def result_tables(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
     """The tables of the results section: all test patients, training sites, external sites, differences, gains."""
     scopes = {"pooled": [POOLED_SCOPE], "sites": results.test_sites, "external": results.external_sites}
@@ -158,12 +177,13 @@ def describe_mistakes(confusion_path: str | Path, arms: Sequence[str]) -> list[s
     return sentences
 
 
-def first_uploads(history_paths: Sequence[str | Path]) -> dict[str, list[float]]:
-    """Arm to the bytes that its participants send together in each round, of its first seed."""
-    uploads: dict[str, list[float]] = {}
+def first_uploads(history_paths: Sequence[str | Path]) -> dict[str, list[tables.Upload]]:
+    """Arm to what its participants send in each round, of its first seed."""
+    uploads: dict[str, list[tables.Upload]] = {}
     for path in history_paths:
         rows = read_table(path)
-        uploads.setdefault(rows[0]["arm"], [float(row["uploaded_bytes"]) for row in rows])
+        sent = [tables.Upload(float(row["uploaded_bytes"]), int(row["num_updates"])) for row in rows]
+        uploads.setdefault(rows[0]["arm"], sent)
     return uploads
 
 

@@ -6,14 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedpedbrain.cohort import SPLITS
-from fedpedbrain.reporting.results import MISSING, count_noun, format_bytes, format_names, format_score
+from fedpedbrain.reporting.results import MISSING, count_noun, format_bytes, format_score
 from fedpedbrain.reporting.style import readable, sentence_case
-
-_WEIGHTINGS = {
-    "cases": "by its number of training cases",
-    "steps": "by its number of optimizer steps",
-    "uniform": "all alike",
-}
 
 
 @dataclass(frozen=True)
@@ -41,6 +35,14 @@ class Table:
     columns: list[str]
     groups: list[Group]
     words: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What the sites of a round send together; sites that are absent or whose training failed send nothing."""
+
+    num_bytes: float
+    num_updates: int
 
 
 def cohort_tables(study: Mapping[str, Any], audit: Mapping[str, Any]) -> list[Table]:
@@ -75,30 +77,6 @@ def cohort_tables(study: Mapping[str, Any], audit: Mapping[str, Any]) -> list[Ta
     return [*tables, Table("Images and outlines by site", columns, [Group("", images)], (0, 1, 2))]
 
 
-def arm_table(study: Mapping[str, Any], colours: Mapping[str, str]) -> Table:
-    """Every arm's way of training in words."""
-    rows = []
-    for arm in study["arms"]:
-        exchanges = len(arm["participants"]) > 1
-        weights = (
-            _WEIGHTINGS.get(arm["weighting"], arm["weighting"]) if exchanges else "one participant, nothing to weigh"
-        )
-        state = "kept from round to round" if arm["keep_optimizer_state"] else "fresh in every round"
-        name = Cell(readable(arm["name"]), colour=colours[arm["name"]])
-        rows.append([name, Cell(_how_it_trains(arm)), Cell(weights), Cell(state)])
-    columns = ["Arm", "How it trains", "A participant's weight in the average", "Optimizer state"]
-    return Table("The arms of the study", columns, [Group("", rows)], (0, 1, 2, 3))
-
-
-def _how_it_trains(arm: Mapping[str, Any]) -> str:
-    sites = format_names(arm["sites"])
-    if len(arm["participants"]) > 1:
-        return f"Federated: {sites} train apart and exchange weights every round; images stay at their site."
-    if len(arm["sites"]) > 1:
-        return f"Pooled: the images of {sites} in one place."
-    return f"Local: {sites} alone."
-
-
 def selection_table(selections: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> Table:
     """The round of each arm and seed that was chosen on validation patients."""
     keys = {
@@ -118,7 +96,7 @@ def selection_table(selections: Sequence[Mapping[str, Any]], colours: Mapping[st
 def cost_table(
     study: Mapping[str, Any],
     selections: Sequence[Mapping[str, Any]],
-    uploads: Mapping[str, Sequence[float]],
+    uploads: Mapping[str, Sequence[Upload]],
     colours: Mapping[str, str],
 ) -> Table:
     """What a round of each arm costs, and what its sites send.
@@ -126,7 +104,7 @@ def cost_table(
     Parameters
     ----------
     selections : of all arms and seeds; each arm's first seed is shown
-    uploads : arm to the bytes that its participants send together, one number a round, of its first seed
+    uploads : arm to what its participants send, round by round, of its first seed
     """
     first = {item["arm"]: item for item in reversed(selections)}
     rows = []
@@ -135,8 +113,9 @@ def cost_table(
         cells = [Cell(str(item["lineage"]["num_cases"])), Cell(str(item["lineage"]["num_steps"]))]
         cells.append(Cell(format_bytes(item["model_bytes"])))
         if len(arm["participants"]) > 1:
-            cells.append(Cell(format_bytes(sent[-1] / len(arm["participants"]))))
-            cells.append(Cell(format_bytes(sum(sent)), count_noun(len(sent), "round")))
+            total, number = sum(upload.num_bytes for upload in sent), sum(upload.num_updates for upload in sent)
+            cells.append(Cell(format_bytes(total / number) if number else MISSING))
+            cells.append(Cell(format_bytes(total), f"{count_noun(number, 'update')}, {count_noun(len(sent), 'round')}"))
         else:
             cells += [Cell("nothing"), Cell("nothing")]
         rows.append([Cell(readable(arm["name"]), colour=colours[arm["name"]]), *cells])
@@ -145,7 +124,38 @@ def cost_table(
         "Cases a round",
         "Optimizer steps a round",
         "Model file",
-        "Sent by a site a round",
+        "An update of a site",
         "Sent by all sites",
     ]
     return Table("Cost by arm", columns, [Group("", rows)])
+
+
+def privacy_table(accounts: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> Table | None:
+    """What the noise of each arm is worth, of several seeds the weakest; None where no arm has any.
+
+    Parameters
+    ----------
+    accounts : contents of the privacy files of all private arms and seeds
+    """
+    weakest: dict[tuple[str, str], tuple[Mapping[str, Any], float]] = {}
+    for account in accounts:
+        for level in ("site_level", "example_level"):
+            part, key = account[level], (account["arm"], level)
+            if part and (key not in weakest or part["epsilon"] > weakest[key][0]["epsilon"]):
+                weakest[key] = (part, account["delta"])
+    rows = [
+        [
+            Cell(readable(arm), colour=colours[arm]),
+            Cell(sentence_case(part["neighbours"])),
+            Cell(f"{part['epsilon']:.3g}"),
+            Cell(f"{delta:g}"),
+            Cell(f"{part['clip_norm']:g}"),
+            Cell(f"{part['noise_multiplier']:g}"),
+            Cell(" ".join(f"{sentence_case(warning)}." for warning in part["warnings"])),
+        ]
+        for (arm, _), (part, delta) in weakest.items()
+    ]
+    if not rows:
+        return None
+    columns = ["Arm", "What cannot be told apart", "Epsilon", "Delta", "Shortened to", "Noise multiplier", "Beware"]
+    return Table("Differential privacy over all rounds", columns, [Group("", rows)], (0, 1, 6))

@@ -14,7 +14,7 @@ from fedpedbrain.training.augmentation import Augmentation
 from fedpedbrain.training.execution import autocast, training_batch_norms
 from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX, JointLoss, class_weights
 from fedpedbrain.training.optimizers import begin_training, end_training
-from fedpedbrain.training.private import CaseLoss, poisson_order, private_epochs
+from fedpedbrain.training.private import is_private, poisson_order, private_epochs
 
 logger = logging.getLogger(__name__)
 
@@ -151,8 +151,8 @@ def train_model(
     """
     class_indices = dataset.class_indices(classes, UNKNOWN_CLASS_INDEX)
     weights = class_weights(settings["loss"], classes, class_indices).to(device)
-    is_private = privacy is not None and privacy["noise_multiplier"] > 0
-    draw = poisson_order if is_private else shuffled_order
+    loss = JointLoss(settings["loss"], weights)
+    draw = poisson_order if is_private(privacy) else shuffled_order
 
     def batches(epoch: int) -> Iterator[Batch | None]:
         return epoch_batches(dataset, class_indices, settings, work, epoch, device, draw)
@@ -160,12 +160,11 @@ def train_model(
     num_epochs = settings["epochs_per_round"]
     begin_training(optimizer)
     epochs = map(batches, range(1, num_epochs + 1))
-    if is_private:
+    if is_private(privacy):
         seed = derive_seed(work.seed, "private noise", work.arm, work.round, work.site)
-        loss = CaseLoss(settings["loss"], weights)
         losses = private_epochs(model, optimizer, loss, epochs, settings, privacy, len(dataset), seed)
     else:
-        losses = train_epochs(model, optimizer, JointLoss(settings["loss"], weights), epochs, settings, correct)
+        losses = train_epochs(model, optimizer, loss, epochs, settings, correct)
     if end_training(optimizer):
         refresh_batch_statistics(model, batches(num_epochs))
     return losses

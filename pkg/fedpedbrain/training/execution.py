@@ -125,14 +125,20 @@ def prepare_training(model: nn.Module, settings: Mapping, device: torch.device) 
 
 
 @contextmanager
-def explained_memory(who: str, settings: Mapping, grid: list[int]) -> Iterator[None]:
-    """Turn running out of memory into a message that names the setting to change."""
+def explained_memory(who: str, settings: Mapping, grid: list[int], one_by_one: bool = False) -> Iterator[None]:
+    """Turn running out of memory into a message that names the setting to change.
+
+    Parameters
+    ----------
+    one_by_one : whether cases go through the network one at a time whatever the ``training`` block says
+    """
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        at_once = min(settings["micro_batch_size"] or settings["batch_size"], settings["batch_size"])
+        part = 1 if one_by_one else settings["micro_batch_size"] or settings["batch_size"]
+        at_once = min(part, settings["batch_size"])
         advice = (
             f"set training.micro_batch_size below {at_once}"
             if at_once > 1

@@ -142,6 +142,21 @@ class JointLoss:
             parts.append(self._factors[1] * (losses * self._weight_of(class_indices)).sum() / total)
         return torch.stack(parts).sum()
 
+    def of_cases(self, logits: Logits, masks: Tensor, class_indices: Tensor) -> Tensor:
+        """Return the loss of each case with nothing shared between cases, float32 (B,); arguments as of a call.
+
+        Their mean is the loss of the batch where all class weights are 1. There a class weight counts relative to the
+        others of the batch. Here it is a plain factor, and an unknown class takes nothing away from the other cases'
+        part of the classification.
+        """
+        parts = []
+        if logits.segmentation is not None:
+            parts.append(self._factors[0] * self._segmentation(logits.segmentation, masks.float(), self._gamma))
+        if logits.classification is not None:
+            losses = self._classification(logits.classification, class_indices, self._gamma)
+            parts.append(self._factors[1] * self._weight_of(class_indices) * losses)
+        return torch.stack(parts).sum(0)
+
     def _weight_of(self, class_indices: Tensor) -> Tensor:
         known = class_indices != UNKNOWN_CLASS_INDEX
         return self._weights.to(class_indices.device)[class_indices.clamp(min=0)] * known

@@ -3,22 +3,21 @@
 Abadi et al., "Deep Learning with Differential Privacy", CCS 2016: every case's gradient is shortened to a norm, noise
 is added to their sum, and chance decides which cases a step takes. What is done with weights after that costs nothing
 more. The losses that are returned and logged are no part of it: they are computed from the cases without noise.
+
+Cases go through the network one at a time, so that memory holds one gradient and their sum, whatever the batch.
 """
 
 import logging
 import math
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedpedbrain.errors import StudyError
-from fedpedbrain.models.outputs import Logits
-from fedpedbrain.training.execution import autocast
+from fedpedbrain.training.execution import autocast, training_batch_norms
 from fedpedbrain.training.losses import JointLoss
 
 if TYPE_CHECKING:
@@ -29,8 +28,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def is_private(privacy: Mapping | None) -> bool:
+    """Whether a site trains by DP-SGD: ``clip_norm`` and ``noise_multiplier``; None or a multiplier of 0 for not."""
+    return privacy is not None and privacy["noise_multiplier"] > 0
+
+
 def check_private(model: nn.Module, settings: Mapping, privacy: Mapping) -> None:
-    """Refuse what lets one case into another's gradient, and what Opacus cannot follow.
+    """Refuse what would carry a case past clipping and noise.
 
     Parameters
     ----------
@@ -42,16 +46,11 @@ def check_private(model: nn.Module, settings: Mapping, privacy: Mapping) -> None
     StudyError : of the first obstacle: the key or layer and what to do
     """
     who = "example-level privacy"
-    for name, layer in model.named_modules():
-        learns = any(weight.requires_grad for weight in layer.parameters(recurse=False))
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or learns):
-            raise StudyError(
-                f"{who}: {name} is a {type(layer).__name__}, which mixes the cases of a batch; "
-                "set network.name: unet, which has none"
-            )
-    for key in ("compile", "checkpoint_activations"):
-        if settings[key]:
-            raise StudyError(f"{who}: gradients case by case do not work with training.{key}; set it to false")
+    if training_batch_norms(model):
+        raise StudyError(
+            f"{who}: batch normalisation keeps statistics of the cases without noise; set the arm's batch_norm: "
+            "frozen, or network.name: unet, which has none"
+        )
     if settings["loss"]["balance_classes"]:
         raise StudyError(
             f"{who}: training.loss.balance_classes lets every case change the weight of the others; set it to false, "
@@ -83,51 +82,10 @@ def poisson_order(num_cases: int, batch_size: int, rng: np.random.Generator) -> 
     return [np.flatnonzero(step) for step in drawn]
 
 
-class CaseLoss(JointLoss):
-    """The joint loss with nothing shared between cases; their mean is ``JointLoss`` where all class weights are 1.
-
-    There a class weight counts relative to the others of the batch. Here it is a plain factor, and an unknown class
-    takes nothing away from the other cases' part of the classification.
-    """
-
-    def of_cases(self, logits: Logits, masks: Tensor, class_indices: Tensor) -> Tensor:
-        """Return the loss of each case, float32 (B,); arguments as of ``JointLoss``."""
-        parts = []
-        if logits.segmentation is not None:
-            parts.append(self._factors[0] * self._segmentation(logits.segmentation, masks.float(), self._gamma))
-        if logits.classification is not None:
-            losses = self._classification(logits.classification, class_indices, self._gamma)
-            parts.append(self._factors[1] * self._weight_of(class_indices) * losses)
-        return torch.stack(parts).sum(0)
-
-
-@contextmanager
-def case_gradients(model: nn.Module) -> Iterator[None]:
-    """Have the backward pass of a sum over cases leave each one's gradient in ``weight.grad_sample``, (B, *weight).
-
-    Opacus's hooks cannot see through layers that overwrite their input: those write beside it for that long.
-    """
-    from opacus.grad_sample import GradSampleHooks
-
-    overwriting = [layer for layer in model.modules() if getattr(layer, "inplace", False)]
-    for layer in overwriting:
-        layer.inplace = False
-    hooks = GradSampleHooks(model, loss_reduction="sum")
-    try:
-        with warnings.catch_warnings():
-            # The first layer's input, the image, needs no gradient.
-            warnings.filterwarnings("ignore", "Full backward hook is firing")
-            yield
-    finally:
-        hooks.cleanup()
-        for layer in overwriting:
-            layer.inplace = True
-
-
 def make_private(
     optimizer: torch.optim.Optimizer, privacy: Mapping, batch_size: float, max_gradient_norm: float, seed: int
 ) -> "DPOptimizer":
-    """Wrap an optimizer: its steps clip what ``case_gradients`` leaves, sum it, add noise, divide by ``batch_size``.
+    """Wrap an optimizer: its steps clip each ``weight.grad_sample``, sum, add noise, divide by ``batch_size``.
 
     Parameters
     ----------
@@ -159,37 +117,39 @@ def make_private(
     return private
 
 
+def _accumulate(private: "DPOptimizer") -> None:
+    """Add the clipped gradient of one case to the sum of the step."""
+    for weight in private.params:
+        weight.grad_sample = weight.grad.unsqueeze(0)
+    private.signal_skip_step()
+    private.step()
+
+
 def _step(
-    model: nn.Module, private: "DPOptimizer", loss_function: CaseLoss, batch: "Batch | None", settings: Mapping
+    model: nn.Module, private: "DPOptimizer", loss_function: JointLoss, batch: "Batch | None", settings: Mapping
 ) -> float:
     """Take one step on a batch, None for one without cases; returns the sum of its cases' losses."""
     total = 0.0
-    parts = [] if batch is None else list(batch.parts(settings["micro_batch_size"]))
-    for number, part in enumerate(parts, start=1):
-        # Keeps the sum of the parts before: their clipped gradients.
+    for case in () if batch is None else batch.parts(1):
+        # Keeps the sum of the cases before.
         private.zero_grad(set_to_none=True)
-        with autocast(settings["precision"], part.images.device):
-            logits = model(part.images)
-        loss = loss_function.of_cases(logits, part.masks, part.class_indices).sum()
+        with autocast(settings["precision"], case.images.device):
+            logits = model(case.images)
+        loss = loss_function.of_cases(logits, case.masks, case.class_indices).sum()
         loss.backward()
-        for weight in private.params:
-            # Under autocast they are bfloat16, in which a norm is too coarse to be a bound.
-            weight.grad_sample = weight.grad_sample.to(weight.dtype)
-        private.signal_skip_step(number < len(parts))
-        private.step()
-        total += float(loss.detach())
-    if not parts:
-        private.zero_grad(set_to_none=True)
-        for weight in private.params:
-            weight.grad_sample = weight.new_zeros((0, *weight.shape))
-        private.step()
-    return total
+        _accumulate(private)
+        total += loss.detach()
+    private.zero_grad(set_to_none=True)
+    for weight in private.params:
+        weight.grad_sample = weight.new_zeros((0, *weight.shape))
+    private.step()
+    return float(total)
 
 
 def private_epochs(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loss_function: CaseLoss,
+    loss_function: JointLoss,
     epochs: Iterable[Iterable["Batch | None"]],
     settings: Mapping,
     privacy: Mapping,
@@ -212,14 +172,13 @@ def private_epochs(
     """
     check_private(model, settings, privacy)
     batch_size = num_cases * sample_rate(num_cases, settings["batch_size"])
+    private = make_private(optimizer, privacy, batch_size, settings["max_gradient_norm"], seed)
     losses = []
-    with case_gradients(model):
-        private = make_private(optimizer, privacy, batch_size, settings["max_gradient_norm"], seed)
-        for number, batches in enumerate(epochs, start=1):
-            total, num_drawn = 0.0, 0
-            for batch in batches:
-                total += _step(model, private, loss_function, batch, settings)
-                num_drawn += 0 if batch is None else len(batch.images)
-            losses.append(total / max(num_drawn, 1))
-            logger.info("epoch %d: loss %.4f of %d cases drawn", number, losses[-1], num_drawn)
+    for number, batches in enumerate(epochs, start=1):
+        total, num_drawn = 0.0, 0
+        for batch in batches:
+            total += _step(model, private, loss_function, batch, settings)
+            num_drawn += 0 if batch is None else len(batch.images)
+        losses.append(total / max(num_drawn, 1))
+        logger.info("epoch %d: loss %.4f of %d cases drawn", number, losses[-1], num_drawn)
     return losses

@@ -58,6 +58,23 @@ def test_a_split_that_nobody_is_in_is_empty(shards):
     assert len(ShardDataset(shards, {"external"})) == 0
 
 
+def test_selected_rows_are_read_from_where_they_were(shards):
+    dataset = ShardDataset(shards, {"train", "test"})
+    selected = dataset.select([4, 0, 2])
+    assert [case.case for case in selected.cases] == ["south-1", "north-0", "north-2"]
+    assert [int(selected.image(row).max()) for row in range(3)] == [11, 0, 2]
+    assert len(selected) == len(selected.class_indices(["dipg"], -1)) == 3
+
+
+def test_a_selection_leaves_the_data_set_as_it_is_and_may_be_selected_from_again(shards):
+    dataset = ShardDataset(shards, {"train", "test"})
+    selected = dataset.select([1, 3]).select([1])
+    assert [case.case for case in selected.cases] == ["south-0"]
+    assert int(selected.image(0).max()) == 10
+    assert len(dataset) == 5
+    assert int(dataset.image(1).max()) == 1
+
+
 def test_class_indices_follow_the_order_of_the_classes_and_mark_the_unknown(tmp_path, make_case, write_shard):
     names = ["dipg", "", "normal", "of another study"]
     cases = [make_case(str(row), class_name=name) for row, name in enumerate(names)]

@@ -10,7 +10,14 @@ from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_
 from fedpedbrain.federated.updates import WEIGHTINGS
 from fedpedbrain.files import sha256_of_file
 from fedpedbrain.lineage import AveragedUpdate, Lineage
-from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
+from fedpedbrain.models.files import (
+    ModelFile,
+    ModelSpec,
+    load_model_file,
+    load_tensors,
+    save_model_file,
+    save_tensors,
+)
 
 
 class Exchange:
@@ -109,6 +116,95 @@ def test_a_site_of_no_cases_adds_nothing(exchange):
     assert exchange.aggregate().weights["weight"].tolist() == [4.0, 8.0]
 
 
+# Sites that are missing.
+
+
+def mark_missing(exchange: Exchange, site: str) -> None:
+    lineage = Lineage("missing", "fedavg", 0, 2, site, 0, 0, "digest", sha256_of_file(exchange.parent))
+    save_model_file(exchange.updates[site], ModelFile(exchange.spec, lineage, {}))
+
+
+def test_a_round_goes_on_without_a_site_that_may_be_missing(exchange):
+    mark_missing(exchange, "south")
+    found = exchange.aggregate(allow_missing_sites=True)
+    assert found.weights["weight"].tolist() == [4.0, 8.0]
+    assert [(update.site, update.weight) for update in found.lineage.updates] == [("north", 1.0)]
+    assert found.lineage.num_cases == 3
+
+
+def test_a_site_that_may_not_be_missing_is_refused(exchange):
+    mark_missing(exchange, "south")
+    assert_refused(exchange, "expected kind 'update', found 'missing'")
+
+
+def test_a_round_of_too_few_sites_is_refused(exchange):
+    mark_missing(exchange, "south")
+    with pytest.raises(StudyError, match="arm fedavg, round 2: 1 of at least 2 sites sent an update"):
+        exchange.aggregate(allow_missing_sites=True, minimum_sites=2)
+    assert not exchange.result.exists()
+
+
+# The server's state.
+
+
+def test_the_servers_state_goes_from_round_to_round(exchange):
+    settings = {"strategy": {"name": "fedavgm", "server_learning_rate": 1.0, "momentum": 0.5}}
+    parent = load_model_file(exchange.parent)
+    # A real parameter: the server's optimizer steps along parameters alone.
+    name, tensor = next(iter(parent.spec.build().state_dict().items()))
+    save_model_file(exchange.parent, replace(parent, weights={name: torch.zeros_like(tensor)}))
+    for site in ("north", "south"):
+        exchange.send(site, {name: torch.ones_like(tensor)})
+    assert exchange.aggregate(**settings).weights[name].unique().tolist() == [1.0]
+    state = load_tensors(exchange.new_state)
+    assert state["round"] == 2
+    exchange.state = exchange.new_state.with_name("before.pth")
+    save_tensors(exchange.state, state | {"round": 1})
+    assert exchange.aggregate(**settings).weights[name].unique().tolist() == [1.5]
+
+
+def test_a_servers_state_of_another_round_is_refused(exchange):
+    exchange.aggregate()
+    exchange.state = exchange.new_state
+    with pytest.raises(StudyError, match=r"server\.pth: expected the state of round 1, found 2"):
+        exchange.aggregate()
+
+
+# A chain of sites.
+
+
+def test_in_a_chain_every_site_goes_on_from_the_one_before(exchange):
+    north = sha256_of_file(exchange.updates["north"])
+    exchange.send("south", exchange.weights(0.0, 4.0), parent_sha256=north)
+    found = exchange.aggregate(is_chain=True, strategy={"name": "cyclic"})
+    assert found.weights["weight"].tolist() == [0.0, 4.0]
+    assert {update.site: update.weight for update in found.lineage.updates} == {"north": 0.0, "south": 1.0}
+
+
+def test_a_broken_chain_is_refused(exchange):
+    with pytest.raises(StudyError, match="update of site south: expected parent_sha256"):
+        exchange.aggregate(is_chain=True, strategy={"name": "cyclic"})
+
+
+# Half precision.
+
+
+def test_updates_of_the_agreed_dtype_are_decoded(exchange):
+    form = {"dtype": "bfloat16", "content": "difference", "error_feedback": False}
+    parent = load_model_file(exchange.parent)
+    save_model_file(exchange.parent, replace(parent, weights=exchange.weights(1.0, 2.0)))
+    for site, values in (("north", (4.0, 8.0)), ("south", (0.0, 4.0))):
+        difference = exchange.weights(*values) | {"weight": torch.tensor(values).bfloat16()}
+        exchange.send(site, difference, num_cases=1)
+    assert exchange.aggregate(exchange=form).weights["weight"].tolist() == [3.0, 8.0]
+
+
+def test_whole_weights_where_halves_were_agreed_are_refused(exchange):
+    form = {"dtype": "bfloat16", "content": "weights", "error_feedback": False}
+    with pytest.raises(StudyError, match=r"update of site north: weight expected \(2,\) torch\.bfloat16, found"):
+        exchange.aggregate(exchange=form)
+
+
 # What is refused. Each test changes one thing of the update of south.
 
 
@@ -165,6 +261,24 @@ def test_another_dtype_is_refused_with_both(exchange):
     weights = exchange.weights(0.0, 4.0)
     exchange.send("south", weights | {"weight": weights["weight"].half()})
     assert_refused(exchange, r"weight expected \(2,\) torch\.float32, found \(2,\) torch\.float16")
+
+
+def test_what_a_strategy_sends_beside_weights_is_checked_too(exchange):
+    update = load_model_file(exchange.updates["south"])
+    beside = {"control_change": {"weight": torch.tensor([float("nan")])}}
+    save_model_file(exchange.updates["south"], replace(update, sent=beside))
+    assert_refused(exchange, "control_change of weight holds NaN or infinite values")
+
+
+def test_an_update_with_code_in_it_is_refused(exchange):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    torch.save({"format": 1, "model": Evil()}, exchange.updates["south"])
+    with pytest.raises(StudyError, match=r"south\.pth: holds more than tensors and plain values"):
+        exchange.aggregate()
+    assert not exchange.result.exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -20,16 +20,11 @@ from fedpedbrain.reporting.count_figures import plot_cohort_files, plot_confusio
 from fedpedbrain.reporting.figures import plot_comparison_files, plot_convergence_files
 from fedpedbrain.reporting.report import ReportInputs
 from fedpedbrain.reporting.video import VIDEO_COLUMNS
+from study_arms import arm
 
 COLOURS = {"pooled-arm": "#0072B2", "fedavg": "#D55E00"}
-HISTORY_COLUMNS = ("arm", "seed", "round", "training_loss", "dice", "accuracy", "selection_score", "uploaded_bytes")
+HISTORY_COLUMNS = ("arm", "seed", "round", "training_loss", "dice", "accuracy", "selection_score")
 NUM_ROUNDS = 3
-
-
-def arm(name: str, participants: dict[str, list[str]]) -> dict:
-    sites = sorted(site for members in participants.values() for site in members)
-    rest = {"weighting": "cases", "keep_optimizer_state": True, "sites": sites}
-    return {"name": name, "participants": participants, **rest}
 
 
 ALL_ARMS = (
@@ -119,7 +114,7 @@ class StudyWriter:
             name = self.study["arms"][number]["name"]
             place = self.folder / f"{name}-{seed}"
             rows = [self.history_row(name, number, seed, round_number) for round_number in range(1, NUM_ROUNDS + 1)]
-            write_table(place.with_suffix(".tsv"), (*HISTORY_COLUMNS, "selected"), rows)
+            write_table(place.with_suffix(".tsv"), list(rows[0]), rows)
             updates = [
                 {"site": "a", "sha256": "ab" * 32, "weight": 0.25},
                 {"site": "b", "sha256": "cd" * 32, "weight": 0.75},
@@ -132,12 +127,26 @@ class StudyWriter:
             selections.append(place.with_suffix(".json"))
         return histories, selections
 
+    def write_inspection(self, name: str, rows: list[tuple]) -> Path:
+        """Rows of round, site, length and cosine to the others; a site without a length is missing."""
+        entries = []
+        for round_number, site, norm, cosine in rows:
+            known = {} if norm is None else {"share": 0.5, "norm": norm, "cosine_to_others": cosine}
+            who = {"arm": name, "seed": 0, "round": round_number, "site": site, "missing": int(norm is None)}
+            entries.append(who | known)
+        columns = ("arm", "seed", "round", "site", "missing", "share", "norm", "cosine_to_others")
+        write_table(self.folder / f"{name}-inspection.tsv", columns, entries)
+        return self.folder / f"{name}-inspection.tsv"
+
     def history_row(self, name: str, number: int, seed: int, round_number: int) -> dict:
         score = 0.2 * round_number - 0.03 * number + 0.01 * seed
         dice = score if self.study["regions"] else float("nan")
         accuracy = score if self.study["classes"] else float("nan")
-        numbers = (name, seed, round_number, 1.0 / round_number, dice, accuracy, score, 3_000_000)
-        return {**dict(zip(HISTORY_COLUMNS, numbers, strict=True)), "selected": int(round_number == NUM_ROUNDS)}
+        numbers = (name, seed, round_number, 1.0 / round_number, dice, accuracy, score)
+        # In round 2 one of two sites sends nothing.
+        num_updates = 1 if round_number == 2 else 2
+        sent = {"uploaded_bytes": 1_500_000 * num_updates, "num_updates": num_updates}
+        return dict(zip(HISTORY_COLUMNS, numbers, strict=True)) | sent | {"selected": int(round_number == NUM_ROUNDS)}
 
 
 @pytest.fixture
@@ -151,6 +160,8 @@ def write_study(tmp_path):
         arms=ALL_ARMS,
         seeds=(0,),
         source="bids",
+        sent=(),
+        privacy=None,
     ):
         study = {"title": "A <study>", "source": source, "arms": list(arms), "reference_arm": arms[0]["name"]}
         study |= {"training_sites": ["a", "b"], "external_sites": list(external), "regions": list(regions)}
@@ -162,7 +173,7 @@ def write_study(tmp_path):
             "preprocessing": {"grid": [4, 8, 8]},
             "reporting": {"arm_colours": COLOURS},
         }
-        writer = StudyWriter(tmp_path, study)
+        writer, sent = StudyWriter(tmp_path, study), dict(sent)
         writer.write_scores()
         writer.write_audit()
         histories, selections = writer.write_training()
@@ -178,7 +189,11 @@ def write_study(tmp_path):
             tmp_path / "report.html",
         )
         local_sites = {item["name"]: item["sites"][0] for item in arms if len(item["sites"]) == 1}
-        return SyntheticStudy(ReportInputs(*tables, *places), study, local_sites)
+        inspections = [writer.write_inspection(item["name"], rows) for item in arms if (rows := sent.get(item["name"]))]
+        account = tmp_path / "privacy.json"
+        account.write_text(json.dumps(privacy))
+        inputs = ReportInputs(*tables, *places, inspections, [account] if privacy else [])
+        return SyntheticStudy(inputs, study, local_sites)
 
     return write
 

@@ -84,6 +84,33 @@ def test_numbers_of_the_tables_stand_in_the_report(report_of):
     assert "pooled-arm: normal taken" not in text
 
 
+SENT = {"fedavg": [(1, "a", 1.0, 0.5), (1, "b", 1.0, 0.5), (2, "a", None, ""), (2, "b", 9.0, -0.5)]}
+PRIVACY = {
+    "arm": "fedavg",
+    "seed": 0,
+    "delta": 1e-5,
+    "site_level": None,
+    "example_level": {"neighbours": "x", "epsilon": 3.25, "clip_norm": 1.0, "noise_multiplier": 1.0, "warnings": []},
+    "not_covered": ["the loss"],
+}
+
+
+def test_updates_participation_and_privacy_are_shown_where_there_are_any(report_of):
+    text = report_of(sent=SENT, privacy=PRIVACY)
+    Page(text)
+    assert "Of 3 updates in 1 arm, 1 stands out:" in text
+    assert "FedAvg: b in round 2 (points away from the others)" in text
+    assert "Training failed" in text
+    assert ">3.25<" in text
+    assert "<li>The loss.</li>" in text
+
+
+def test_a_study_without_them_speaks_of_none(report_of):
+    text = report_of()
+    for words in ("stands out", "Who took part", 'id="updates"', 'href="#updates"', "Epsilon"):
+        assert words not in text
+
+
 def test_names_are_escaped(report_of):
     text = report_of()
     assert "A &lt;study&gt;" in text

@@ -1,6 +1,6 @@
 import matplotlib
 import pytest
-from fedpedbrain.reporting.style import OKABE_ITO, apply_style, arm_colours, arm_styles, is_dark, readable
+from fedpedbrain.reporting.style import OKABE_ITO, PALETTE, apply_style, arm_colours, arm_styles, is_dark, readable
 
 
 def test_a_configured_colour_wins():
@@ -16,16 +16,17 @@ def test_a_configured_colour_of_another_study_takes_nothing():
     assert arm_colours(["one"], {"absent": OKABE_ITO[0]}) == {"one": OKABE_ITO[0]}
 
 
-def test_colours_start_again_when_all_are_taken():
-    arms = [f"arm-{number}" for number in range(10)]
+def test_more_arms_than_the_palette_has_take_its_paler_and_darker_colours():
+    arms = [f"arm-{number}" for number in range(len(PALETTE))]
     colours = arm_colours(arms, {})
-    assert colours["arm-8"] == colours["arm-0"]
-    assert len(set(colours.values())) == len(OKABE_ITO)
+    assert len(set(colours.values())) == len(arms) > 20
+    assert colours["arm-8"] == "#80B8D8", "halfway from #0072B2 to white"
+    assert [*arm_colours([*arms, "next"], {}).values()][-1] == OKABE_ITO[0]
 
 
 def test_arms_of_one_colour_still_differ_in_line_or_marker():
-    styles = arm_styles([f"arm-{number}" for number in range(10)], {}, {})
-    assert len({(style.colour, style.line, style.marker) for style in styles.values()}) == 10
+    styles = arm_styles([f"arm-{number}" for number in range(40)], {}, {})
+    assert len({(style.colour, style.line, style.marker) for style in styles.values()}) == 40
 
 
 def test_local_arms_come_last_and_thin():

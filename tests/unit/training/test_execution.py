@@ -266,6 +266,17 @@ def test_running_out_of_memory_names_the_setting_to_change(settings, changes, nu
     assert str(refusal.value) == expected
 
 
+@pytest.mark.parametrize(
+    ("is_checkpointed", "advice"),
+    [(False, "set training.checkpoint_activations: true"), (True, "lower preprocessing.grid")],
+)
+def test_smaller_parts_are_no_advice_where_cases_go_one_by_one(settings, is_checkpointed, advice):
+    settings |= {"batch_size": 4, "micro_batch_size": None, "checkpoint_activations": is_checkpointed}
+    with pytest.raises(StudyError) as refusal, explained_memory(WHO, settings, [1], one_by_one=True):
+        torch.empty(1 << 50)
+    assert str(refusal.value) == f"{WHO}: out of memory with 1 cases of 1 voxels at once; {advice}"
+
+
 def test_running_out_of_a_gpus_memory_is_told_too(settings):
     with pytest.raises(StudyError, match="out of memory"), explained_memory(WHO, settings, [1]):
         raise torch.OutOfMemoryError("CUDA out of memory.")

@@ -321,3 +321,46 @@ def test_the_configs_words_are_those_of_the_schema(schema_path, key, table):
     schema = yaml.safe_load(schema_path.read_text())
     words = schema["properties"]["training"]["properties"]["loss"]["properties"][key]["enum"]
     assert set(words) == set(table)
+
+
+# Cases apart from each other.
+
+
+def make_loss(config: dict, weights: tuple = (1.0, 1.0), **changes) -> JointLoss:
+    return JointLoss(config["training"]["loss"] | changes, torch.tensor(weights))
+
+
+def three_cases() -> tuple[Logits, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    logits = Logits(torch.randn(3, 1, 4, 8, 8, generator=generator), torch.randn(3, 2, generator=generator))
+    return logits, torch.rand(3, 1, 4, 8, 8, generator=generator) > 0.7
+
+
+@pytest.mark.parametrize("missing", [None, "segmentation", "classification"])
+def test_losses_of_cases_average_to_that_of_the_batch(config, missing):
+    logits, masks = three_cases()
+    logits = logits._replace(**{missing: None} if missing else {})
+    found = make_loss(config).of_cases(logits, masks, torch.tensor([0, 1, 0]))
+    assert found.shape == (3,)
+    expected = make_loss(config)(logits, masks, torch.tensor([0, 1, 0]))
+    assert found.mean().item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_loss_of_a_case_does_not_depend_on_the_others(config):
+    logits, masks = three_cases()
+    loss = make_loss(config, (0.5, 3.0))
+    together = loss.of_cases(logits, masks, torch.tensor([0, 1, UNKNOWN]))
+    changed = Logits(logits.segmentation.clone(), logits.classification.clone())
+    changed.segmentation[1:] += 1
+    changed.classification[1:] += torch.tensor([1.0, 0.0])
+    beside_others = loss.of_cases(changed, masks, torch.tensor([0, UNKNOWN, 0]))
+    assert beside_others[0] == together[0]
+    assert (beside_others[1:] != together[1:]).all()
+
+
+def test_for_single_cases_class_weights_are_factors_and_an_unknown_class_counts_for_segmentation_alone(config):
+    loss = make_loss(config, (0.5, 3.0), segmentation_weight=0.0, classification_weight=2.0)
+    logits = Logits(torch.zeros(3, 1, 4, 8, 8), torch.zeros(3, 2))
+    losses = loss.of_cases(logits, three_cases()[1], torch.tensor([0, 1, UNKNOWN]))
+    # Two equally probable classes: log 2.
+    assert losses.tolist() == pytest.approx([2 * 0.5 * math.log(2), 2 * 3 * math.log(2), 0.0])

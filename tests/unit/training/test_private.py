@@ -7,16 +7,19 @@ import pytest
 import torch
 from fedpedbrain.errors import StudyError
 from fedpedbrain.models import build_model
-from fedpedbrain.models.outputs import Logits
 from fedpedbrain.models.prediction import to_device
 from fedpedbrain.training.epochs import Batch, train_epochs
-from fedpedbrain.training.execution import freeze_encoder, keep_small_convolutions_exact
-from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX, JointLoss
+from fedpedbrain.training.execution import (
+    checkpoint_activations,
+    freeze_batch_statistics,
+    freeze_encoder,
+    keep_small_convolutions_exact,
+)
+from fedpedbrain.training.losses import JointLoss
 from fedpedbrain.training.optimizers import begin_training, build_optimizer, end_training
 from fedpedbrain.training.private import (
-    CaseLoss,
-    case_gradients,
     check_private,
+    is_private,
     poisson_order,
     private_epochs,
     sample_rate,
@@ -46,18 +49,27 @@ def net() -> nn.Module:
     return to_device(build_model("unet", 1, 1, 2, **OPTIONS), CPU).double().train()
 
 
-def make_batch(num_cases: int = 2, seed: int = 1) -> Batch:
+def make_batch(num_cases: int = 2, seed: int = 1, grid: tuple = (4, 8, 8)) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(num_cases, 1, 4, 8, 8, generator=generator, dtype=torch.float64)
+    images = torch.rand(num_cases, 1, *grid, generator=generator, dtype=torch.float64)
     return Batch(
         images.contiguous(memory_format=torch.channels_last_3d),
-        (torch.rand(num_cases, 1, 4, 8, 8, generator=generator) > 0.7).byte(),
+        (torch.rand(num_cases, 1, *grid, generator=generator) > 0.7).byte(),
         torch.arange(num_cases) % 2,
     )
 
 
-def make_loss(settings: dict, weights: tuple = (1.0, 1.0), kind: type = CaseLoss) -> JointLoss:
-    return kind(settings["loss"], torch.tensor(weights))
+@pytest.fixture
+def normed_net() -> nn.Module:
+    """A network with batch normalisation that keeps the statistics it starts with."""
+    torch.manual_seed(0)
+    net = build_model("i3d_unet", 1, 1, 2, width=0.0625, dropout=0.0).double().train()
+    freeze_batch_statistics(net)
+    return net
+
+
+def make_loss(settings: dict) -> JointLoss:
+    return JointLoss(settings["loss"], torch.ones(2))
 
 
 def weights_of(net: nn.Module) -> dict[str, Tensor]:
@@ -82,7 +94,7 @@ def step_of(net: nn.Module, trained: nn.Module) -> dict[str, Tensor]:
 
 
 def gradients_one_by_one(net: nn.Module, loss_of: Callable[[nn.Module, Batch], Tensor], batch: Batch) -> list[dict]:
-    """Gradients of each case in a backward pass of its own, without Opacus."""
+    """Gradients of each case in a backward pass of its own."""
     found = []
     for case in batch.parts(1):
         net.zero_grad()
@@ -141,95 +153,16 @@ def test_the_generator_decides_on_the_order():
     assert not all(map(np.array_equal, first, other))
 
 
-# The loss of a case.
-
-
-def random_logits(num_cases: int) -> Logits:
-    generator = torch.Generator().manual_seed(2)
-    return Logits(
-        torch.randn(num_cases, 1, 4, 8, 8, generator=generator), torch.randn(num_cases, 2, generator=generator)
-    )
-
-
-@pytest.mark.parametrize("missing", [None, "segmentation", "classification"])
-def test_losses_of_cases_average_to_the_joint_loss(settings, missing):
-    logits, batch = random_logits(3)._replace(**{missing: None} if missing else {}), make_batch(3)
-    found = make_loss(settings).of_cases(logits, batch.masks, batch.class_indices)
-    assert found.shape == (3,)
-    expected = make_loss(settings, kind=JointLoss)(logits, batch.masks, batch.class_indices)
-    assert found.mean().item() == pytest.approx(expected.item(), rel=1e-6)
-
-
-def test_the_loss_of_a_case_does_not_depend_on_the_others(settings):
-    logits, batch = random_logits(3), make_batch(3)
-    loss = make_loss(settings, (0.5, 3.0))
-    together = loss.of_cases(logits, batch.masks, torch.tensor([0, 1, UNKNOWN_CLASS_INDEX]))
-    changed = Logits(logits.segmentation.clone(), logits.classification.clone())
-    changed.segmentation[1:] += 1
-    changed.classification[1:] += torch.tensor([1.0, 0.0])
-    beside_others = loss.of_cases(changed, batch.masks, torch.tensor([0, UNKNOWN_CLASS_INDEX, 0]))
-    assert beside_others[0] == together[0]
-    assert (beside_others[1:] != together[1:]).all()
-
-
-def test_class_weights_are_factors_and_an_unknown_class_counts_for_segmentation_alone(settings):
-    settings["loss"] |= {"segmentation_weight": 0.0, "classification_weight": 2.0}
-    logits = Logits(torch.zeros(3, 1, 4, 8, 8), torch.zeros(3, 2))
-    losses = make_loss(settings, (0.5, 3.0)).of_cases(logits, make_batch(3).masks, torch.tensor([0, 1, -1]))
-    # Two equally probable classes: log 2.
-    assert losses.tolist() == pytest.approx([2 * 0.5 * math.log(2), 2 * 3 * math.log(2), 0.0])
-
-
-# Gradients.
+# Steps.
 
 
 def loss_of(settings: dict) -> Callable[[nn.Module, Batch], Tensor]:
     return lambda net, batch: make_loss(settings).of_cases(net(batch.images), batch.masks, batch.class_indices)
 
 
-def test_gradients_of_cases_are_those_of_backward_passes_of_their_own(settings, net):
-    batch = make_batch(3)
-    expected = gradients_one_by_one(net, loss_of(settings), batch)
-    with case_gradients(net):
-        loss_of(settings)(net, batch).sum().backward()
-        found = {name: weight.grad_sample.clone() for name, weight in net.named_parameters()}
-    for row, gradient in enumerate(expected):
-        assert_close({name: samples[row] for name, samples in found.items()}, gradient)
-
-
-@pytest.mark.parametrize("is_exact", [False, True], ids=["bfloat16", "bfloat16 but for small convolutions"])
-def test_gradients_of_cases_are_found_in_bfloat16_too(settings, net, is_exact):
-    net, batch = net.float(), make_batch(2)
-    batch = Batch(batch.images.float(), batch.masks, batch.class_indices)
-    (expected, _) = gradients_one_by_one(net, loss_of(settings), batch)
-    if is_exact:
-        keep_small_convolutions_exact(net)
-    with case_gradients(net), torch.autocast("cpu", torch.bfloat16):
-        loss_of(settings)(net, batch).sum().backward()
-        found = {name: weight.grad_sample[0].float() for name, weight in net.named_parameters()}
-    for name in ("encoder.1.3.weight", "classifier.3.weight", "segmentation_head.weight", "segmentation_head.bias"):
-        assert (found[name] - expected[name]).norm() < 0.1 * expected[name].norm(), name
-
-
-def test_the_network_is_a_plain_one_afterwards(net):
-    before = copy.deepcopy(net)
-    with case_gradients(net):
-        assert not any(layer.inplace for layer in net.modules() if hasattr(layer, "inplace"))
-    assert net.state_dict().keys() == before.state_dict().keys()
-    assert [getattr(layer, "inplace", None) for layer in net.modules()] == [
-        getattr(layer, "inplace", None) for layer in before.modules()
-    ]
-    assert not any(layer._forward_hooks or layer._backward_hooks for layer in net.modules())
-    net(make_batch().images).segmentation.sum().backward()
-    assert not any(hasattr(weight, "grad_sample") for weight in net.parameters())
-
-
 def test_a_step_warns_of_nothing(settings, net, recwarn):
     train(net, settings, NOISE, make_batch(), None)
     assert [str(warning.message) for warning in recwarn] == []
-
-
-# Steps.
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adam", "schedule_free_adamw"])
@@ -241,7 +174,7 @@ def test_without_noise_and_clipping_training_is_the_plain_one(settings, net, opt
     plain = copy.deepcopy(net)
     rule = build_optimizer(plain.parameters(), settings["optimizer"], 0.01)
     begin_training(rule)
-    train_epochs(plain, rule, make_loss(settings, kind=JointLoss), [batches], settings)
+    train_epochs(plain, rule, make_loss(settings), [batches], settings)
     end_training(rule)
     assert_close(step_of(net, found), step_of(net, plain), 1e-3)
 
@@ -286,17 +219,55 @@ def test_one_case_moves_the_weights_by_the_clip_norm_at_most(settings, net, prec
     assert influence == pytest.approx(50.0, rel=1e-4)
 
 
-def test_parts_of_a_batch_add_up_to_it(settings, net):
-    whole = train(net, settings, CLIPPED, make_batch(3))
-    in_parts = train(net, settings | {"micro_batch_size": 2}, CLIPPED, make_batch(3))
-    assert_close(step_of(net, in_parts), step_of(net, whole))
+@pytest.mark.parametrize("micro_batch_size", [1, 2])
+def test_parts_of_a_batch_are_single_cases_whatever_the_settings(settings, net, micro_batch_size):
+    whole = train(net, settings, NOISE, make_batch(3))
+    assert same_bits(train(net, settings | {"micro_batch_size": micro_batch_size}, NOISE, make_batch(3)), whole)
 
 
-def test_parts_of_a_batch_get_noise_once(settings, net):
+def test_the_network_sees_one_case_at_a_time(settings, net):
+    sizes = []
+    net.register_forward_hook(lambda net, inputs, output: sizes.append(len(inputs[0])))
+    train(net, settings, NOISE, make_batch(3), None, make_batch(2))
+    assert sizes == [1] * 5
+
+
+def test_a_batch_gets_noise_once(settings, net):
     noise = step_of(net, train(net, settings, NOISE, None))
     of_cases = step_of(net, train(net, settings, NOISE | {"noise_multiplier": 0.0}, make_batch(3)))
-    in_parts = step_of(net, train(net, settings | {"micro_batch_size": 1}, NOISE, make_batch(3)))
-    assert_close(in_parts, {name: noise[name] + of_cases[name] for name in noise})
+    together = step_of(net, train(net, settings, NOISE, make_batch(3)))
+    assert_close(together, {name: noise[name] + of_cases[name] for name in noise})
+
+
+def test_checkpointed_activations_change_nothing(settings, net):
+    expected = step_of(net, train(net, settings, NOISE, make_batch(3), None, make_batch(1)))
+    checkpoint_activations(net)
+    found = step_of(net, train(net, settings, NOISE, make_batch(3), None, make_batch(1)))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_compiled_network_trains_as_a_plain_one(settings, net):
+    expected = step_of(net, train(net, settings, NOISE, make_batch(3), None, make_batch(1)))
+    compiled = copy.deepcopy(net)
+    # The parts of a compiler that decide on gradients, without making machine code.
+    compiled.compile(backend="aot_eager")
+    optimizer = build_optimizer(compiled.parameters(), settings["optimizer"], 1.0)
+    batches = [make_batch(3), None, make_batch(1)]
+    private_epochs(compiled, optimizer, make_loss(settings), [batches], settings, NOISE, 4, 0)
+    assert_close(step_of(net, compiled), expected, 1e-6)
+
+
+def test_batch_normalisation_with_the_statistics_it_starts_with_trains_and_keeps_them(settings, normed_net):
+    batch = make_batch(2, grid=(10, 24, 24))
+    # Of every weight, so that none is left without noise.
+    assert all(
+        gradient.keys() == weights_of(normed_net).keys()
+        for gradient in gradients_one_by_one(normed_net, loss_of(settings), batch)
+    )
+    trained = train(normed_net, settings, NOISE, batch, None)
+    assert all(part.abs().sum() > 0 for part in step_of(normed_net, trained).values())
+    pairs = zip(trained.buffers(), normed_net.buffers(), strict=True)
+    assert all(torch.equal(after, before) for after, before in pairs)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
@@ -349,21 +320,14 @@ def test_losses_are_means_over_the_cases_drawn(settings, net):
 # Refusals.
 
 
-def test_batch_normalisation_is_refused(settings):
-    net = build_model("i3d_unet", 1, 1, 2, width=0.0625, dropout=0.0)
-    expected = (
-        "example-level privacy: encoder.layers_dict.Conv3d_1a_7x7.bn is a BatchNorm3d, which mixes the cases of a "
-        "batch; set network.name: unet, which has none"
-    )
+def test_batch_normalisation_is_refused(settings, normed_net):
+    normed_net.up1.bn.train()
     with pytest.raises(StudyError) as refusal:
-        check_private(net, settings, NOISE)
-    assert str(refusal.value) == expected
-
-
-@pytest.mark.parametrize("key", ["compile", "checkpoint_activations"])
-def test_what_opacus_cannot_follow_is_refused(settings, net, key):
-    with pytest.raises(StudyError, match=f"training.{key}; set it to false"):
-        check_private(net, settings | {key: True}, NOISE)
+        check_private(normed_net, settings, NOISE)
+    assert str(refusal.value) == (
+        "example-level privacy: batch normalisation keeps statistics of the cases without noise; set the arm's "
+        "batch_norm: frozen, or network.name: unet, which has none"
+    )
 
 
 def test_weights_that_come_from_all_cases_are_refused(settings, net):
@@ -378,5 +342,10 @@ def test_noise_without_a_bound_is_refused(settings, net):
 
 
 def test_training_refuses_too(settings, net):
-    with pytest.raises(StudyError, match="compile; set it to false"):
-        train(net, settings | {"compile": True}, NOISE, make_batch())
+    settings["loss"]["balance_classes"] = True
+    with pytest.raises(StudyError, match="balance_classes"):
+        train(net, settings, NOISE, make_batch())
+
+
+def test_noise_makes_training_private():
+    assert [is_private(privacy) for privacy in (None, CLIPPED, NOISE)] == [False, False, True]

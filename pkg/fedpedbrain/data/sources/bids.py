@@ -1,6 +1,5 @@
 """A cohort in a BIDS folder (https://bids-specification.readthedocs.io): images, mask derivatives, participants.tsv."""
 
-import csv
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -10,10 +9,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from fedpedbrain.cohort import UNKNOWN_CLASS, Case
-from fedpedbrain.data.layouts import bids_root
+from fedpedbrain.data.layouts import bids_root, read_participants
 from fedpedbrain.data.volumes import Volume, check_finite, check_same_grid, read_volume
 from fedpedbrain.errors import CohortError, StudyError
-from fedpedbrain.files import read_table, sha256_of_file
+from fedpedbrain.files import sha256_of_file
 
 NOT_AVAILABLE = ("n/a", "")
 
@@ -75,14 +74,7 @@ class BidsSource:
         return Volume(images, read_volume(case.mask) if case.mask else None)
 
     def _participants(self) -> list[dict[str, str]]:
-        path = self._root / "participants.tsv"
-        try:
-            # Quotation marks are letters there: BIDS knows no quoting.
-            rows = read_table(path, csv.QUOTE_NONE)
-        except FileNotFoundError:
-            raise StudyError(f"{path}: missing; a BIDS data set lists its participants there") from None
-        except UnicodeDecodeError:
-            raise StudyError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+        path, rows = self._root / "participants.tsv", read_participants(str(self._root))
         columns = ["participant_id", self._settings["site_column"]]
         if self._classes:
             columns.append(self._settings["class_column"])

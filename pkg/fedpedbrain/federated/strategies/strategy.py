@@ -57,7 +57,8 @@ class RoundUpdates:
     ) -> None:
         self.where = where
         self._reads = list(reads)
-        self.parameter_names = frozenset(parameter_names)
+        # In an order that no hash decides: what strategies keep is written in it.
+        self.parameter_names = dict.fromkeys(parameter_names)
         self.num_sites = num_sites
 
     def __iter__(self) -> Iterator[SiteUpdate]:

@@ -1,0 +1,73 @@
+"""A run that is killed and resumed ends in the bytes of one that was not, whatever the number of cores."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from workspace import TINY, Workspace
+
+pytestmark = pytest.mark.slow
+ARMS = {
+    "fedavg": {},
+    "scaffold": {"strategy": "{name: scaffold}"},
+    "fedadam": {"strategy": "{name: fedadam}"},
+    "ditto": {"strategy": "{name: ditto}"},
+}
+_BLOCKS = [
+    ", ".join(["name: " + name, "participants: sites", *(f"{key}: {value}" for key, value in block.items())])
+    for name, block in ARMS.items()
+]
+STUDY = [
+    "study={rounds: 3}",
+    "arms=[" + ", ".join(f"{{{block}}}" for block in _BLOCKS) + "]",
+    "evaluation={reference_arm: fedavg}",
+    "reporting={video: {arms: [fedavg]}}",
+]
+ARGUMENTS = ["models", "--configfile", TINY, "--config", *STUDY]
+
+
+def final_files(workspace: Workspace) -> dict[str, bytes]:
+    """Models and states after the last round, and the best models."""
+    models = workspace.folder / "results" / "models"
+    paths = [*models.glob("*/seed-0/round-003/**/*.pth"), *models.glob("*/seed-0/best.pth")]
+    return {str(path.relative_to(models)): path.read_bytes() for path in sorted(paths)}
+
+
+def kill_when(workspace: Workspace, trigger: str, num_cores: int) -> None:
+    """Start a run and kill all of it as soon as a file is there."""
+    environment = {**os.environ, "PYTHONPATH": str(workspace.folder / "pkg")}
+    command = [sys.executable, "-m", "snakemake", "--cores", str(num_cores), *ARGUMENTS]
+    run = subprocess.Popen(
+        command,
+        cwd=workspace.folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 240
+    while not (workspace.folder / "results" / "models" / trigger).exists():
+        assert run.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, f"no {trigger} came"
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path_factory):
+    whole, broken = (Workspace(tmp_path_factory.mktemp(name)) for name in ("whole", "broken"))
+    result = whole.snakemake("--cores", "1", *ARGUMENTS)
+    assert result.returncode == 0, result.stdout
+    for trigger in ("scaffold/seed-0/round-001/global.pth", "ditto/seed-0/round-002/states/east.pth"):
+        kill_when(broken, trigger, num_cores=2)
+        assert broken.snakemake("--unlock", *ARGUMENTS).returncode == 0
+    result = broken.snakemake("--cores", "2", "--rerun-incomplete", *ARGUMENTS)
+    assert result.returncode == 0, result.stdout
+    expected, found = final_files(whole), final_files(broken)
+    assert expected.keys() == found.keys()
+    # Global model, server's state and two sites' states of the last round, and the best model.
+    assert len(expected) == 5 * len(ARMS)
+    assert [name for name in expected if expected[name] != found[name]] == []

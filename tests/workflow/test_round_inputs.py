@@ -1,0 +1,106 @@
+"""Which files a round goes on from, by the input functions themselves."""
+
+from types import SimpleNamespace
+
+import pytest
+from fedpedbrain.study import load_study
+
+FOLDER = "results/models/arm/seed-0"
+SITES = ["east", "north", "south"]
+
+
+@pytest.fixture
+def functions(config, schema_path, repository):
+    """``functions(rounds, block)``: the input functions of rounds.smk for a study of one arm, named ``arm``."""
+
+    def _functions(num_rounds: int = 6, **block) -> SimpleNamespace:
+        config["study"]["rounds"] = num_rounds
+        config["arms"] = [{"name": "arm", "participants": "sites", **block}]
+        config["evaluation"]["reference_arm"] = "arm"
+        config["reporting"]["video"]["arms"] = ["arm"]
+        study = load_study(config, schema_path, lambda settings: {"north": 3, "east": 2, "south": 1})
+        names = {"STUDY": study, "LAST_ROUND": num_rounds, "shards": list}
+        exec((repository / "rules/rounds.smk").read_text(), names)
+        return SimpleNamespace(**names)
+
+    return _functions
+
+
+def of(number: int, site: str = "") -> SimpleNamespace:
+    return SimpleNamespace(arm="arm", seed="0", round=f"{number:03d}", site=site)
+
+
+PHASES = [{"sites": ["north", "east"], "rounds": 2}, {"rounds": 2}, {"start": "best"}]
+
+
+def test_rounds_start_from_the_initial_the_last_or_the_best_model(functions):
+    start = functions(phases=PHASES).start_of_round
+    assert start(of(1)) == "results/models/initial/seed-0.pth"
+    for number in (2, 3, 4, 6):
+        assert start(of(number)) == f"{FOLDER}/round-{number - 1:03d}/global.pth"
+    assert start(of(5)) == f"{FOLDER}/round-005/best_before.pth"
+
+
+def test_the_best_model_is_chosen_from_the_phase_before_alone(functions):
+    these = functions(phases=PHASES)
+    assert these.of_phase_before("global.pth", of(5)) == [f"{FOLDER}/round-{n:03d}/global.pth" for n in (3, 4)]
+    metrics = [f"{FOLDER}/round-{n:03d}/metrics/{site}.json" for n in (3, 4) for site in SITES]
+    assert these.metrics_of_phase_before(of(5)) == metrics
+
+
+def test_no_state_of_site_or_server_crosses_the_border_of_a_phase(functions):
+    these = functions(phases=PHASES, strategy={"name": "scaffold"})
+    for number in (1, 3, 5):
+        assert these.state_of_site(of(number, "north")) == []
+        assert these.server_state(of(number)) == these.broadcast_state(of(number)) == []
+    for number in (2, 4, 6):
+        before = f"{FOLDER}/round-{number - 1:03d}"
+        assert these.state_of_site(of(number, "north")) == f"{before}/states/north.pth"
+        assert these.server_state(of(number)) == these.broadcast_state(of(number)) == f"{before}/server.pth"
+
+
+def test_sites_read_the_servers_state_only_where_the_strategy_broadcasts_it(functions):
+    these = functions(strategy={"name": "fedadam"})
+    assert these.broadcast_state(of(2)) == []
+    assert these.server_state(of(2)) == f"{FOLDER}/round-001/server.pth"
+
+
+def test_a_round_reads_the_updates_of_those_who_take_part(functions):
+    these = functions(participation={"absent": {"north": [2]}})
+    assert these.sites_of_round(of(2)) == ["east", "south"]
+    assert these.updates_of_round(of(2)) == [f"{FOLDER}/round-002/updates/{site}.pth" for site in ("east", "south")]
+    assert these.state_of_site(of(3, "north")) == f"{FOLDER}/round-001/states/north.pth"
+
+
+def test_in_a_cyclic_round_a_site_goes_on_from_the_update_of_the_one_before_it(functions):
+    these = functions(strategy={"name": "cyclic"}, participation={"absent": {"north": [2]}})
+    assert these.start_of_site(of(1, "north")) == f"{FOLDER}/round-001/updates/east.pth"
+    assert these.start_of_site(of(2, "east")) == f"{FOLDER}/round-001/global.pth"
+    assert these.start_of_site(of(2, "south")) == f"{FOLDER}/round-002/updates/east.pth"
+
+
+def test_personal_weights_are_read_from_the_last_round_of_each_site(functions):
+    these = functions(2, batch_norm="local", participation={"absent": {"north": [2], "south": [1, 2]}})
+    assert these.personal_sites_of_round(of(2)) == ["east", "north"]
+    states = [f"{FOLDER}/round-002/states/east.pth", f"{FOLDER}/round-001/states/north.pth"]
+    assert these.personal_states_of_round(of(2)) == states
+    assert these.personal_models(of(2)) == [f"{FOLDER}/personal/{site}.pth" for site in ("east", "north")]
+    assert these.states_of_site(of(2, "north")) == [f"{FOLDER}/round-001/states/north.pth"]
+
+
+def test_keys_are_read_where_the_arm_sums_securely_and_of_those_who_take_part(functions):
+    these = functions(privacy={"secure_sum": True}, participation={"absent": {"north": [2]}})
+    assert these.secret_key_of_site(of(2, "east")) == f"{FOLDER}/keys/east.secret"
+    assert these.public_keys_of_round(of(2)) == [f"{FOLDER}/keys/{site}.public" for site in ("east", "south")]
+    plain = functions()
+    assert plain.secret_key_of_site(of(2, "east")) == plain.public_keys_of_round(of(2)) == []
+
+
+def test_an_iid_participant_reads_the_shards_of_all_sites(functions):
+    assert sorted(functions(participants="iid").shards_of_participant(of(1, "north"))) == SITES
+    assert functions().shards_of_participant(of(1, "north")) == ["north"]
+
+
+def test_the_arm_whose_participant_reads_most_sites_goes_first(functions):
+    priorities = [functions(participants=kind).length_of_chain(of(1)) for kind in ("sites", "iid", "pooled")]
+    assert priorities == [1, 3, 3]
