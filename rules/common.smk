@@ -88,6 +88,11 @@ def every_arm(pattern):
     return expand(pattern, arm=ARMS, seed=SEEDS)
 
 
+def of_private_arms(pattern):
+    """A file of every differentially private arm and seed."""
+    return expand(pattern, arm=[name for name, arm in STUDY.arms.items() if arm.is_private], seed=SEEDS)
+
+
 def scan_or_model_missing(wildcards):
     """Say what the predict target needs."""
     raise WorkflowError("predict needs a scan and a model: snakemake predict --config scan=PATH model=PATH")

@@ -1,14 +1,5 @@
-# What single updates look like, before they are deleted. Nothing waits for it but the report.
-
-
-def inspections(wildcards):
-    """The inspection of every round of every arm whose updates can be read one by one."""
-    return expand(
-        "results/models/{arm}/seed-{seed}/round-{round}/inspection.tsv",
-        arm=STUDY.inspected_arms,
-        seed=SEEDS,
-        round=[f"{number:03d}" for number in range(1, LAST_ROUND + 1)],
-    )
+# What single updates look like, before they are deleted. Nothing waits for it but the report. Without the code's
+# fingerprint: an edit would want updates that are gone, and with them all training.
 
 
 rule inspect_updates:
@@ -34,7 +25,6 @@ rule inspect_updates:
         sites=sites_of_round,
         exchange=lambda wildcards: STUDY.arms[wildcards.arm].block["exchange"],
         is_chain=lambda wildcards: STUDY.arms[wildcards.arm].is_cyclic,
-        code=code("inspect_updates"),
     message:
         f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, comparing the updates"
     script:

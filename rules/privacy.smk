@@ -1,11 +1,6 @@
 # What the noise of an arm is worth, for arms that have any.
 
 
-def of_private_arms(pattern):
-    """A file of every differentially private arm and seed."""
-    return expand(pattern, arm=[name for name, arm in STUDY.arms.items() if arm.is_private], seed=SEEDS)
-
-
 rule account_privacy:
     """Compute epsilon of an arm's noise, over all of its rounds."""
     input:

@@ -132,3 +132,13 @@ def personal_models(wildcards):
     """The models of these sites."""
     folder = f"results/models/{wildcards.arm}/seed-{wildcards.seed}/personal"
     return [f"{folder}/{site}.pth" for site in personal_sites(wildcards)]
+
+
+def inspections(wildcards):
+    """The inspection of every round of every arm whose updates can be read one by one."""
+    return expand(
+        "results/models/{arm}/seed-{seed}/round-{round}/inspection.tsv",
+        arm=STUDY.inspected_arms,
+        seed=SEEDS,
+        round=[f"{number:03d}" for number in range(1, LAST_ROUND + 1)],
+    )

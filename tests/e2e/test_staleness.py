@@ -46,7 +46,8 @@ def test_a_comment_in_the_package_reruns_nothing(study_copy):
 
 
 def test_an_edit_of_the_averaging_code_reruns_every_average(study_copy):
-    study_copy.edit("pkg/fedpedbrain/federated/averaging.py", "tensor.double() * factor", "factor * tensor.double()")
+    old, new = "+= factors[name]", "= self._factors[name] + factors[name]"
+    study_copy.edit("pkg/fedpedbrain/federated/averaging.py", old, new)
     jobs = planned(study_copy)
     assert jobs["aggregate_round"] == 2 * ARMS
     assert "build_shard" not in jobs

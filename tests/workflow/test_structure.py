@@ -45,6 +45,8 @@ def test_every_rule_runs_the_script_of_its_name():
 # Runs whenever it is named, on the files as they are. An input would first be made anew where it was changed; with an
 # output or a benchmark file, which counts as one, the rule would be up to date after its first run.
 ALWAYS_RUN = "verify_lineage"
+# Works on files that are gone afterwards: an edit of its code must not have them made anew.
+ONCE_ONLY = "inspect_updates"
 
 
 @pytest.mark.parametrize(("name", "block"), list(rules_with_scripts()))
@@ -55,7 +57,7 @@ def test_every_rule_is_complete(name, block):
     for directive in ("output", "benchmark"):
         assert (f"    {directive}:" in block) == (name != ALWAYS_RUN), f"{name}: {directive}"
     assert name != ALWAYS_RUN or "    input:" not in block
-    assert f'code=code("{name}")' in block
+    assert (f'code=code("{name}")' in block) == (name != ONCE_ONLY)
     assert not re.search(r"^\s+run:", block, re.MULTILINE)
 
 

@@ -13,8 +13,9 @@ from fedpedbrain.training.private import is_private, sample_rate
 FEW_SITES = 10
 
 NOT_COVERED = (
-    "losses and update norms in the sites' metrics, scores on validation patients and the choice of the best round "
-    "by them, numbers of cases, and the digests of cases in lineages: all computed without noise",
+    "losses and update norms in the sites' metrics, comparisons of single updates, scores on validation patients and "
+    "the choice of the best round by them, numbers of cases, and the digests of cases in lineages: all computed "
+    "without noise",
     "whoever knows the seeds of the config: they give the noise away",
     "other arms and seeds on the same cases: their epsilons add up",
 )

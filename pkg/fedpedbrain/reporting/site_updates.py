@@ -18,7 +18,8 @@ LENGTH_RATIO = 3.0
 OUTLIER_RULE = (
     "An update stands out where it points away from the mean of the others of its round (cosine below 0), or where it "
     f"is more than {LENGTH_RATIO:g} times as long as their median. That is a reason to look, not a proof: sites with "
-    "other cases differ too, updates of few steps or with noise point anywhere, and of two sites that disagree both stand out."
+    "other cases differ too, updates of few steps or with noise point anywhere, and of two "
+    "sites that disagree both stand out."
 )
 
 
