@@ -116,11 +116,15 @@ def personal_states_of_round(wildcards):
     return [in_round(wildcards, number, f"states/{site}.pth") for site, number in rounds.items()]
 
 
+def rounds_of_site(wildcards):
+    """Every round that a site takes part in."""
+    arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
+    return [number for number in range(1, LAST_ROUND + 1) if wildcards.site in arm.sites_in_round(seed, number)]
+
+
 def states_of_site(wildcards):
     """Every state of one site, in the order of the rounds."""
-    arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
-    rounds = [number for number in range(1, LAST_ROUND + 1) if wildcards.site in arm.sites_in_round(seed, number)]
-    return [in_round(wildcards, number, f"states/{wildcards.site}.pth") for number in rounds]
+    return [in_round(wildcards, number, f"states/{wildcards.site}.pth") for number in rounds_of_site(wildcards)]
 
 
 def personal_sites(wildcards):

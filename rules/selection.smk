@@ -74,6 +74,8 @@ rule personalize_model:
     resources:
         mem_mb=2000,
     params:
+        rounds=rounds_of_site,
+        phase_starts=lambda wildcards: [phase.first_round for phase in STUDY.arms[wildcards.arm].phases],
         code=code("personalize_model"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: making the model of {wildcards.site}"

@@ -1,6 +1,7 @@
 """Arms as a study describes them to its report."""
 
-from fedpedbrain.arms import WITHOUT_EXCHANGE, Arm, merged_block
+from fedpedbrain.arm_settings import WITHOUT_EXCHANGE, merged_block
+from fedpedbrain.arms import Arm
 
 
 def arm(name: str, participants: dict[str, list[str]], control: bool = False, num_rounds: int = 3, **block) -> dict:

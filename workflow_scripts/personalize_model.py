@@ -9,7 +9,8 @@ with job_log(snakemake.log[0]):
 
     personalize_model_files(
         model_path=snakemake.input.model,
-        state_paths=snakemake.input.states,
+        state_paths=dict(zip(snakemake.params.rounds, snakemake.input.states, strict=True)),
+        phase_starts=snakemake.params.phase_starts,
         site=snakemake.wildcards.site,
         personal_path=snakemake.output.model,
     )

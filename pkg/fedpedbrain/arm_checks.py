@@ -67,6 +67,8 @@ def _check_blocks(arm: Arm, where: str) -> None:
     refusals = {
         "exchange: int8 has no room for whole weights; set content: difference": exchange["dtype"] == "int8"
         and exchange["content"] == "weights",
+        "participants: iid parts belong to no site that could have a model of its own; drop iid": arm.is_repartitioned
+        and arm.is_personal,
         "exchange.error_feedback: float32 leaves no error; drop it": exchange["error_feedback"]
         and exchange["dtype"] == "float32",
         "exchange: a cyclic arm hands on whole float32 weights; drop the block": arm.is_cyclic and not is_plain,

@@ -5,71 +5,16 @@ Imported while the job graph is built, so it needs the standard library alone.
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from fedpedbrain.arm_settings import STRATEGIES, WITHOUT_EXCHANGE, StrategyFacts, merged_block
 from fedpedbrain.errors import StudyError
 from fedpedbrain.seeds import derive_seed
 
 POOLED_SITE = "pooled"
-
-
-@dataclass(frozen=True)
-class StrategyFacts:
-    """What the job graph has to know of a strategy.
-
-    Attributes
-    ----------
-    options : its options with their defaults
-    broadcasts : sites need the server's state of the round before
-    is_personal : every site keeps weights of its own, and is scored with them
-    is_robust : updates are not averaged by their weights
-    """
-
-    options: dict[str, float] = field(default_factory=dict)
-    broadcasts: bool = False
-    is_personal: bool = False
-    is_robust: bool = False
-
-
-_ADAPTIVE = {"server_learning_rate": 0.01, "beta1": 0.9, "beta2": 0.99, "tau": 0.001}
-
-STRATEGIES: dict[str, StrategyFacts] = {
-    "fedavg": StrategyFacts(),
-    "fedprox": StrategyFacts({"mu": 0.01}),
-    "scaffold": StrategyFacts({"server_learning_rate": 1.0}, broadcasts=True),
-    "feddyn": StrategyFacts({"alpha": 0.01}),
-    "fednova": StrategyFacts(),
-    "fedavgm": StrategyFacts({"server_learning_rate": 1.0, "momentum": 0.9}),
-    "fedadagrad": StrategyFacts({key: _ADAPTIVE[key] for key in ("server_learning_rate", "tau")}),
-    "fedadam": StrategyFacts(_ADAPTIVE),
-    "fedyogi": StrategyFacts(_ADAPTIVE),
-    "fedbn": StrategyFacts(is_personal=True),
-    "ditto": StrategyFacts({"lambda": 0.1}, is_personal=True),
-    "cyclic": StrategyFacts(),
-    "median": StrategyFacts(is_robust=True),
-    "trimmed_mean": StrategyFacts({"trim_fraction": 0.1}, is_robust=True),
-    "krum": StrategyFacts({"num_byzantine": 1, "num_selected": 1}, is_robust=True),
-}
-
-# What has a meaning only where several sites exchange weights, as an arm without an exchange has it.
-WITHOUT_EXCHANGE: dict[str, Any] = {
-    "strategy": {"name": "fedavg"},
-    "weighting": "cases",
-    "batch_norm": "average",
-    "participation": {"fraction": 1.0, "minimum_sites": 1, "absent": {}, "allow_missing_sites": False},
-    "exchange": {"dtype": "float32", "content": "weights", "error_feedback": False},
-    "privacy": {
-        "clip_norm": None,
-        "noise_multiplier": 0.0,
-        "secure_sum": False,
-        "example_level": {"clip_norm": 1.0, "noise_multiplier": 0.0},
-        "delta": 1e-5,
-    },
-    "phases": [],
-}
 
 
 @dataclass(frozen=True)
@@ -158,21 +103,26 @@ class Arm:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the arm's result beside the study's own settings."""
-        return {**self.block, "strategy": self.strategy, "shards_of": self.shards_of, "iid": self.is_repartitioned}
+        """What decides the arm's result beside the study's own settings, but for who takes part in a round.
+
+        That is in the history of every round: a later absence leaves earlier rounds as they are.
+        """
+        block = {key: value for key, value in self.block.items() if key != "participation"}
+        block["privacy"] = {key: value for key, value in block["privacy"].items() if key != "delta"}
+        return {**block, "strategy": self.strategy, "shards_of": self.shards_of, "iid": self.is_repartitioned}
 
     @property
     def site_settings(self) -> dict[str, Any]:
         """The part that a site's round follows."""
         keys = ("weighting", "optimizer_state", "batch_norm", "exchange", "privacy")
-        return {key: self.block[key] for key in keys} | {"strategy": self.strategy}
+        return {key: self.settings[key] for key in keys} | {"strategy": self.strategy}
 
     @property
     def server_settings(self) -> dict[str, Any]:
         """The part that the averaging of a round follows."""
         participation = {key: self.block["participation"][key] for key in ("minimum_sites", "allow_missing_sites")}
         keys = ("weighting", "exchange", "privacy")
-        return {key: self.block[key] for key in keys} | participation | {"strategy": self.strategy}
+        return {key: self.settings[key] for key in keys} | participation | {"strategy": self.strategy}
 
     @property
     def description(self) -> dict[str, Any]:
@@ -219,6 +169,8 @@ class Arm:
         unknown = sorted(set(block.get("sites", ())) - set(self.participants))
         if unknown:
             raise StudyError(f"{where}: {unknown[0]!r} does not train in this arm ({', '.join(self.participants)})")
+        if not block.get("sites", self.participants):
+            raise StudyError(f"{where} has no site left in this arm; give it another one")
         return tuple(sorted(block.get("sites", self.participants)))
 
     def phase_of(self, round_number: int) -> Phase:
@@ -311,13 +263,14 @@ class Arm:
         return {"kind": "global", "rounds": rounds, "site": ""}
 
 
-def merged_block(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """An arm's settings: the defaults, each block overlaid key by key with the arm's own."""
-    merged = dict(defaults)
-    for key, value in own.items():
-        is_block = isinstance(value, Mapping) and isinstance(defaults.get(key), Mapping) and key != "strategy"
-        merged[key] = merged_block(defaults[key], value) if is_block else value
-    return merged
+def _without_others(block: Mapping[str, Any], sites: Collection[str]) -> dict[str, Any]:
+    """A block that names sites, for an arm that leaves one of them out."""
+    absent = {site: rounds for site, rounds in block["participation"]["absent"].items() if site in sites}
+    phases = [
+        phase | {"sites": [site for site in phase["sites"] if site in sites]} if "sites" in phase else phase
+        for phase in block["phases"]
+    ]
+    return {**block, "participation": block["participation"] | {"absent": absent}, "phases": phases}
 
 
 Participants = dict[str, dict[str, list[str]]]
@@ -383,5 +336,7 @@ def build_arms(
             if name in arms:
                 raise StudyError(f"arms: two arms are named {name!r}; rename one")
             block = merged_block(defaults if exchanges else defaults | WITHOUT_EXCHANGE, settings)
+            if participants == "all_but_one":
+                block = _without_others(block, shards_of)
             arms[name] = Arm(name, shards_of, block, participants == "iid", size_of)
     return arms

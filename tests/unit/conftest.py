@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fedpedbrain.arms import WITHOUT_EXCHANGE, merged_block
+from fedpedbrain.arm_settings import WITHOUT_EXCHANGE, merged_block
 from fedpedbrain.federated.site import SiteFiles, SitePlan, run_site_round
 from fedpedbrain.models.files import (
     load_model_file,

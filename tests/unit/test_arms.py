@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 from fedpedbrain.arm_checks import check_arm
-from fedpedbrain.arms import STRATEGIES, WITHOUT_EXCHANGE, Arm, build_arms, merged_block
+from fedpedbrain.arm_settings import STRATEGIES, WITHOUT_EXCHANGE, merged_block
+from fedpedbrain.arms import Arm, build_arms
 from fedpedbrain.errors import StudyError
 from fedpedbrain.study import load_study
 
@@ -285,10 +286,18 @@ def test_phases_that_cannot_be_are_refused_with_arm_and_phase(phases, message):
     assert check_refusal(name="warm", phases=phases) == f"arms.warm.phases: {message}"
 
 
-def test_a_phase_of_a_site_that_is_left_out_is_refused():
-    arms = arms_of("all_but_one", phases=[{"sites": ["north"], "rounds": 1}, {}])
+def test_phases_and_absences_pass_over_the_site_that_is_left_out():
+    phases = [{"sites": ["east", "north"], "rounds": 1}, {}]
+    arms = arms_of("all_but_one", phases=phases, participation={"absent": {"north": [2]}})
     assert arms["arm-east"].phases[0].sites == ("north",)
-    assert "phase 1: 'north' does not train in this arm" in refusal(check_arm, arms["arm-north"], 3, [0])
+    assert arms["arm-north"].phases[0].sites == ("east",)
+    assert arms["arm-east"].sites_in_round(0, 2) == ["south", "west"]
+    assert arms["arm-north"].sites_in_round(0, 2) == ["east", "south", "west"]
+
+
+def test_a_phase_of_the_left_out_site_alone_is_refused():
+    arms = arms_of("all_but_one", phases=[{"sites": ["north"], "rounds": 1}, {}])
+    assert "phase 1 has no site left in this arm" in refusal(check_arm, arms["arm-north"], 3, [0])
 
 
 # What a round goes on from.
@@ -544,13 +553,31 @@ def load(config, schema_path):
 @pytest.mark.parametrize(
     "block",
     [
+        {"participation": {"fraction": 0.5}},
+        {"participation": {"absent": {"north": [2]}}},
+        {"privacy": {"delta": 0.001}},
+    ],
+    ids=str,
+)
+def test_who_takes_part_and_how_privacy_is_stated_leave_the_settings_digest(load, block):
+    assert load(**block).settings_digest("fed") == load().settings_digest("fed")
+
+
+def test_a_later_absence_leaves_the_plans_of_earlier_rounds():
+    before, after = (arm_of(participation={"absent": absent}) for absent in ({}, {"north": [3]}))
+    for number in (1, 2):
+        assert before.sites_in_round(0, number) == after.sites_in_round(0, number)
+    assert before.settings == after.settings
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
         {"participants": "iid"},
         {"strategy": {"name": "fedprox"}},
         {"weighting": "uniform"},
         {"optimizer_state": "fresh"},
         {"batch_norm": "frozen"},
-        {"participation": {"fraction": 0.5}},
-        {"participation": {"absent": {"north": [2]}}},
         {"exchange": {"dtype": "float16"}},
         {"privacy": {"clip_norm": 1.0}},
         {"phases": [{"largest": 2, "rounds": 1}, {}]},

@@ -144,10 +144,10 @@ def reached_modules(repository: Path, rule: str) -> set[str]:
     return {path.relative_to(PACKAGE_ROOT).as_posix() for path in files if path.is_relative_to(PACKAGE_ROOT)}
 
 
-def test_training_depends_on_its_loop_but_not_on_averaging(repository):
+def test_training_depends_on_its_loop_but_not_on_the_exchange_of_a_round(repository):
     reached = reached_modules(repository, "train_site")
     assert {"training/epochs.py", "training/losses.py", "models/unet.py", "data/dataset.py"} <= reached
-    assert not {"federated/averaging.py", "evaluation/metrics.py", "data/sources/bids.py"} & reached
+    assert not {"federated/rounds.py", "evaluation/metrics.py", "data/sources/bids.py"} & reached
 
 
 def test_no_result_depends_on_how_a_job_is_started(repository):

@@ -5,7 +5,8 @@ import matplotlib
 import pytest
 import yaml
 from fedpedbrain.arm_checks import NETWORKS_WITH_BATCH_NORM
-from fedpedbrain.arms import PARTICIPANTS, WITHOUT_EXCHANGE
+from fedpedbrain.arm_settings import WITHOUT_EXCHANGE
+from fedpedbrain.arms import PARTICIPANTS
 from fedpedbrain.data.layouts import count_cases
 from fedpedbrain.errors import StudyError
 from fedpedbrain.study import POOLED_SITE, Study, load_study

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.state import SiteState, load_state
 from fedpedbrain.files import sha256_of_file
 from fedpedbrain.models.files import ModelFile, load_model_file, save_model_file
@@ -32,18 +31,26 @@ def load_personal_models(model_path: str | Path, state_paths: Mapping[str, str |
 
 
 def personalize_model_files(
-    model_path: str | Path, state_paths: Sequence[str | Path], site: str, personal_path: str | Path
+    model_path: str | Path,
+    state_paths: Mapping[int, str | Path],
+    phase_starts: Sequence[int],
+    site: str,
+    personal_path: str | Path,
 ) -> None:
     """Write a site's personal model: the global one with the site's weights of its round, or the last before it.
 
+    Where the site took no part in the phase until then, it has no weights of its own: its model is the global one.
+
     Parameters
     ----------
-    state_paths : the site's states in the order of the rounds
+    state_paths : round to the site's state after it
+    phase_starts : first round of every phase
     """
     model = load_model_file(model_path)
-    for path in reversed(state_paths):
-        state = load_state(SiteState, path, _owner(model, site))
-        if state.round <= model.lineage.round:
-            save_model_file(personal_path, _personal(model, state, sha256_of_file(model_path)))
-            return
-    raise StudyError(f"{model_path}: site {site} has no state of round {model.lineage.round} or before")
+    best = model.lineage.round
+    phase_start = max(number for number in phase_starts if number <= best)
+    rounds = [number for number in state_paths if phase_start <= number <= best]
+    state = SiteState(**_owner(model, site), round=best)
+    if rounds:
+        state = load_state(SiteState, state_paths[max(rounds)], _owner(model, site) | {"round": max(rounds)})
+    save_model_file(personal_path, _personal(model, state, sha256_of_file(model_path)))

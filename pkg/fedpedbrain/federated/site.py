@@ -42,6 +42,9 @@ from fedpedbrain.training.private import is_private
 
 logger = logging.getLogger(__name__)
 
+# Times that a site tries to train before a round that may goes on without it.
+_TRIES = 2
+
 
 @dataclass(frozen=True)
 class SiteFiles:
@@ -259,13 +262,13 @@ def train_site_files(files: SiteFiles, work: SiteRound, plan: SitePlan, device: 
 
 
 def run_site_round(files: SiteFiles, work: SiteRound, plan: SitePlan, device: torch.device, attempt: int) -> None:
-    """Train; where that has failed once already and the round may go on without the site, say so instead.
+    """Train; where that has failed twice already and the round may go on without the site, say so instead.
 
     Parameters
     ----------
     attempt : from 1
     """
-    if attempt > 1 and plan.may_be_missing:
+    if attempt > _TRIES and plan.may_be_missing:
         report_missing_files(files, work, plan)
     else:
         train_site_files(files, work, plan, device)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fedpedbrain.arms import WITHOUT_EXCHANGE
+from fedpedbrain.arm_settings import WITHOUT_EXCHANGE
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.exchange import encode
 from fedpedbrain.federated.inspection import InspectionFiles, compare_differences, inspect_updates_files

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fedpedbrain.arms import WITHOUT_EXCHANGE
+from fedpedbrain.arm_settings import WITHOUT_EXCHANGE
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
 from fedpedbrain.federated.updates import WEIGHTINGS

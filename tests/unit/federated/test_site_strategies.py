@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fedpedbrain.arms import WITHOUT_EXCHANGE, merged_block
+from fedpedbrain.arm_settings import WITHOUT_EXCHANGE, merged_block
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.personal import load_personal_models, personalize_model_files
 from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
@@ -269,7 +269,7 @@ def test_fedbn_sites_go_on_from_their_own_normalisation(federation):
 def test_a_personal_model_is_the_global_one_with_the_sites_own_weights(federation, tmp_path):
     rounds = federation("bn", {"strategy": {"name": "fedbn"}}, 2)
     states = [done.sites["north"].state for done in rounds]
-    personalize_model_files(rounds[0].result, states, "north", tmp_path / "personal.pth")
+    personalize_model_files(rounds[0].result, dict(enumerate(states, start=1)), [1], "north", tmp_path / "personal.pth")
     found = load_model_file(tmp_path / "personal.pth")
     own = load_state(SiteState, states[0], {}).personal
     common = weights_of(rounds[0].result)
@@ -281,7 +281,16 @@ def test_a_personal_model_is_the_global_one_with_the_sites_own_weights(federatio
 def test_a_personal_model_of_another_sites_state_is_refused(federation, tmp_path):
     (done,) = federation("bn", {"strategy": {"name": "fedbn"}})
     with pytest.raises(StudyError, match="expected the state of site 'north', found 'south'"):
-        personalize_model_files(done.result, [done.sites["south"].state], "north", tmp_path / "personal.pth")
+        personalize_model_files(done.result, {1: done.sites["south"].state}, [1], "north", tmp_path / "personal.pth")
+
+
+@pytest.mark.parametrize(("state_round", "phase_starts"), [(2, [1]), (1, [1, 2])], ids=["later", "another phase"])
+def test_a_site_without_a_state_of_its_own_has_the_global_model(federation, tmp_path, state_round, phase_starts):
+    rounds = federation("bn", {"strategy": {"name": "fedbn"}}, 2)
+    best = rounds[0] if state_round == 2 else rounds[1]
+    states = {state_round: rounds[state_round - 1].sites["north"].state}
+    personalize_model_files(best.result, states, phase_starts, "north", tmp_path / "personal.pth")
+    assert same(tmp_path / "personal.pth", best.result)
 
 
 @pytest.mark.parametrize("policy", ["average", "local", "frozen"])
@@ -309,7 +318,7 @@ def test_a_site_whose_training_failed_twice_is_left_out_and_its_state_stays(trai
         round_number=2,
         state=first.sites["north"].state,
         plan={"may_be_missing": True},
-        attempt=2,
+        attempt=3,
     )
     assert load_model_file(missing.update).lineage.kind == "missing"
     assert json.loads(missing.metrics.read_text())["missing"] is True
@@ -318,7 +327,7 @@ def test_a_site_whose_training_failed_twice_is_left_out_and_its_state_stays(trai
     assert str(after.optimizer) == str(before.optimizer)
 
 
-@pytest.mark.parametrize(("may_be_missing", "attempt"), [(False, 2), (True, 1)])
+@pytest.mark.parametrize(("may_be_missing", "attempt"), [(False, 3), (True, 1), (True, 2)])
 def test_a_site_trains_unless_it_failed_and_may_be_missing(train, may_be_missing, attempt):
     done = train(plan={"may_be_missing": may_be_missing}, attempt=attempt)
     assert load_model_file(done.update).lineage.kind == "update"

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fedpedbrain.arms import STRATEGIES as FACTS
+from fedpedbrain.arm_settings import STRATEGIES as FACTS
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.strategies import build_strategy
 from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteUpdate

@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from fedpedbrain.arms import STRATEGIES as FACTS
+from fedpedbrain.arm_settings import STRATEGIES as FACTS
 from fedpedbrain.arms import WITHOUT_EXCHANGE, build_arms
 from fedpedbrain.federated.strategies import STRATEGIES, build_strategy
 from fedpedbrain.federated.strategies.robust import Krum, TrimmedMean

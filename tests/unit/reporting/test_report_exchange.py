@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from fedpedbrain import arms
+from fedpedbrain.arm_settings import STRATEGIES
 from fedpedbrain.evaluation.comparison import read_results
 from fedpedbrain.reporting import answers
 from fedpedbrain.reporting.arms_in_words import (
@@ -43,8 +43,8 @@ def words_of(**block):
 
 
 def test_every_strategy_has_words_that_name_its_options():
-    assert set(STRATEGY_WORDS) == set(arms.STRATEGIES)
-    for name, facts in arms.STRATEGIES.items():
+    assert set(STRATEGY_WORDS) == set(STRATEGIES)
+    for name, facts in STRATEGIES.items():
         words = words_of(strategy={"name": name, **dict.fromkeys(facts.options, 0.123)})
         assert words.count("0.123") == len(facts.options), words
 

@@ -1,0 +1,70 @@
+"""Words and defaults of an arm's settings, and what the job graph has to know of each strategy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StrategyFacts:
+    """What the job graph has to know of a strategy.
+
+    Attributes
+    ----------
+    options : its options with their defaults
+    broadcasts : sites need the server's state of the round before
+    is_personal : every site keeps weights of its own, and is scored with them
+    is_robust : updates are not averaged by their weights
+    """
+
+    options: dict[str, float] = field(default_factory=dict)
+    broadcasts: bool = False
+    is_personal: bool = False
+    is_robust: bool = False
+
+
+_ADAPTIVE = {"server_learning_rate": 0.01, "beta1": 0.9, "beta2": 0.99, "tau": 0.001}
+
+STRATEGIES: dict[str, StrategyFacts] = {
+    "fedavg": StrategyFacts(),
+    "fedprox": StrategyFacts({"mu": 0.01}),
+    "scaffold": StrategyFacts({"server_learning_rate": 1.0}, broadcasts=True),
+    "feddyn": StrategyFacts({"alpha": 0.01}),
+    "fednova": StrategyFacts(),
+    "fedavgm": StrategyFacts({"server_learning_rate": 1.0, "momentum": 0.9}),
+    "fedadagrad": StrategyFacts({key: _ADAPTIVE[key] for key in ("server_learning_rate", "tau")}),
+    "fedadam": StrategyFacts(_ADAPTIVE),
+    "fedyogi": StrategyFacts(_ADAPTIVE),
+    "fedbn": StrategyFacts(is_personal=True),
+    "ditto": StrategyFacts({"lambda": 0.1}, is_personal=True),
+    "cyclic": StrategyFacts(),
+    "median": StrategyFacts(is_robust=True),
+    "trimmed_mean": StrategyFacts({"trim_fraction": 0.1}, is_robust=True),
+    "krum": StrategyFacts({"num_byzantine": 1, "num_selected": 1}, is_robust=True),
+}
+
+# What has a meaning only where several sites exchange weights, as an arm without an exchange has it.
+WITHOUT_EXCHANGE: dict[str, Any] = {
+    "strategy": {"name": "fedavg"},
+    "weighting": "cases",
+    "batch_norm": "average",
+    "participation": {"fraction": 1.0, "minimum_sites": 1, "absent": {}, "allow_missing_sites": False},
+    "exchange": {"dtype": "float32", "content": "weights", "error_feedback": False},
+    "privacy": {
+        "clip_norm": None,
+        "noise_multiplier": 0.0,
+        "secure_sum": False,
+        "example_level": {"clip_norm": 1.0, "noise_multiplier": 0.0},
+        "delta": 1e-5,
+    },
+    "phases": [],
+}
+
+
+def merged_block(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm's settings: the defaults, each block overlaid key by key with the arm's own."""
+    merged = dict(defaults)
+    for key, value in own.items():
+        is_block = isinstance(value, Mapping) and isinstance(defaults.get(key), Mapping) and key != "strategy"
+        merged[key] = merged_block(defaults[key], value) if is_block else value
+    return merged
