@@ -224,7 +224,11 @@ print(peak_memory_mb() - before)
 
 
 def averaging() -> dict[str, float]:
-    """Seconds to read, and to check, average and write, the updates of as many sites as the published study has."""
+    """Seconds to read, and to check, average and write, the updates of as many sites as the published study has.
+
+    On one thread, as the workflow's rule does it.
+    """
+    torch.set_num_threads(1)
     spec = ModelSpec("i3d_unet", {"width": 1.0, "dropout": 0.5}, ["T2w"], ["tumour"], ["class"] * NUM_CLASSES, {})
     weights = spec.build().state_dict()
     plan = load_study(CONFIG, SCHEMA_PATH).round_plan("fedavg") | {"num_sites": NUM_UPDATES}
@@ -246,6 +250,7 @@ def averaging() -> dict[str, float]:
         command = [sys.executable, "-c", AVERAGING_JOB, name, json.dumps(plan)]
         job = subprocess.run(command, check=True, capture_output=True, text=True)
         model_mb = (folder / "start.pth").stat().st_size / 2**20
+    torch.set_num_threads(NUM_THREADS)
     found["ratio"] = found["read, check, average and write"] / found["read"]
     return found | {"peak memory, model sizes": float(job.stdout) / model_mb}
 

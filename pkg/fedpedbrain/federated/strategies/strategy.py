@@ -62,7 +62,12 @@ class RoundUpdates:
         self.num_sites = num_sites
 
     def __iter__(self) -> Iterator[SiteUpdate]:
-        return (update for read in self._reads if (update := read()) is not None)
+        for read in self._reads:
+            update = read()
+            if update is not None:
+                yield update
+            # Else two updates would be in memory while the next one is read.
+            del update
 
     def mean(
         self,
@@ -88,6 +93,7 @@ class RoundUpdates:
             }
             total.add(update.weights, factors)
             also(update)
+            del update
         if counts <= 0:
             raise StudyError(f"{self.where}: all updates weigh nothing; give the sites cases or set weighting: uniform")
         return total.mean()
