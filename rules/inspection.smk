@@ -6,7 +6,7 @@ rule inspect_updates:
     """Compare the updates of a round: how long each is, and whether it points where the others do."""
     input:
         start=start_of_round,
-        updates=updates_of_round,
+        updates=partial(of_round, "updates/{site}.pth"),
         model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",
     output:
         table="results/models/{arm}/seed-{seed}/round-{round}/inspection.tsv",

@@ -72,9 +72,9 @@ def length_of_chain(wildcards):
     return max(len(sites) for sites in STUDY.arms[wildcards.arm].shards_of.values())
 
 
-def updates_of_round(wildcards):
-    """One update of every site of the round."""
-    return [in_round(wildcards, int(wildcards.round), f"updates/{site}.pth") for site in sites_of_round(wildcards)]
+def of_round(pattern, wildcards):
+    """A file of every site of the round."""
+    return [in_round(wildcards, int(wildcards.round), pattern.format(site=site)) for site in sites_of_round(wildcards)]
 
 
 def of_rounds_and_sites(pattern, wildcards):

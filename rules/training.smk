@@ -64,7 +64,8 @@ rule aggregate_round:
     """Check and average the updates of a round."""
     input:
         start=start_of_round,
-        updates=updates_of_round,
+        updates=partial(of_round, "updates/{site}.pth"),
+        metrics=partial(of_round, "metrics/{site}.json"),
         state=server_state,
     output:
         model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",

@@ -13,6 +13,7 @@ with job_log(snakemake.log[0]):
     files = RoundFiles(
         parent=snakemake.input.start,
         updates=dict(zip(snakemake.params.sites, snakemake.input.updates, strict=True)),
+        metrics=dict(zip(snakemake.params.sites, snakemake.input.metrics, strict=True)),
         result=snakemake.output.model,
         new_state=snakemake.output.state,
         state=snakemake.input.get("state") or None,

@@ -19,7 +19,7 @@ import yaml
 from fedpedbrain.cohort import Case, write_cases
 from fedpedbrain.devices import keep_freed_memory
 from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
-from fedpedbrain.files import sha256_of_file
+from fedpedbrain.files import sha256_of_file, write_json
 from fedpedbrain.lineage import Lineage
 from fedpedbrain.models import build_model
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
@@ -217,7 +217,8 @@ from fedpedbrain.jobs import peak_memory_mb
 folder, plan = Path(sys.argv[1]), RoundPlan(**json.loads(sys.argv[2]))
 before = peak_memory_mb()
 updates = {path.stem: path for path in sorted(folder.glob("site*.pth"))}
-files = RoundFiles(folder / "start.pth", updates, folder / "global.pth", folder / "server.pth")
+metrics = {site: path.with_suffix(".json") for site, path in updates.items()}
+files = RoundFiles(folder / "start.pth", updates, metrics, folder / "global.pth", folder / "server.pth")
 aggregate_round_files(files, "fedavg", 0, 1, plan)
 print(peak_memory_mb() - before)
 """
@@ -241,7 +242,9 @@ def averaging() -> dict[str, float]:
         for site, path in updates.items():
             lineage = Lineage("update", "fedavg", 0, 1, site, 10, 10, plan["digest"], parent)
             save_model_file(path, ModelFile(spec, lineage, weights))
-        files = RoundFiles(folder / "start.pth", updates, folder / "global.pth", folder / "server.pth")
+            write_json(path.with_suffix(".json"), {"update_sha256": sha256_of_file(path)})
+        metrics = {site: path.with_suffix(".json") for site, path in updates.items()}
+        files = RoundFiles(folder / "start.pth", updates, metrics, folder / "global.pth", folder / "server.pth")
         actions = {
             "read": lambda: [len(load_model_file(path).weights) for path in updates.values()],
             "read, check, average and write": lambda: aggregate_round_files(files, "fedavg", 0, 1, RoundPlan(**plan)),

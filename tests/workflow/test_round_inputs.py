@@ -68,7 +68,9 @@ def test_sites_read_the_servers_state_only_where_the_strategy_broadcasts_it(func
 def test_a_round_reads_the_updates_of_those_who_take_part(functions):
     these = functions(participation={"absent": {"north": [2]}})
     assert these.sites_of_round(of(2)) == ["east", "south"]
-    assert these.updates_of_round(of(2)) == [f"{FOLDER}/round-002/updates/{site}.pth" for site in ("east", "south")]
+    assert these.of_round("updates/{site}.pth", of(2)) == [
+        f"{FOLDER}/round-002/updates/{site}.pth" for site in ("east", "south")
+    ]
     assert these.state_of_site(of(3, "north")) == f"{FOLDER}/round-001/states/north.pth"
 
 

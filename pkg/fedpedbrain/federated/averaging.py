@@ -9,10 +9,12 @@ from torch import Tensor
 _BLOCK = 1 << 18
 
 
-def add_scaled(total: Tensor, tensor: Tensor, scale: float) -> None:
-    """Add ``scale`` times a floating-point tensor to a contiguous float64 one of its shape, in place."""
+def add_scaled(total: Tensor, tensor: Tensor, scale: float, wide: Tensor) -> None:
+    """Add ``scale`` times a floating-point tensor to a contiguous float64 one of its shape, in place.
+
+    ``wide`` is float64 (_BLOCK,) to work in.
+    """
     sums, values = total.view(-1), tensor.reshape(-1)
-    wide = torch.empty(min(_BLOCK, len(values)), dtype=torch.float64)
     for start in range(0, len(values), _BLOCK):
         part = values[start : start + _BLOCK]
         sums[start : start + _BLOCK].add_(wide[: len(part)].copy_(part), alpha=scale)
@@ -30,6 +32,7 @@ class WeightedSum:
         self._sums: dict[str, Tensor] = {}
         self._factors: dict[str, float] = {}
         self._dtypes: dict[str, torch.dtype] = {}
+        self._wide = torch.empty(_BLOCK, dtype=torch.float64)
 
     def add(self, weights: Mapping[str, Tensor], factors: Mapping[str, float]) -> None:
         """Add one update; ``factors`` holds how much each of its tensors counts."""
@@ -38,13 +41,12 @@ class WeightedSum:
             if not tensor.is_floating_point():
                 self._sums[name] = torch.maximum(self._sums[name], tensor) if name in self._sums else tensor.clone()
                 continue
-            if name not in self._sums:
-                self._sums[name] = torch.zeros(tensor.shape, dtype=torch.float64)
-                # Minus zero plus zero is zero: a first tensor of minus zeros has to stay one.
-                self._sums[name].neg_()
-                self._factors[name] = 0.0
-            add_scaled(self._sums[name], tensor, factors[name])
-            self._factors[name] += factors[name]
+            if name in self._sums:
+                add_scaled(self._sums[name], tensor, factors[name], self._wide)
+            else:
+                self._sums[name] = tensor.to(torch.float64, memory_format=torch.contiguous_format, copy=True)
+                self._sums[name].mul_(factors[name])
+            self._factors[name] = self._factors.get(name, 0.0) + factors[name]
 
     def mean(self) -> dict[str, Tensor]:
         """The weighted mean, in the keys, shapes and dtypes of the first update; empties the sum."""

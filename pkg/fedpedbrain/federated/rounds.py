@@ -1,5 +1,6 @@
 """One exchange: check every site's update, weigh it, combine, and record where the result comes from."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,12 +35,14 @@ class RoundFiles:
     ----------
     parent : the model that the round started from
     updates : site to update
+    metrics : site to the metrics in which it states its update's SHA-256
     state : the server's state after the round before, None where there is none
     result, new_state : written
     """
 
     parent: str | Path
     updates: Mapping[str, str | Path]
+    metrics: Mapping[str, str | Path]
     result: str | Path
     new_state: str | Path
     state: str | Path | None = None
@@ -85,9 +88,19 @@ class _Exchange:
         """Digest of a site's update."""
         return self._sha256_of[site].result()
 
+    def _check_digest(self, site: str) -> None:
+        """Refuse an update that is not, byte for byte, what its site wrote."""
+        stated = json.loads(Path(self.files.metrics[site]).read_text())["update_sha256"]
+        if self.sha256_of(site) != stated:
+            raise StudyError(
+                f"{self.where}, update of site {site}: damaged, or not the site's: expected SHA-256 {stated[:12]}, "
+                f"found {self.sha256_of(site)[:12]} of {self.files.updates[site]}; delete it and run again"
+            )
+
     def read(self, site: str) -> ModelFile | None:
         """Read and check an update; None where the site may be missing and is."""
-        update = load_model_file(self.files.updates[site], mapped=True)
+        self._check_digest(site)
+        update = load_model_file(self.files.updates[site], mapped=True, checked=False)
         expected = replace(self.expected, site=site)
         place = self.sites.index(site)
         if self.plan.is_chain and place:

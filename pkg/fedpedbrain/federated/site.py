@@ -257,6 +257,7 @@ def train_site_files(files: SiteFiles, work: SiteRound, plan: SitePlan, device: 
             "epoch_losses": losses,
             "update_norm": norm,
             "update_bytes": Path(files.update).stat().st_size,
+            "update_sha256": sha256_of_file(files.update),
         },
     )
 
@@ -298,4 +299,14 @@ def report_missing_files(files: SiteFiles, work: SiteRound, plan: SitePlan) -> N
     save_model_file(files.update, ModelFile(start.spec, lineage, {}))
     save_state(files.new_state, state)
     who = {"arm": work.arm, "seed": work.seed, "round": work.round, "site": work.site}
-    write_json(files.metrics, who | {"num_cases": 0, "num_steps": 0, "missing": True, "update_bytes": 0})
+    write_json(
+        files.metrics,
+        who
+        | {
+            "num_cases": 0,
+            "num_steps": 0,
+            "missing": True,
+            "update_bytes": 0,
+            "update_sha256": sha256_of_file(files.update),
+        },
+    )

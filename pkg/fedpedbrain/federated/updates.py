@@ -64,18 +64,16 @@ def check_update(
     for name, tensor in update.weights.items():
         reference = parent.weights[name]
         dtype = torch.int64 if is_masked else expected_dtype(reference, exchange)
-        _check_tensor(where, name, tensor, reference.shape, dtype)
-    for group, tensors in update.sent.items():
+        if (tensor.shape, tensor.dtype) != (reference.shape, dtype):
+            raise StudyError(
+                f"{where}: {name} expected {tuple(reference.shape)} {dtype}, found {tuple(tensor.shape)} {tensor.dtype}"
+            )
+    for group, tensors in {"weights": update.weights, **update.sent}.items():
         for name, tensor in tensors.items():
             if not is_finite(tensor):
-                raise StudyError(f"{where}: {group} of {name} holds NaN or infinite values; lower the learning rate")
-
-
-def _check_tensor(where: str, name: str, tensor: Tensor, shape: torch.Size, dtype: torch.dtype) -> None:
-    if (tensor.shape, tensor.dtype) != (shape, dtype):
-        raise StudyError(f"{where}: {name} expected {tuple(shape)} {dtype}, found {tuple(tensor.shape)} {tensor.dtype}")
-    if not is_finite(tensor):
-        raise StudyError(f"{where}: {name} holds NaN or infinite values; lower the learning rate")
+                raise StudyError(
+                    f"{where}: {name} of the {group} holds NaN or infinite values; lower the learning rate"
+                )
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -8,7 +8,7 @@ from fedpedbrain.arm_settings import WITHOUT_EXCHANGE
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
 from fedpedbrain.federated.updates import WEIGHTINGS
-from fedpedbrain.files import sha256_of_file
+from fedpedbrain.files import sha256_of_file, write_json
 from fedpedbrain.lineage import AveragedUpdate, Lineage
 from fedpedbrain.models.files import (
     ModelFile,
@@ -28,6 +28,8 @@ class Exchange:
         self.parent = folder / "parent.pth"
         self.updates = {site: folder / f"{site}.pth" for site in ("south", "north")}
         self.result, self.new_state, self.state = folder / "global.pth", folder / "server.pth", None
+        # Digests of their updates that sites state, where these are not the true ones.
+        self.stated = {}
         self.arm = {key: WITHOUT_EXCHANGE[key] for key in ("strategy", "exchange", "privacy")}
         self.arm |= {"weighting": "cases", "minimum_sites": 1, "allow_missing_sites": False}
         lineage = Lineage("global", "fedavg", 0, 1, "", 4, 8, "digest", "grandparent")
@@ -45,7 +47,10 @@ class Exchange:
 
     def aggregate(self, weighting: str = "cases", num_sites: int = 2, is_chain: bool = False, **arm) -> ModelFile:
         plan = RoundPlan(self.arm | {"weighting": weighting} | arm, "digest", num_sites, is_chain)
-        files = RoundFiles(self.parent, self.updates, self.result, self.new_state, self.state)
+        metrics = {site: path.with_suffix(".json") for site, path in self.updates.items()}
+        for site, path in metrics.items():
+            write_json(path, {"update_sha256": self.stated.get(site) or sha256_of_file(self.updates[site])})
+        files = RoundFiles(self.parent, self.updates, metrics, self.result, self.new_state, self.state)
         aggregate_round_files(files, "fedavg", 0, 2, plan)
         return load_model_file(self.result)
 
@@ -263,11 +268,21 @@ def test_another_dtype_is_refused_with_both(exchange):
     assert_refused(exchange, r"weight expected \(2,\) torch\.float32, found \(2,\) torch\.float16")
 
 
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9, 0.999])
+def test_an_update_of_which_one_bit_changed_on_its_way_is_refused(exchange, place):
+    path = exchange.updates["south"]
+    exchange.stated["south"] = sha256_of_file(path)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    assert_refused(exchange, "damaged, or not the site's: expected SHA-256 [0-9a-f]{12}, found [0-9a-f]{12} of .*south")
+
+
 def test_what_a_strategy_sends_beside_weights_is_checked_too(exchange):
     update = load_model_file(exchange.updates["south"])
     beside = {"control_change": {"weight": torch.tensor([float("nan")])}}
     save_model_file(exchange.updates["south"], replace(update, sent=beside))
-    assert_refused(exchange, "control_change of weight holds NaN or infinite values")
+    assert_refused(exchange, "weight of the control_change holds NaN or infinite values")
 
 
 def test_an_update_with_code_in_it_is_refused(exchange):
@@ -284,7 +299,7 @@ def test_an_update_with_code_in_it_is_refused(exchange):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_value_that_is_no_number_is_refused(exchange, value):
     exchange.send("south", exchange.weights(0.0, value))
-    assert_refused(exchange, "weight holds NaN or infinite values")
+    assert_refused(exchange, "weight of the weights holds NaN or infinite values")
 
 
 def test_a_negative_number_of_cases_is_refused(exchange):

@@ -50,7 +50,8 @@ def federation(tmp_path, train, make_case, write_shard, start):
             len(SITES),
         )
         result, state = (tmp_path / f"{name}-{number}-{part}.pth" for part in ("global", "server"))
-        files = RoundFiles(before.result, {site: sites[site].update for site in sites}, result, state, before.state)
+        updates, metrics = ({site: getattr(sites[site], kind) for site in sites} for kind in ("update", "metrics"))
+        files = RoundFiles(before.result, updates, metrics, result, state, before.state)
         aggregate_round_files(files, "fedavg", 0, number, plan)
         return SimpleNamespace(result=result, state=state, sites=sites)
 
@@ -192,7 +193,8 @@ def combine_masked(start: Path, updates: dict[str, Path], result: Path, is_secur
     arm = {key: WITHOUT_EXCHANGE[key] for key in ("strategy", "exchange")}
     arm |= {"privacy": WITHOUT_EXCHANGE["privacy"] | {"secure_sum": is_secure}}
     arm |= {"weighting": "cases", "minimum_sites": 1, "allow_missing_sites": False}
-    files = RoundFiles(start, updates, result, result.with_suffix(".server"))
+    metrics = {site: path.with_suffix(".json") for site, path in updates.items()}
+    files = RoundFiles(start, updates, metrics, result, result.with_suffix(".server"))
     aggregate_round_files(files, "fedavg", 0, 1, RoundPlan(arm, "digest", 2))
     return result
 
