@@ -1,7 +1,9 @@
 """Choose the best round of a phase."""
 
 from fedpedbrain.jobs import job_log
+from fedpedbrain.worker import fork_from_worker
 
+fork_from_worker()
 with job_log(snakemake.log[0]):
     from fedpedbrain.evaluation.validation import select_model_files
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.averaging import add_scaled
 from fedpedbrain.federated.exchange import decode
+from fedpedbrain.federated.updates import parameter_names
 from fedpedbrain.files import sha256_of_file, write_table
 from fedpedbrain.lineage import MISSING, Lineage
 from fedpedbrain.models.files import load_model_file
@@ -91,7 +91,7 @@ def compare_differences(
         for name, tensor in read(site).items():
             if name not in sums:
                 sums[name] = torch.zeros(tensor.shape, dtype=torch.float64)
-            add_scaled(sums[name], tensor, factor)
+            sums[name].add_(tensor, alpha=factor)
     sum_square = math.fsum(total.square().sum().item() for total in sums.values())
     comparisons = {}
     for site, factor in factors.items():
@@ -122,8 +122,7 @@ class _Round:
         # The result's weights are not needed.
         self.lineage = load_model_file(files.result).lineage
         self.shares = {update.site: update.weight for update in self.lineage.updates}
-        with torch.device("meta"):
-            self.names = [name for name, _ in self.start.spec.build().named_parameters() if name in self.start.weights]
+        self.names = parameter_names(self.start)
 
     def lineage_of(self, site: str) -> Lineage | None:
         """Where a site's update comes from; None for a site that sent none."""

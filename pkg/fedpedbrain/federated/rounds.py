@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.exchange import decode
 from fedpedbrain.federated.privacy import noise_like, server_noise_deviation
@@ -18,7 +16,7 @@ from fedpedbrain.federated.secure_sum import from_fixed_point, sum_masked
 from fedpedbrain.federated.state import ServerState, load_state, save_state
 from fedpedbrain.federated.strategies import build_strategy
 from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteUpdate, Weights
-from fedpedbrain.federated.updates import check_update, count_of, is_finite
+from fedpedbrain.federated.updates import check_update, count_of, is_finite, parameter_names
 from fedpedbrain.files import sha256_of_file
 from fedpedbrain.lineage import MISSING, AveragedUpdate, Lineage
 from fedpedbrain.models.files import ModelFile, load_model_file, save_model_file
@@ -133,12 +131,6 @@ class _Exchange:
         return {site: count / sum(counts.values()) for site, count in counts.items()}
 
 
-def _parameter_names(model_file: ModelFile) -> list[str]:
-    """Entries that optimizers train, not buffers."""
-    with torch.device("meta"):
-        return [name for name, _ in model_file.spec.build().named_parameters() if name in model_file.weights]
-
-
 def _secure_mean(exchange: _Exchange) -> Weights:
     """The weighted mean of masked updates, of which none can be read alone."""
     sums = sum_masked(exchange.read(site).weights for site in exchange.sites)
@@ -163,7 +155,7 @@ def aggregate_round_files(files: RoundFiles, arm: str, seed: int, round_number: 
     """Combine one round's updates into the next global model, as the arm's strategy does."""
     exchange = _Exchange(files, arm, seed, round_number, plan)
     privacy, owner = plan.arm["privacy"], {"arm": arm, "seed": seed, "settings_digest": plan.digest}
-    names = _parameter_names(exchange.parent)
+    names = parameter_names(exchange.parent)
     updates = RoundUpdates(
         [partial(exchange.read_decoded, site) for site in exchange.sites], names, plan.num_sites, exchange.where
     )

@@ -24,6 +24,12 @@ def count_of(lineage: Lineage, weighting: str) -> float:
     return WEIGHTINGS[weighting](lineage)
 
 
+def parameter_names(model_file: ModelFile) -> list[str]:
+    """Entries that optimizers train, not buffers."""
+    with torch.device("meta"):
+        return [name for name, _ in model_file.spec.build().named_parameters() if name in model_file.weights]
+
+
 def masking_context(lineage: Lineage) -> bytes:
     """Names one secure sum: the same for all sites of a round, another for every round, arm and seed."""
     parts = (lineage.arm, lineage.seed, lineage.round, lineage.parent_sha256, lineage.settings_digest)
