@@ -4,7 +4,6 @@ import re
 import matplotlib
 import pytest
 import yaml
-from fedpedbrain.arm_checks import NETWORKS_WITH_BATCH_NORM
 from fedpedbrain.arm_settings import WITHOUT_EXCHANGE
 from fedpedbrain.arms import PARTICIPANTS
 from fedpedbrain.data.layouts import count_cases
@@ -552,80 +551,3 @@ def test_the_description_is_plain_values_that_json_keeps(load):
         "local-south",
         "fedavg",
     ]
-
-
-# What would carry cases past the noise of an arm.
-
-SITE_NOISE = {"clip_norm": 1.0, "noise_multiplier": 1.0}
-CASE_NOISE = {"example_level": {"clip_norm": 1.0, "noise_multiplier": 1.0}}
-either_noise = pytest.mark.parametrize(
-    ("privacy", "key"), [(SITE_NOISE, "noise_multiplier"), (CASE_NOISE, "example_level")], ids=["sites", "cases"]
-)
-
-
-@pytest.fixture
-def load_private(load, config):
-    """Load the study with settings of its federated arm."""
-
-    def _load(network: str, changes: dict | None = None, **arm) -> Study:
-        config["arms"][2] |= arm
-        return load({"network": {"name": network}} | (changes or {}))
-
-    return _load
-
-
-@either_noise
-@pytest.mark.parametrize("batch_norm", ["average", "local"])
-def test_noise_with_batch_statistics_that_sites_send_is_refused(load_private, privacy, key, batch_norm):
-    with pytest.raises(StudyError) as caught:
-        load_private("i3d_unet", privacy=privacy, batch_norm=batch_norm)
-    assert str(caught.value) == (
-        f"arms.fedavg.privacy.{key}: i3d_unet sends batch statistics, which take no noise; "
-        "set the arm's batch_norm: frozen, or network.name: unet"
-    )
-
-
-@either_noise
-@pytest.mark.parametrize(
-    ("network", "batch_norm"), [("i3d_unet", "frozen"), ("unet", "average")], ids=["frozen", "without any"]
-)
-def test_noise_without_batch_statistics_is_a_study(load_private, privacy, key, network, batch_norm):
-    assert load_private(network, privacy=privacy, batch_norm=batch_norm).arms["fedavg"].is_private
-
-
-def test_batch_statistics_without_noise_are_a_study(load_private):
-    assert not load_private("i3d_unet", privacy={"clip_norm": 1.0}).arms["fedavg"].is_private
-
-
-def test_the_networks_with_batch_norm_are_those_that_are_named(repository):
-    sources = {path.stem: path.read_text() for path in (repository / "pkg/fedpedbrain/models").glob("*unet.py")}
-    assert {name for name, text in sources.items() if "BatchNorm" in text} == NETWORKS_WITH_BATCH_NORM
-
-
-def test_classes_balanced_by_the_cases_are_refused_with_noise_on_cases(load_private):
-    balanced = {"training": {"loss": {"balance_classes": True}}}
-    with pytest.raises(StudyError) as caught:
-        load_private("unet", balanced, privacy=CASE_NOISE)
-    assert str(caught.value) == (
-        "arms.fedavg.privacy.example_level: training.loss.balance_classes lets every case change the weight of the "
-        "others; set it to false"
-    )
-
-
-def test_classes_balanced_by_the_cases_go_with_noise_on_sites(load_private):
-    assert load_private("unet", {"training": {"loss": {"balance_classes": True}}}, privacy=SITE_NOISE).arms
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-def test_noise_is_refused_where_rounding_lengthens_clipped_updates(load_private, dtype):
-    with pytest.raises(StudyError) as caught:
-        load_private("unet", privacy=SITE_NOISE, exchange={"dtype": dtype, "content": "difference"})
-    assert str(caught.value) == (
-        "arms.fedavg.privacy.noise_multiplier: rounding makes updates longer than clip_norm; "
-        "set exchange.dtype: float32"
-    )
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-def test_updates_of_private_cases_may_be_rounded(load_private, dtype):
-    assert load_private("unet", privacy=CASE_NOISE, exchange={"dtype": dtype, "content": "difference"}).arms

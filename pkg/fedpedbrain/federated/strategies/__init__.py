@@ -8,7 +8,7 @@ from fedpedbrain.federated.strategies.feddyn import FedDyn
 from fedpedbrain.federated.strategies.fednova import FedNova
 from fedpedbrain.federated.strategies.fedprox import FedProx
 from fedpedbrain.federated.strategies.personal import Ditto, FedBN
-from fedpedbrain.federated.strategies.robust import CoordinateMedian, Krum, TrimmedMean
+from fedpedbrain.federated.strategies.robust import Krum, coordinate_median, trimmed_mean
 from fedpedbrain.federated.strategies.scaffold import Scaffold
 from fedpedbrain.federated.strategies.server_optimizers import FedAvgM, fed_adagrad, fed_adam, fed_yogi
 from fedpedbrain.federated.strategies.strategy import Strategy
@@ -27,8 +27,8 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "fedbn": FedBN,
     "ditto": Ditto,
     "cyclic": Cyclic,
-    "median": CoordinateMedian,
-    "trimmed_mean": TrimmedMean,
+    "median": coordinate_median,
+    "trimmed_mean": trimmed_mean,
     "krum": Krum,
 }
 

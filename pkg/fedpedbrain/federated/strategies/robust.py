@@ -1,5 +1,8 @@
 """Averages that a few wrong updates cannot move far. Sites count alike, whatever their number of cases."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -8,49 +11,52 @@ from fedpedbrain.federated.averaging import average_weights
 from fedpedbrain.federated.strategies.strategy import Memory, RoundUpdates, Strategy, Weights
 
 
-class _Stacked(Strategy):
-    """Combines element by element what all sites sent; the updates of a round are in memory together."""
+class ElementWise(Strategy):
+    """Combines element by element what all sites sent; the updates of a round are in memory together.
+
+    Parameters
+    ----------
+    combine_rows : one value an element, float64 (...), from rows float64 (N sites, ...)
+    """
+
+    def __init__(self, combine_rows: Callable[[Tensor], Tensor]) -> None:
+        self._combine_rows = combine_rows
 
     def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
-        """Apply ``combine_rows`` to every floating-point entry; counters take the largest."""
+        """Combine every floating-point entry; counters take the largest."""
         all_weights = [update.weights for update in updates]
         combined = {}
         for name, first in all_weights[0].items():
             rows = torch.stack([weights[name] for weights in all_weights])
             combined[name] = (
-                self.combine_rows(rows.double()).to(first.dtype) if first.is_floating_point() else rows.amax(0)
+                self._combine_rows(rows.double()).to(first.dtype) if first.is_floating_point() else rows.amax(0)
             )
         return combined, {}
 
-    def combine_rows(self, rows: Tensor) -> Tensor:
-        """One value an element from rows float64 (N sites, ...)."""
-        raise NotImplementedError
+
+def _median_of_rows(rows: Tensor) -> Tensor:
+    ordered, middle = rows.sort(0).values, len(rows) // 2
+    return ordered[middle] if len(rows) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-class CoordinateMedian(_Stacked):
+def _trimmed_mean_of_rows(rows: Tensor, trim_fraction: float) -> Tensor:
+    cut = int(trim_fraction * len(rows) + 1e-9)
+    if cut == 0:
+        return rows.mean(0)
+    return rows.sort(0).values[cut : len(rows) - cut].mean(0)
+
+
+def coordinate_median() -> ElementWise:
     """Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018: the median, of even numbers the middle's mean."""
-
-    def combine_rows(self, rows: Tensor) -> Tensor:
-        """Median over the sites."""
-        ordered, middle = rows.sort(0).values, len(rows) // 2
-        return ordered[middle] if len(rows) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return ElementWise(_median_of_rows)
 
 
-class TrimmedMean(_Stacked):
+def trimmed_mean(trim_fraction: float) -> ElementWise:
     """Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018: the mean without the extremes of each element.
 
     ``trim_fraction`` of the sites, rounded down, is left out at each end.
     """
-
-    def __init__(self, trim_fraction: float) -> None:
-        self._fraction = trim_fraction
-
-    def combine_rows(self, rows: Tensor) -> Tensor:
-        """Mean over the sites that are left."""
-        cut = int(self._fraction * len(rows) + 1e-9)
-        if cut == 0:
-            return rows.mean(0)
-        return rows.sort(0).values[cut : len(rows) - cut].mean(0)
+    return ElementWise(partial(_trimmed_mean_of_rows, trim_fraction=trim_fraction))
 
 
 class Krum(Strategy):

@@ -1,0 +1,119 @@
+"""What a study makes of its arms: digests of their settings and plans of their rounds."""
+
+import pytest
+from fedpedbrain.arm_settings import STRATEGIES, WITHOUT_EXCHANGE
+from fedpedbrain.study import load_study
+
+DEFAULTS = WITHOUT_EXCHANGE | {"optimizer_state": "kept"}
+
+
+@pytest.fixture
+def load(config, schema_path):
+    """``load(rounds, block)``: a study of three sites whose arm ``fed`` has the block's settings."""
+    config["cohort"]["sites"] = {"training": ["north", "east", "south"], "external": ["west"]}
+    config["arm_defaults"] = DEFAULTS
+    config["evaluation"]["reference_arm"] = "centralized"
+    config["reporting"]["video"]["arms"] = ["fed"]
+
+    def _load(num_rounds: int = 3, **block):
+        config["study"]["rounds"] = num_rounds
+        own = {"name": "fed", "participants": "sites"} | block
+        config["arms"] = [{"name": "centralized", "participants": "pooled"}, own]
+        return load_study(config, schema_path, lambda settings: {"north": 3, "east": 2, "south": 1})
+
+    return _load
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"participation": {"fraction": 0.5}},
+        {"participation": {"absent": {"north": [2]}}},
+        {"privacy": {"delta": 0.001}},
+    ],
+    ids=str,
+)
+def test_who_takes_part_and_how_privacy_is_stated_leave_the_settings_digest(load, block):
+    assert load(**block).settings_digest("fed") == load().settings_digest("fed")
+
+
+def test_a_later_absence_leaves_the_plans_of_earlier_rounds(load):
+    before, after = (load(participation={"absent": absent}) for absent in ({}, {"north": [3]}))
+    for number in (1, 2):
+        for site in ("east", "north", "south"):
+            assert before.site_plan("fed", 0, number, site) == after.site_plan("fed", 0, number, site)
+    assert after.site_plan("fed", 0, 3, "east")["sites"] == ["east", "south"]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"participants": "iid"},
+        {"strategy": {"name": "fedprox"}},
+        {"weighting": "uniform"},
+        {"optimizer_state": "fresh"},
+        {"batch_norm": "frozen"},
+        {"exchange": {"dtype": "float16"}},
+        {"privacy": {"clip_norm": 1.0}},
+        {"phases": [{"largest": 2, "rounds": 1}, {}]},
+        {"phases": [{"learning_rate": 0.5}]},
+    ],
+    ids=str,
+)
+def test_every_setting_of_an_arm_changes_its_settings_digest_and_no_other_arms(load, block):
+    plain, changed = load(), load(**block)
+    assert changed.settings_digest("fed") != plain.settings_digest("fed")
+    assert changed.settings_digest("centralized") == plain.settings_digest("centralized")
+
+
+def test_a_default_written_out_is_the_same_setting(load):
+    strategy = {"name": "fedprox"}
+    written = strategy | STRATEGIES["fedprox"].options
+    assert load(strategy=strategy).settings_digest("fed") == load(strategy=written).settings_digest("fed")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {},
+        {"participation": {"fraction": 0.5}},
+        {"phases": [{"largest": 2, "rounds": 2, "learning_rate": 0.5}, {"start": "best"}]},
+        {"strategy": {"name": "cyclic"}, "optimizer_state": "fresh"},
+        {"participants": "iid"},
+    ],
+    ids=["plain", "fraction", "phases", "cyclic", "iid"],
+)
+def test_more_rounds_leave_the_plans_of_the_earlier_ones_as_they_were(load, block):
+    few, many = load(3, **block), load(30, **block)
+    assert few.settings_digest("fed") == many.settings_digest("fed")
+    assert few.round_plan("fed") == many.round_plan("fed")
+    for number in (1, 2, 3):
+        sites = few.arms["fed"].sites_in_round(0, number)
+        assert sites == many.arms["fed"].sites_in_round(0, number)
+        for site in sites:
+            assert few.site_plan("fed", 0, number, site) == many.site_plan("fed", 0, number, site)
+
+
+def test_the_plan_of_a_sites_round_says_what_it_goes_on_from(load):
+    phases = [{"largest": 2, "rounds": 2, "learning_rate": 0.5}, {"start": "best"}]
+    study = load(4, phases=phases, participation={"allow_missing_sites": True})
+    plan = study.site_plan("fed", 0, 2, "east")
+    assert plan["sites"] == ["east", "north"]
+    assert (plan["state_round"], plan["learning_rate"]) == (1, 0.5)
+    assert plan["start"] == {"kind": "global", "rounds": [1], "site": ""}
+    assert plan["may_be_missing"]
+    assert plan["part_of"] is None
+    plan = study.site_plan("fed", 0, 3, "south")
+    assert plan["sites"] == ["east", "north", "south"]
+    assert plan["state_round"] is None
+    assert plan["learning_rate"] == study.config["training"]["optimizer"]["learning_rate"]
+    assert plan["start"] == {"kind": "global", "rounds": [1, 2], "site": ""}
+
+
+def test_the_plan_of_an_iid_arm_names_those_who_share_all_cases_out(load):
+    assert load(participants="iid").site_plan("fed", 0, 1, "east")["part_of"] == ["east", "north", "south"]
+
+
+def test_a_failed_site_is_tried_again_where_an_arm_may_go_on_without_it(load):
+    assert not load().allows_missing_sites
+    assert load(participation={"allow_missing_sites": True}).allows_missing_sites
