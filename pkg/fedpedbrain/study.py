@@ -3,7 +3,6 @@
 Imported while the job graph is built, so it needs the standard library, jsonschema and PyYAML alone.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -12,16 +11,13 @@ from typing import Any
 
 import yaml
 
-from fedpedbrain.arm_checks import check_arm, check_noise
-from fedpedbrain.arms import POOLED_SITE, Arm, build_arms
+from fedpedbrain.arms import Arm, build_arms
+from fedpedbrain.config_checks import check_arms, check_cohort, check_training
 from fedpedbrain.downloads import is_address
 from fedpedbrain.errors import StudyError
 from fedpedbrain.lineage import digest_of
 from fedpedbrain.schema import check_config, restore_types
 from fedpedbrain.seeds import derive_seed
-
-# As ``fedpedbrain.models.i3d_unet.SMALLEST_SIZE``, which would load torch.
-I3D_SMALLEST_GRID = (8, 17, 17)
 
 # Source settings to the number of cases of each site.
 CountCases = Callable[[Mapping[str, Any]], Mapping[str, int]]
@@ -44,7 +40,9 @@ class Study:
         self._count_cases = count_cases
         self.config = restore_types(config, schema, schema)
         check_config(self.config, schema)
-        self._check_meaning()
+        check_cohort(self.config)
+        check_training(self.config)
+        check_arms(self.config, self.arms)
 
     @property
     def training_sites(self) -> list[str]:
@@ -283,104 +281,6 @@ class Study:
     def model_seed(self, seed: int) -> int:
         """Seed of the weights that all arms start from."""
         return derive_seed(seed, "initial model")
-
-    def _check_meaning(self) -> None:
-        """Refuse what a schema cannot see: values that contradict each other."""
-        cohort = self.config["cohort"]
-        twice = [site for site in self.sites if self.sites.count(site) > 1]
-        if twice:
-            raise StudyError(f"cohort.sites: {twice[0]!r} is listed twice; a site trains or is external")
-        if POOLED_SITE in self.sites:
-            raise StudyError(f"cohort.sites: {POOLED_SITE!r} is the name of all sites together; rename the site")
-        if not cohort["regions"] and not cohort["classes"]:
-            raise StudyError("cohort: no regions and no classes; name what the models shall predict")
-        names = [region["name"] for region in cohort["regions"]]
-        if len(set(names)) < len(names):
-            raise StudyError("cohort.regions: two regions have one name; rename one")
-        normal = cohort["normal_class"]
-        if normal is not None and normal not in cohort["classes"]:
-            raise StudyError(f"cohort.normal_class: {normal!r} is none of cohort.classes; add it there or write null")
-        splits = cohort["splits"]
-        if splits["test_fraction"] + splits["validation_fraction"] >= 1.0:
-            raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
-        self._check_arm_names("evaluation.reference_arm", [self.config["evaluation"]["reference_arm"]])
-        self._check_arm_names("reporting.video.arms", self.config["reporting"]["video"]["arms"])
-        unknown = set(self.config["training"]["loss"]["class_weights"]) - set(cohort["classes"])
-        if unknown:
-            raise StudyError(f"training.loss.class_weights: {min(unknown)!r} is none of cohort.classes; correct it")
-        for arm in self.arms.values():
-            check_arm(arm, self.num_rounds, self.seeds)
-            check_noise(arm, self.config["network"]["name"], self.config["training"]["loss"])
-        self._check_loss_weights()
-        self._check_local_arms()
-        self._check_channels()
-        {"unet": self._check_unet_grid, "i3d_unet": self._check_i3d_grid}[self.config["network"]["name"]]()
-
-    def _check_loss_weights(self) -> None:
-        """Refuse a loss that is 0 whatever the network predicts."""
-        loss, cohort = self.config["training"]["loss"], self.config["cohort"]
-        tasks = {"segmentation_weight": cohort["regions"], "classification_weight": cohort["classes"]}
-        weights = {key: loss[key] for key, names in tasks.items() if names}
-        if not any(weights.values()):
-            named = " and ".join(f"{key} 0" for key in weights)
-            raise StudyError(f"training.loss: nothing is learnt with {named}; raise one")
-
-    def _check_local_arms(self) -> None:
-        """A site is compared with its own local arm: with two of them nobody could tell which is meant."""
-        alone = [block["name"] for block in self.config["arms"] if block["participants"] == "alone"]
-        if len(alone) > 1:
-            raise StudyError(f"arms: {alone[0]!r} and {alone[1]!r} both have participants alone; keep one of them")
-
-    def _check_channels(self) -> None:
-        """Every channel comes from one image: one suffix each in a BIDS folder, one in all from the phantom."""
-        channels = self.config["cohort"]["channels"]
-        if self.config["cohort"]["source"] == "phantom":
-            if len(channels) != 1:
-                raise StudyError(
-                    f"cohort.channels: the phantom source draws one channel, found {len(channels)}; name one"
-                )
-        elif len(channels) != len(self.config["bids"]["image_suffixes"]):
-            raise StudyError(
-                f"cohort.channels: {len(channels)} channels but {len(self.config['bids']['image_suffixes'])} "
-                "bids.image_suffixes; give one suffix a channel"
-            )
-
-    def _check_arm_names(self, key: str, names: list[str]) -> None:
-        for name in names:
-            if name not in self.arms:
-                raise StudyError(f"{key}: {name!r} is none of the study's arms ({', '.join(self.arms)})")
-
-    def _check_i3d_grid(self) -> None:
-        """Refuse a grid that the encoder would shrink to nothing."""
-        grid = self.config["preprocessing"]["grid"]
-        if any(size < least for size, least in zip(grid, I3D_SMALLEST_GRID, strict=True)):
-            raise StudyError(
-                f"preprocessing.grid: i3d_unet needs at least {list(I3D_SMALLEST_GRID)}, found {grid}; enlarge it"
-            )
-
-    def _check_unet_grid(self) -> None:
-        """A U-Net halves the grid at every stage: refuse one that does not divide, or that ends as a single voxel."""
-        grid, unet = self.config["preprocessing"]["grid"], self.config["network"]["unet"]
-        if len(unet["channels"]) != len(unet["strides"]):
-            raise StudyError(
-                f"network.unet: {len(unet['channels'])} channels but {len(unet['strides'])} strides; "
-                "give one of each a stage"
-            )
-        for axis, size in enumerate(grid):
-            divisor = 1
-            for stride in unet["strides"]:
-                divisor *= stride[axis]
-            if size % divisor:
-                raise StudyError(
-                    f"preprocessing.grid: {size} voxels along {'DHW'[axis]} are not a multiple of {divisor}, "
-                    "the product of network.unet.strides there; change one of them"
-                )
-        deepest = [size // math.prod(stride[axis] for stride in unet["strides"]) for axis, size in enumerate(grid)]
-        if math.prod(deepest) == 1:
-            raise StudyError(
-                "preprocessing.grid: the deepest stage of network.unet is a single voxel, which instance normalisation "
-                "cannot scale; enlarge the grid or lower the strides"
-            )
 
 
 def load_study(config: Mapping[str, Any], schema_path: str | Path, count_cases: CountCases | None = None) -> Study:

@@ -5,10 +5,10 @@ import matplotlib
 import pytest
 import yaml
 from fedpedbrain.arm_settings import WITHOUT_EXCHANGE
-from fedpedbrain.arms import PARTICIPANTS
+from fedpedbrain.arms import PARTICIPANTS, POOLED_SITE
 from fedpedbrain.data.layouts import count_cases
 from fedpedbrain.errors import StudyError
-from fedpedbrain.study import POOLED_SITE, Study, load_study
+from fedpedbrain.study import Study, load_study
 from snakemake.utils import update_config
 
 ARMS = [
