@@ -3,7 +3,6 @@
 Imported while the job graph is built, so it needs the standard library, jsonschema and PyYAML alone.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from fedpedbrain.config_checks import check_arms, check_cohort, check_training
 from fedpedbrain.downloads import is_address
 from fedpedbrain.errors import StudyError
 from fedpedbrain.lineage import digest_of
+from fedpedbrain.scan_request import ScanRequest
 from fedpedbrain.schema import check_config, restore_types
 from fedpedbrain.seeds import derive_seed
 
@@ -95,7 +95,13 @@ class Study:
             "root": self.config["cohort_root"],
             "sites": self.sites,
             source: self.config[source],
+            "formats": self.format_settings,
         }
+
+    @property
+    def format_settings(self) -> dict[str, Any]:
+        """What is assumed of images in forms that carry no geometry: the argument of ``read_scan``."""
+        return self.config["formats"]
 
     @property
     def model_spec(self) -> dict[str, Any]:
@@ -239,44 +245,32 @@ class Study:
             "config": self.config,
         }
 
-    @property
-    def scan_paths(self) -> list[str]:
-        """Files of the new scan, one a channel: a path, or several joined by commas; none where none is given."""
-        return [str(Path(path).absolute()) for path in (self.config["scan"] or "").split(",") if path]
-
-    @property
-    def scan_model(self) -> str | list[str]:
-        """The model that predicts the new scan; empty where none is given.
-
-        An absolute path: the model is taken as it is, not as something that this study could train anew.
-        """
-        return str(Path(self.config["model"]).absolute()) if self.config["model"] is not None else []
-
-    @property
-    def scan_name(self) -> str:
-        """Name of the new scan's results folder: its first file's name, and six digits that stand for its path."""
-        if not self.scan_paths:
-            return "no-scan"
-        name = re.sub(r"\.nii(\.gz)?$", "", Path(self.scan_paths[0]).name)
-        return f"{name}-{digest_of({'scan': self.scan_paths})[:6]}"
+    @cached_property
+    def scan_request(self) -> ScanRequest:
+        """Which new scans are to be predicted by which models."""
+        return ScanRequest(self.config["scan"], self.config["inbox"], self.config["model"])
 
     @property
     def predicts_scan(self) -> bool:
         """Whether the config names a scan and a model, all that the prediction of a new scan needs."""
-        return bool(self.scan_paths and self.scan_model)
+        return self.scan_request.is_complete
+
+    @property
+    def flag_settings(self) -> dict[str, Any]:
+        """From where on a prediction of a new scan is flagged."""
+        return {name: self.config["inference"][name] for name in ("least_probability", "intensity_tolerance")}
 
     def check_files(self) -> None:
         """Refuse files that are not there: with older results at hand, a job graph would be built without them."""
         named = {
             "network.pretrained.source": [self.pretrained_path] if self.pretrained_path is not None else [],
             "cohort.splits.keep_file": self.kept_splits,
-            "scan": self.scan_paths,
-            "model": [self.scan_model] if self.scan_model else [],
         }
         for key, paths in named.items():
             for path in paths:
                 if not Path(path).is_file():
                     raise StudyError(f"{key}: no file {path}; correct the path")
+        self.scan_request.check_files()
 
     def model_seed(self, seed: int) -> int:
         """Seed of the weights that all arms start from."""

@@ -1,7 +1,9 @@
 """One case in memory, in its own geometry, before any preprocessing."""
 
 import gzip
+import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import SimpleITK as sitk
 from fedpedbrain.errors import StudyError
 
 _SAME_GRID_TOLERANCE = 1e-2
+# More than any scan of a head; a header that promises more is damaged or means harm.
+MOST_VOXELS = 2**30
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,15 @@ def _check_stream(path: Path) -> None:
         with gzip.open(path) as file:
             while file.read(1 << 20):
                 pass
+
+
+def check_num_voxels(path: str | Path, shape: Sequence[int]) -> None:
+    """Refuse a size that no scan has, before anything of that size is asked of the memory."""
+    if math.prod(int(size) for size in shape) > MOST_VOXELS:
+        found = " x ".join(str(size) for size in shape)
+        raise StudyError(
+            f"{path}: the header promises {found} voxels, more than any scan of a head; it is damaged, export it again"
+        )
 
 
 def check_finite(path: str | Path, image: sitk.Image) -> None:

@@ -17,6 +17,7 @@ class Scan:
     files : what it was read from, slices in the order of the image's third axis
     is_orientation_known : False where the form carries no geometry and the config's word was taken for it
     notes : what was found and worked around, one line each, without anything that identifies a patient
+    frame_numbers : of a multi-frame file, the number (from 0) of the frame behind each slice; otherwise ()
     """
 
     image: sitk.Image
@@ -24,3 +25,4 @@ class Scan:
     files: tuple[Path, ...]
     is_orientation_known: bool = True
     notes: tuple[str, ...] = ()
+    frame_numbers: tuple[int, ...] = ()
