@@ -260,6 +260,11 @@ class Study:
         """From where on a prediction of a new scan is flagged."""
         return {name: self.config["inference"][name] for name in ("least_probability", "intensity_tolerance")}
 
+    @property
+    def scan_video_settings(self) -> dict[str, Any]:
+        """What the video of a new scan has in common with those of the report."""
+        return {name: self.config["reporting"]["video"][name] for name in ("frames_per_second", "panel_pixels")}
+
     def check_files(self) -> None:
         """Refuse files that are not there: with older results at hand, a job graph would be built without them."""
         named = {
