@@ -62,6 +62,7 @@ rule build_shard:
         masks="results/cohort/sites/{site}/masks.npy",
         cases="results/cohort/sites/{site}/cases.tsv",
         outlines="results/cohort/sites/{site}/outlines.tsv",
+        frames="results/cohort/sites/{site}/frames.tsv",
     log:
         "results/logs/cohort/shard-{site}.log",
     benchmark:

@@ -451,7 +451,7 @@ def test_the_settings_digest_does_not_depend_on(load, config, schema_path, chang
         {"training": {"optimizer": {"learning_rate": 0.004}}},
         {"training": {"epochs_per_round": 9}},
         {"network": {"unet": {"dropout": 0.1}}},
-        {"preprocessing": {"intensity": {"upper_percentile": 99.0}}},
+        {"preprocessing": {"intensity": {"percentile": {"upper_percentile": 99.0}}}},
         {"cohort": {"sites": {"training": ["north", "east"], "external": []}}},
     ],
     ids=["learning rate", "epochs", "network", "preprocessing", "sites"],

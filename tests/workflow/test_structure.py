@@ -109,7 +109,13 @@ def test_the_environment_agrees_with_the_lock():
 
 
 # Blocks of the config that are handed on as named arguments, whose keys the package never quotes.
-BLOCKS_OF_ARGUMENTS = {"preprocessing.intensity", "network.unet", "network.i3d_unet", "reporting.video"}
+BLOCKS_OF_ARGUMENTS = {
+    "preprocessing.intensity.percentile",
+    "preprocessing.intensity.z_score",
+    "network.unet",
+    "network.i3d_unet",
+    "reporting.video",
+}
 # Blocks whose keys are names of the study.
 BLOCKS_OF_NAMES = {"phantom.cases", "bids.class_map", "training.loss.class_weights", "reporting.arm_colours"}
 

@@ -4,20 +4,15 @@ One convention everywhere: arrays are (D, H, W) with D from feet to head, H from
 patient's right to left, which is what SimpleITK's array view of an image in LPS orientation gives.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import SimpleITK as sitk
 
-# The head is where an image exceeds this part of its 99th percentile.
-HEAD_LEVEL = 0.2
+from fedpedbrain.data.intensity import above_air, find_head
+
 # An outer plane belongs to the head if at least this part of its voxels does: noise and wrapped noses do not count.
 _LEAST_HEAD_FRACTION = 0.02
-
-
-def above_air(values: np.ndarray) -> np.ndarray:
-    """Shift intensities so that none is negative: some exports centre them about zero, air is the lowest value then."""
-    return values - min(float(values.min()), 0.0)
 
 
 def _whole_image(values: np.ndarray) -> list[tuple[int, int]]:
@@ -25,8 +20,7 @@ def _whole_image(values: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _head_box(values: np.ndarray) -> list[tuple[int, int]]:
-    values = above_air(values)
-    head = values > HEAD_LEVEL * np.percentile(values, 99)
+    head = find_head(above_air(values))
     box = []
     for axis, size in enumerate(values.shape):
         planes = head.mean(tuple(other for other in range(values.ndim) if other != axis)) >= _LEAST_HEAD_FRACTION
@@ -42,22 +36,36 @@ FIELDS_OF_VIEW: dict[str, Callable[[np.ndarray], list[tuple[int, int]]]] = {
 }
 
 
-def grid_frame(image: sitk.Image, grid: tuple[int, int, int], field_of_view: str) -> sitk.Image:
-    """An empty image whose ``grid`` (D, H, W) voxels divide a field of view of ``image``, in LPS orientation.
+def grid_frame(
+    image: sitk.Image,
+    grid: Sequence[int],
+    field_of_view: str,
+    voxel_spacing_mm: Sequence[float] | None = None,
+    whole: bool = False,
+) -> sitk.Image:
+    """An empty image of ``grid`` (D, H, W) voxels that lies over a field of view of ``image``, in LPS orientation.
 
     The frame keeps origin, spacing and direction, so that whatever is predicted on it maps back by resampling.
 
     Parameters
     ----------
     field_of_view : ``image`` for all of it, ``head`` for the smallest box that holds the head
+    voxel_spacing_mm : distance between voxel centres (D, H, W); the frame then lies over the middle of the field of
+        view, and one may exceed the other. None for voxels that divide the field of view
+    whole : let a frame of a given spacing grow beyond ``grid``, by an even number of voxels along each axis, until it
+        holds all of the field of view; the grid is then the middle of it, voxel by voxel
     """
-    oriented = sitk.DICOMOrient(image, "LPS")
+    oriented = to_lps(image)
     box = np.array(FIELDS_OF_VIEW[field_of_view](sitk.GetArrayViewFromImage(oriented)))[::-1]
     old_spacing, size = np.array(oriented.GetSpacing()), np.array(grid[::-1])
-    spacing = (box[:, 1] - box[:, 0]) * old_spacing / size
     direction = np.array(oriented.GetDirection()).reshape(3, 3)
-    # The box and the grid share their outer faces, not their first voxel centres.
-    corner = np.array(oriented.TransformContinuousIndexToPhysicalPoint((box[:, 0] - 0.5).tolist()))
+    # The box and the grid share their outer faces, not their first voxel centres. All in voxels of the image.
+    first_face, end_face = box[:, 0] - 0.5, box[:, 1] - 0.5
+    spacing = (end_face - first_face) * old_spacing / size
+    if voxel_spacing_mm is not None:
+        spacing = np.array(voxel_spacing_mm[::-1], dtype=float)
+        first_face, size = _place_grid(first_face, end_face, size, spacing / old_spacing, whole)
+    corner = np.array(oriented.TransformContinuousIndexToPhysicalPoint(first_face.tolist()))
     frame = sitk.Image(size.tolist(), sitk.sitkUInt8)
     frame.SetSpacing(spacing.tolist())
     frame.SetOrigin((corner + direction @ (spacing / 2.0)).tolist())
@@ -65,26 +73,82 @@ def grid_frame(image: sitk.Image, grid: tuple[int, int, int], field_of_view: str
     return frame
 
 
-def _smooth_for(image: sitk.Image, frame: sitk.Image) -> sitk.Image:
-    """Blur along each axis that the frame samples more coarsely, so that thin detail does not alias."""
-    oriented = sitk.Cast(sitk.DICOMOrient(image, "LPS"), sitk.sitkFloat32)
+def _place_grid(
+    first_face: np.ndarray, end_face: np.ndarray, size: np.ndarray, voxel: np.ndarray, whole: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay ``size`` voxels, each ``voxel`` voxels of the image long, over the middle of a box; see ``grid_frame``.
+
+    Returns where the first of them begins, on a face between two voxels of the image, so that a grid of the image's
+    own spacing holds its voxels as they are; and how many there are.
+    """
+    start = np.round((first_face + end_face - size * voxel) / 2.0 + 0.5) - 0.5
+    if not whole:
+        return start, size
+    missing = np.maximum(start - first_face, end_face - (start + size * voxel))
+    # What rounding errors leave over needs no voxel.
+    grown = np.maximum(np.ceil(missing / voxel - 1e-6), 0.0).astype(int)
+    return start - grown * voxel, size + 2 * grown
+
+
+def middle_part(size: Sequence[int], part: Sequence[int]) -> tuple[slice, ...]:
+    """Where the middle ``part`` voxels of ``size`` lie along each axis."""
+    starts = ((outer - inner) // 2 for outer, inner in zip(size, part, strict=True))
+    return tuple(slice(start, start + inner) for start, inner in zip(starts, part, strict=True))
+
+
+def to_lps(image: sitk.Image) -> sitk.Image:
+    """The image with its axes in LPS order; the image itself where they are already."""
+    if sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()) == "LPS":
+        return image
+    return sitk.DICOMOrient(image, "LPS")
+
+
+def _blur_variance(oriented: sitk.Image, frame: sitk.Image) -> np.ndarray:
+    """Variance in mm² (x, y, z) of the blur along each axis that the frame samples more coarsely, 0 elsewhere."""
     old, new = np.array(oriented.GetSpacing()), np.array(frame.GetSpacing())
-    variance = np.maximum((0.5 * new) ** 2 - (0.5 * old) ** 2, 0.0)
+    return np.maximum((0.5 * new) ** 2 - (0.5 * old) ** 2, 0.0)
+
+
+def _smooth_for(oriented: sitk.Image, frame: sitk.Image) -> sitk.Image:
+    """Blur along each axis that the frame samples more coarsely, so that thin detail does not alias."""
+    image, variance = sitk.Cast(oriented, sitk.sitkFloat32), _blur_variance(oriented, frame)
     if not variance.any():
-        return oriented
+        return image
     # A variance of zero leaves an axis as it is.
-    return sitk.DiscreteGaussian(oriented, variance=variance.tolist(), maximumKernelWidth=64, maximumError=0.01)
+    return sitk.DiscreteGaussian(image, variance=variance.tolist(), maximumKernelWidth=64, maximumError=0.01)
 
 
 def resample_image(image: sitk.Image, frame: sitk.Image) -> np.ndarray:
-    """Sample an image on a frame: float32 (D, H, W) in the image's own units, 0 outside its field of view."""
-    resampled = sitk.Resample(_smooth_for(image, frame), frame, sitk.Transform(), sitk.sitkLinear, 0.0)
-    return sitk.GetArrayFromImage(resampled)
+    """Sample an image on a frame: float32 (D, H, W) in the image's own units, air outside its field of view."""
+    oriented = to_lps(image)
+    air = min(float(sitk.GetArrayViewFromImage(oriented).min()), 0.0)
+    return _sample(oriented, frame, air)
+
+
+def _sample(oriented: sitk.Image, frame: sitk.Image, outside: float) -> np.ndarray:
+    smooth = _smooth_for(oriented, frame)
+    return sitk.GetArrayFromImage(sitk.Resample(smooth, frame, sitk.Transform(), sitk.sitkLinear, outside))
 
 
 def resample_region(region: sitk.Image, frame: sitk.Image) -> np.ndarray:
     """Sample a binary region on a frame: bool (D, H, W), true where it covers at least half of the voxel."""
-    return resample_image(sitk.Cast(region, sitk.sitkFloat32), frame) >= 0.5
+    oriented = to_lps(region)
+    # Four standard deviations are more than the blur reaches, and two voxels more than interpolation does.
+    reach = 4.0 * np.sqrt(_blur_variance(oriented, frame)) / np.array(oriented.GetSpacing())
+    outlined = cut_to_outline(oriented, np.ceil(reach).astype(int) + 2)
+    if outlined is None:
+        return np.zeros(frame.GetSize()[::-1], dtype=bool)
+    return _sample(outlined, frame, 0.0) >= 0.5
+
+
+def cut_to_outline(mask: sitk.Image, margin: Sequence[int] = (0, 0, 0)) -> sitk.Image | None:
+    """The part of a mask that holds all its labels and a margin (x, y, z) of voxels; None where there is no label."""
+    outlined = np.nonzero(sitk.GetArrayViewFromImage(mask))[::-1]
+    if not outlined[0].size:
+        return None
+    first = [max(int(axis.min()) - voxels, 0) for axis, voxels in zip(outlined, margin, strict=True)]
+    end = [int(axis.max()) + 1 + voxels for axis, voxels in zip(outlined, margin, strict=True)]
+    return mask[tuple(slice(*ends) for ends in zip(first, map(min, end, mask.GetSize()), strict=True))]
 
 
 def inside_frame(frame: sitk.Image, scan: sitk.Image) -> sitk.Image:
@@ -112,25 +176,3 @@ def restore_region(region: np.ndarray, frame: sitk.Image, scan: sitk.Image) -> s
     # Linear interpolation has no value in the outer half voxel of the frame; beyond the frame is background.
     resampler.UseNearestNeighborExtrapolatorOn()
     return sitk.Cast(resampler.Execute(on_grid) >= 0.5, sitk.sitkUInt8) * inside_frame(frame, scan)
-
-
-def scale_intensity(image: np.ndarray, lower_percentile: float, upper_percentile: float) -> np.ndarray:
-    """Map percentiles of the head's intensities to 0 and 255.
-
-    Parameters
-    ----------
-    image : float32 (D, H, W), any unit; the head is where it exceeds ``HEAD_LEVEL``
-
-    Returns
-    -------
-    uint8 (D, H, W); all 0 for a blank image
-    """
-    image = above_air(image)
-    head = image[image > HEAD_LEVEL * np.percentile(image, 99)]
-    if head.size == 0:
-        return np.zeros(image.shape, dtype=np.uint8)
-    low, high = np.percentile(head, [lower_percentile, upper_percentile])
-    # Air stays near 0 whatever the head's darkest tissue is.
-    low = min(low, high / 10.0)
-    scaled = (image - low) / max(high - low, 1e-6)
-    return np.round(np.clip(scaled, 0.0, 1.0) * 255.0).astype(np.uint8)

@@ -9,7 +9,16 @@ import SimpleITK as sitk
 from numpy.lib.format import open_memmap
 
 from fedpedbrain.cohort import read_split_cases, write_cases
-from fedpedbrain.data.geometry import grid_frame, inside_frame, resample_image, resample_region, scale_intensity
+from fedpedbrain.data.frame_table import CaseFrame, Geometry, write_frames
+from fedpedbrain.data.geometry import (
+    cut_to_outline,
+    grid_frame,
+    inside_frame,
+    middle_part,
+    resample_image,
+    resample_region,
+)
+from fedpedbrain.data.intensity import scale_intensity
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.data.volumes import Volume
 from fedpedbrain.files import replacing, write_table
@@ -17,20 +26,26 @@ from fedpedbrain.files import replacing, write_table
 OUTLINE_COLUMNS = ("case", "region", "scan_ml", "cut_ml")
 
 
-def preprocess_images(volume: Volume, settings: Mapping) -> tuple[np.ndarray, sitk.Image]:
+def preprocess_images(volume: Volume, settings: Mapping, whole: bool = False) -> tuple[np.ndarray, sitk.Image]:
     """Bring a case's images to the network's grid.
 
     Parameters
     ----------
-    settings : the ``preprocessing`` block: ``grid`` (D, H, W), ``field_of_view`` and ``intensity`` percentiles
+    settings : the ``preprocessing`` block: ``grid`` (D, H, W), ``field_of_view``, ``voxel_spacing_mm`` and
+        ``intensity``
+    whole : let a grid of a given spacing grow until it holds all of the field of view, for a sliding window;
+        intensities are scaled by what the grid itself, in the middle, holds
 
     Returns
     -------
     uint8 (C, D, H, W), and the frame that maps the grid back to the scan
     """
-    frame = grid_frame(volume.images[0], tuple(settings["grid"]), settings["field_of_view"])
-    channels = [scale_intensity(resample_image(image, frame), **settings["intensity"]) for image in volume.images]
-    return np.stack(channels), frame
+    grid = tuple(settings["grid"])
+    # Models trained before there was a choice of spacing carry none.
+    frame = grid_frame(volume.images[0], grid, settings["field_of_view"], settings.get("voxel_spacing_mm"), whole)
+    middle = middle_part(frame.GetSize()[::-1], grid)
+    sampled = [resample_image(image, frame) for image in volume.images]
+    return np.stack([scale_intensity(image, settings["intensity"], image[middle]) for image in sampled]), frame
 
 
 def preprocess_mask(mask: sitk.Image | None, frame: sitk.Image, regions: Sequence[Mapping]) -> np.ndarray:
@@ -51,10 +66,12 @@ def measure_outlines(
     mask: sitk.Image | None, frame: sitk.Image, regions: Sequence[Mapping]
 ) -> dict[str, tuple[float, float]]:
     """Each region that a case's mask outlines: its volume (ml) in the scan, and what of it lies outside the grid."""
-    if mask is None:
+    outlined = None if mask is None else cut_to_outline(mask)
+    if outlined is None:
         return {}
-    labels, inside = sitk.GetArrayViewFromImage(mask), sitk.GetArrayFromImage(inside_frame(frame, mask)).astype(bool)
-    voxel_ml = float(np.prod(mask.GetSpacing())) / 1000.0
+    labels = sitk.GetArrayViewFromImage(outlined)
+    inside = sitk.GetArrayFromImage(inside_frame(frame, outlined)).astype(bool)
+    voxel_ml = float(np.prod(outlined.GetSpacing())) / 1000.0
     outlines = {region["name"]: np.isin(labels, region["labels"]) for region in regions}
     return {
         name: (float(outline.sum() * voxel_ml), float((outline & ~inside).sum() * voxel_ml))
@@ -70,6 +87,7 @@ def build_shard_files(
     masks_path: str | Path,
     cases_path: str | Path,
     outlines_path: str | Path,
+    frames_path: str | Path,
     site: str,
     source_settings: Mapping,
     preprocessing: Mapping,
@@ -77,14 +95,15 @@ def build_shard_files(
     """Preprocess one site's cases into ``images`` uint8 (N, C, D, H, W) and ``masks`` uint8 (N, R, D, H, W).
 
     Row n of both arrays is row n of the table of cases. Cases are read and written one at a time. ``outlines`` is a
-    table of what each mask outlines in the scan, against which the audit holds what is left of it on the grid.
+    table of what each mask outlines in the scan, against which the audit holds what is left of it on the grid;
+    ``frames`` says where each case's grid lies, and its scan.
     """
     source = open_source(source_settings)
     regions = source_settings["cohort"]["regions"]
     num_channels = len(source_settings["cohort"]["channels"])
     cases = [case for case in read_split_cases(index_path, splits_path) if case.site == site]
     grid = tuple(preprocessing["grid"])
-    outlines = []
+    outlines, frames = [], []
     with replacing(images_path) as images_file, replacing(masks_path) as masks_file:
         images = open_memmap(images_file, "w+", np.uint8, (len(cases), num_channels, *grid))
         masks = open_memmap(masks_file, "w+", np.uint8, (len(cases), len(regions), *grid))
@@ -94,8 +113,10 @@ def build_shard_files(
             masks[row] = preprocess_mask(volume.mask, frame, regions)
             measured = measure_outlines(volume.mask, frame, regions)
             outlines += [(case.case, region, *volumes_ml) for region, volumes_ml in measured.items()]
+            frames.append(CaseFrame(case.case, Geometry.of(frame), Geometry.of(volume.images[0])))
             cases[row] = replace(case, grid_spacing_mm=frame.GetSpacing()[::-1])
         images.flush()
         masks.flush()
     write_cases(cases_path, cases)
     write_table(outlines_path, OUTLINE_COLUMNS, (dict(zip(OUTLINE_COLUMNS, row, strict=True)) for row in outlines))
+    write_frames(frames_path, frames)

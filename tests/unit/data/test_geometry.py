@@ -3,7 +3,15 @@ import itertools
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from fedpedbrain.data.geometry import grid_frame, resample_image, resample_region, restore_region, scale_intensity
+from fedpedbrain.data.geometry import (
+    cut_to_outline,
+    grid_frame,
+    inside_frame,
+    middle_part,
+    resample_image,
+    resample_region,
+    restore_region,
+)
 from scipy.spatial.transform import Rotation
 
 ORIENTATIONS = [
@@ -131,47 +139,6 @@ def test_no_region_stays_no_region():
     assert not sitk.GetArrayFromImage(restore_region(np.zeros((3, 4, 4), bool), frame, scan)).any()
 
 
-def test_percentiles_of_the_head_become_0_and_255():
-    # The 99th percentile is 99.01, so that the head is 10 to 100.
-    image = np.arange(1, 101, dtype=np.float32).reshape(4, 5, 5)
-    found = scale_intensity(image, 0.0, 100.0).ravel()
-    assert found.dtype == np.uint8
-    # (28 - 10) / 90 of 255 is 51.
-    assert [int(found[value - 1]) for value in (1, 9, 10, 28, 46, 100)] == [0, 0, 0, 51, 102, 255]
-
-
-def test_intensities_beyond_the_percentiles_are_cut_off():
-    image = np.full((4, 10, 10), 50.0, np.float32)
-    image[1:, 0, 0] = 5000.0
-    image[0] = 100.0
-    found = scale_intensity(image, 0.0, 50.0)
-    assert found[1, 0, 0] == found[1, 5, 5] == 255
-
-
-def test_air_stays_near_zero_where_the_whole_head_is_bright():
-    image = np.zeros((2, 10, 10), np.float32)
-    image[:, 2:8, 2:8] = np.linspace(900.0, 1000.0, 72).reshape(2, 6, 6)
-    found = scale_intensity(image, 1.0, 99.5)
-    assert found[0, 0, 0] == 0
-    assert found[:, 2:8, 2:8].min() > 200
-
-
-def test_the_unit_of_the_intensities_does_not_matter():
-    image = np.random.default_rng(0).gamma(2.0, 100.0, (4, 8, 8)).astype(np.float32)
-    np.testing.assert_array_equal(scale_intensity(image, 1.0, 99.5), scale_intensity(image * 8.0, 1.0, 99.5))
-
-
-def test_a_blank_image_stays_blank():
-    found = scale_intensity(np.zeros((2, 3, 4), np.float32), 1.0, 99.5)
-    assert found.dtype == np.uint8
-    assert not found.any()
-
-
-def test_an_image_of_negative_values_is_not_taken_for_blank():
-    image = np.random.default_rng(0).normal(-50.0, 10.0, (4, 8, 8)).astype(np.float32)
-    assert len(np.unique(scale_intensity(image, 1.0, 99.5))) > 100
-
-
 def test_the_head_box_leaves_air_out_and_maps_back():
     array = np.zeros((10, 20, 20), np.float32)
     array[2:8, 5:17, 3:15] = 100.0
@@ -216,3 +183,86 @@ def test_a_head_in_negative_air_is_found():
 def test_a_head_that_fills_the_image_keeps_all_of_it():
     scan = to_image(np.full((4, 6, 8), 50.0, np.float32))
     assert grid_frame(scan, (4, 6, 8), "head").GetOrigin() == grid_frame(scan, (4, 6, 8), "image").GetOrigin()
+
+
+# Grids of a given spacing.
+
+
+def headed(shape=(10, 20, 20), spacing=(1.0, 2.0, 4.0), direction=None) -> sitk.Image:
+    """A scan whose head lies in the voxels 2 to 7, 5 to 16 and 3 to 14."""
+    array = np.zeros(shape, np.float32)
+    array[2:8, 5:17, 3:15] = np.arange(100.0, 112.0)
+    return to_image(array, spacing, (5.0, -6.0, 7.0), direction)
+
+
+def centre_of(frame: sitk.Image) -> tuple[float, ...]:
+    return frame.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in frame.GetSize()])
+
+
+@pytest.mark.parametrize("direction", [None, TILTED], ids=["straight", "oblique"])
+@pytest.mark.parametrize("grid", [(4, 8, 8), (6, 12, 12), (8, 16, 14)], ids=["smaller", "equal", "larger"])
+def test_a_grid_of_given_spacing_lies_over_the_middle_of_the_head(grid, direction):
+    scan = headed(direction=direction)
+    frame = grid_frame(scan, grid, "head", (4.0, 2.0, 1.0))
+    assert frame.GetSpacing() == (1.0, 2.0, 4.0)
+    assert frame.GetSize() == grid[::-1]
+    assert centre_of(frame) == pytest.approx(scan.TransformContinuousIndexToPhysicalPoint((8.5, 10.5, 4.5)))
+
+
+def test_a_grid_of_the_scans_own_spacing_holds_its_voxels_as_they_are():
+    scan = headed(direction=TILTED)
+    # 5 and 11 voxels cannot lie over the middle of 6 and 12 without cutting through voxels.
+    found = resample_image(scan, grid_frame(scan, (5, 11, 11), "head", (4.0, 2.0, 1.0)))
+    assert set(np.unique(found.round(3))) <= set(range(100, 112))
+
+
+def test_what_a_grid_of_given_spacing_has_beyond_the_scan_is_air():
+    scan = headed() - 1000.0
+    found = resample_image(scan, grid_frame(scan, (12, 24, 24), "image", (4.0, 2.0, 1.0)))
+    assert set(found[0].ravel()) == set(found[..., -1].ravel()) == {-1000.0}
+    assert found.max() > -900.0
+
+
+@pytest.mark.parametrize("spacing", [(4.0, 2.0, 1.0), (3.1, 1.7, 0.9)])
+@pytest.mark.parametrize("grid", [(3, 5, 4), (6, 12, 12), (9, 30, 30)])
+def test_the_whole_frame_holds_the_head_and_the_grid_is_its_middle(grid, spacing):
+    scan = headed(direction=TILTED)
+    frame, whole = (grid_frame(scan, grid, "head", spacing, whole) for whole in (False, True))
+    assert (sitk.GetArrayFromImage(inside_frame(whole, scan))[2:8, 5:17, 3:15] == 1).all()
+    middle = middle_part(whole.GetSize()[::-1], grid)
+    first = whole.TransformIndexToPhysicalPoint([part.start for part in middle[::-1]])
+    assert first == pytest.approx(frame.GetOrigin())
+    assert whole.GetSpacing() == frame.GetSpacing()
+    # No more than it takes: with two voxels less along any axis some of the head would be outside.
+    box = np.array([6 * 4.0, 12 * 2.0, 12 * 1.0])
+    grown = np.array(whole.GetSize()[::-1]) > grid
+    assert (np.array(whole.GetSize()[::-1]) * spacing - box < 2 * np.array(spacing) + (4.0, 2.0, 1.0))[grown].all()
+
+
+def test_a_grid_that_divides_the_field_of_view_is_the_whole_of_it():
+    scan = headed()
+    frame, whole = (grid_frame(scan, (3, 6, 6), "head", whole=whole) for whole in (False, True))
+    assert (whole.GetSize(), whole.GetOrigin()) == (frame.GetSize(), frame.GetOrigin())
+
+
+def test_only_the_outlined_part_of_a_mask_is_looked_at():
+    labels = np.zeros((6, 8, 10), np.uint8)
+    labels[2:4, 3, 5:9] = 3
+    part = cut_to_outline(to_image(labels, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)), (2, 1, 0))
+    assert part.GetSize() == (7, 3, 2)
+    # Voxel (3, 2, 2): two before the outline along the first axis, one along the second, none along the third.
+    assert part.GetOrigin() == (7.0, 9.0, 12.0)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(part), labels[2:4, 2:5, 3:10])
+    assert cut_to_outline(to_image(np.zeros((2, 2, 2), np.uint8))) is None
+
+
+@pytest.mark.parametrize("grid", [(3, 5, 6), (12, 20, 24)], ids=["coarser", "finer"])
+@pytest.mark.parametrize("direction", [None, TILTED], ids=["straight", "oblique"])
+def test_a_region_is_sampled_as_the_image_of_it_would_be(grid, direction):
+    labels = np.zeros((9, 20, 24), np.uint8)
+    labels[3:8, 9:20, 0:7] = np.random.default_rng(0).random((5, 11, 7)) < 0.8
+    region = to_image(labels, (1.1, 1.3, 2.9), (3.0, 2.0, 1.0), direction)
+    frame = grid_frame(region, grid, "image")
+    found = resample_region(region, frame)
+    np.testing.assert_array_equal(found, resample_image(sitk.Cast(region, sitk.sitkFloat32), frame) >= 0.5)
+    assert found.any()

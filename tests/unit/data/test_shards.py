@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 from fedpedbrain.cohort import read_cases
 from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.data.frame_table import Geometry, read_frames
 from fedpedbrain.data.geometry import grid_frame
 from fedpedbrain.data.index import index_cohort_files
 from fedpedbrain.data.shards import build_shard_files, measure_outlines, preprocess_images, preprocess_mask
@@ -28,7 +29,7 @@ def build(tmp_path, source_settings, preprocessing):
         rows = [{"patient": patient, "split": split} for patient, split in SPLITS.items()]
         write_table(tmp_path / "splits.tsv", ["patient", "split"], rows)
         folder = tmp_path / name
-        paths = [folder / part for part in ("images.npy", "masks.npy", "cases.tsv", "outlines.tsv")]
+        paths = [folder / part for part in ("images.npy", "masks.npy", "cases.tsv", "outlines.tsv", "frames.tsv")]
         build_shard_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", *paths, site, source_settings, preprocessing)
         return folder
 
@@ -157,3 +158,24 @@ def test_each_channel_is_scaled_by_itself(preprocessing):
     assert images.shape == (2, 4, 6, 5)
     assert frame.GetSize() == (5, 6, 4)
     np.testing.assert_array_equal(images[0], images[1])
+
+
+def test_a_shard_says_where_each_grid_and_its_scan_lie(bids, build):
+    frames = read_frames(build("north") / "frames.tsv")
+    assert list(frames) == ["sub-01", "sub-02"]
+    scan = sitk.ReadImage(str(bids.image("sub-02")))
+    assert frames["sub-02"].scan == Geometry.of(scan)
+    assert frames["sub-02"].grid == Geometry.of(grid_frame(scan, (4, 6, 5), "image"))
+
+
+def test_the_grid_is_the_middle_of_the_whole_frame_voxel_by_voxel(preprocessing):
+    noise = np.random.default_rng(0).gamma(2.0, 50.0, (9, 14, 12)).astype(np.float32)
+    # Brighter outside the grid, so that the scale would differ if it were measured there.
+    noise[:, :3] *= 20.0
+    volume = Volume((sitk.GetImageFromArray(noise),), None)
+    settings = preprocessing | {"voxel_spacing_mm": [1.0, 1.0, 1.0]}
+    (images, _), (whole, frame) = (preprocess_images(volume, settings, whole) for whole in (False, True))
+    assert images.shape == (1, 4, 6, 5)
+    # Even numbers of voxels on both sides: 9, 14 and 12 voxels are covered from 4, 6 and 5.
+    assert whole.shape == (1, 10, 14, 13) == (1, *frame.GetSize()[::-1])
+    np.testing.assert_array_equal(whole[:, 3:7, 4:10, 4:9], images)
