@@ -24,6 +24,7 @@ rule predict_cases:
         folders=shard_folders(SITES),
         personal_sites=personal_sites,
         decision=STUDY.decision_settings,
+        flips=STUDY.test_time_flips,
         code=code("predict_cases"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: predicting the held-out patients"

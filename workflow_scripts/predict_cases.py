@@ -16,4 +16,5 @@ with job_log(snakemake.log[0]):
         probabilities_path=snakemake.output.probabilities,
         decision=snakemake.params.decision,
         device=take_device(snakemake.resources.gpu, snakemake.threads),
+        flips=snakemake.params.flips,
     )

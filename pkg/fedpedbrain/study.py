@@ -179,6 +179,17 @@ class Study:
         }
 
     @property
+    def test_time_flips(self) -> str:
+        """Over which mirrored copies of a case predictions are averaged."""
+        return self.config["evaluation"]["test_time_flips"]
+
+    @property
+    def scan_prediction_settings(self) -> dict[str, Any]:
+        """How a network is run on a new scan: ``flips`` and ``overlap`` of ``predict_cases``."""
+        window = self.config["inference"]["sliding_window"]
+        return {"flips": self.test_time_flips, "overlap": None if window is None else window["overlap"]}
+
+    @property
     def comparison_settings(self) -> dict[str, Any]:
         """What the tables that compare the arms are made with."""
         names = ("reference_arm", "bootstrap_samples", "confidence_level", "seed")

@@ -536,6 +536,34 @@ def test_the_decision_knows_the_class_without_a_region(load, empty_when_normal, 
     assert settings == {"threshold": 0.4, "smallest_region_ml": 0.2, "empty_class": expected}
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {"flips": "none", "overlap": None}),
+        ({"evaluation": {"test_time_flips": "left_right"}}, {"flips": "left_right", "overlap": None}),
+        ({"inference": {"sliding_window": {"overlap": 0.25}}}, {"flips": "none", "overlap": 0.25}),
+    ],
+    ids=["default", "flips", "window"],
+)
+def test_the_study_says_how_a_network_is_run_on_a_new_scan(load, changes, expected):
+    assert load(changes).scan_prediction_settings == expected
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "message"),
+    [
+        ({"voxel_spacing_mm": [1.0, 0.0, 1.0]}, r"preprocessing\.voxel_spacing_mm"),
+        ({"voxel_spacing_mm": [1.0, 1.0]}, r"preprocessing\.voxel_spacing_mm: .* expected three numbers above 0 in mm"),
+        ({"intensity": {"name": "minmax"}}, r"preprocessing\.intensity\.name"),
+        ({"intensity": {"lower_percentile": 1.0}}, r"nearest known key is preprocessing\.intensity\.percentile"),
+    ],
+    ids=["spacing of zero", "two spacings", "unknown scale", "percentiles without their block"],
+)
+def test_preprocessing_that_cannot_be_is_refused_by_its_key(load, preprocessing, message):
+    with pytest.raises(StudyError, match=message):
+        load({"preprocessing": preprocessing})
+
+
 def test_the_comparison_does_not_depend_on_the_decision(load):
     before = load().comparison_settings
     assert load({"evaluation": {"threshold": 0.4}}).comparison_settings == before

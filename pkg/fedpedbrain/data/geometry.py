@@ -90,12 +90,6 @@ def _place_grid(
     return start - grown * voxel, size + 2 * grown
 
 
-def middle_part(size: Sequence[int], part: Sequence[int]) -> tuple[slice, ...]:
-    """Where the middle ``part`` voxels of ``size`` lie along each axis."""
-    starts = ((outer - inner) // 2 for outer, inner in zip(size, part, strict=True))
-    return tuple(slice(start, start + inner) for start, inner in zip(starts, part, strict=True))
-
-
 def to_lps(image: sitk.Image) -> sitk.Image:
     """The image with its axes in LPS order; the image itself where they are already."""
     if sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()) == "LPS":

@@ -14,10 +14,10 @@ from fedpedbrain.data.geometry import (
     cut_to_outline,
     grid_frame,
     inside_frame,
-    middle_part,
     resample_image,
     resample_region,
 )
+from fedpedbrain.data.grid import middle_part
 from fedpedbrain.data.intensity import scale_intensity
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.data.volumes import Volume

@@ -24,13 +24,14 @@ def predict_dataset(
     dataset: ShardDataset,
     decision: Mapping[str, Any],
     device: torch.device,
+    flips: str = "none",
 ) -> Iterator[Prediction]:
     """Predict every case of a data set, a site's with its personal model where it has one, in the order of the rows."""
     for site, rows in groupby(range(len(dataset)), lambda row: dataset.cases[row].site):
         part = dataset.select(list(rows))
         images = map(part.image, range(len(part)))
         voxels_ml = [case.grid_voxel_ml for case in part.cases]
-        yield from predict_cases(personal.get(site, model_file), images, voxels_ml, decision, device)
+        yield from predict_cases(personal.get(site, model_file), images, voxels_ml, decision, device, flips)
 
 
 def predict_cases_files(
@@ -41,6 +42,7 @@ def predict_cases_files(
     probabilities_path: str | Path,
     decision: Mapping[str, Any],
     device: torch.device,
+    flips: str = "none",
 ) -> None:
     """Predict the held-out cases of the given shards.
 
@@ -52,12 +54,13 @@ def predict_cases_files(
     model_path : for all sites that are not in ``personal_paths``
     personal_paths : site to the model that predicts its cases
     decision : arguments of ``decide_regions`` from the config
+    flips : mirrored copies over which predictions are averaged, see ``predict_probabilities``
     """
     model_file = load_model_file(model_path)
     dataset = ShardDataset(shard_folders, HELD_OUT)
     grid = tuple(model_file.spec.preprocessing["grid"])
     personal = {site: load_model_file(path) for site, path in personal_paths.items()}
-    predictions = predict_dataset(model_file, personal, dataset, decision, device)
+    predictions = predict_dataset(model_file, personal, dataset, decision, device, flips)
     rows = []
     with replacing(masks_path) as temporary:
         masks = open_memmap(temporary, "w+", np.uint8, (len(dataset), len(model_file.spec.regions), *grid))

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedpedbrain.data.grid import middle_part
 from fedpedbrain.models.files import ModelFile
+from fedpedbrain.models.sliding_window import Window, blend_windows
 
 
 def to_network_input(images: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -22,15 +24,53 @@ def to_device(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(device, memory_format=torch.channels_last_3d)
 
 
+# Copies of a case whose predictions are averaged, each by the axes that it is mirrored along.
+FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {"none": ((),), "left_right": ((), (-1,))}
+
+# Region probabilities float32 (R, D, H, W) and class probabilities float32 (K,); None for a head that the model lacks.
+_Probabilities = tuple[torch.Tensor | None, torch.Tensor | None]
+
+
+def _predict_image(model: nn.Module, image: np.ndarray, device: torch.device, flips: str) -> _Probabilities:
+    """Predict one image, uint8 (C, D, H, W): the mean over its mirrored copies."""
+    batch, regions, classes = to_network_input(image[None], device), [], []
+    for axes in FLIPS[flips]:
+        logits = model(batch.flip(axes) if axes else batch)
+        if logits.segmentation is not None:
+            regions.append(torch.sigmoid(logits.segmentation[0]).flip(axes))
+        if logits.classification is not None:
+            classes.append(torch.softmax(logits.classification[0], 0))
+    means = [torch.stack(copies).mean(0) if copies else None for copies in (regions, classes)]
+    return means[0], means[1]
+
+
+def _predict_in_windows(
+    model: nn.Module, image: np.ndarray, device: torch.device, flips: str, window: Window
+) -> _Probabilities:
+    """Predict an image of the window's size or larger; classes are those of the window in its middle."""
+    regions, classes = _predict_image(model, image[:, *middle_part(image.shape[1:], window.grid)], device, flips)
+    if regions is not None and image.shape[1:] != tuple(window.grid):
+        regions = blend_windows(image, window, lambda part: _predict_image(model, part, device, flips)[0])
+    return regions, classes
+
+
 @torch.inference_mode()
 def predict_probabilities(
-    model: nn.Module, images: Iterable[np.ndarray], device: torch.device
+    model: nn.Module,
+    images: Iterable[np.ndarray],
+    device: torch.device,
+    flips: str = "none",
+    window: Window | None = None,
 ) -> Iterator[tuple[np.ndarray | None, np.ndarray | None]]:
     """Predict case by case.
 
     Parameters
     ----------
     images : uint8 (C, D, H, W) each
+    flips : word of ``FLIPS``: the mean over mirrored copies is taken
+    window : what slides over images that are larger than its grid; None to predict every image in one piece. A class is
+        said of the window in the middle, where the grid of training lay (``grid_frame`` with ``whole``): windows
+        elsewhere show parts of a head that no class was learnt from
 
     Yields
     ------
@@ -39,9 +79,11 @@ def predict_probabilities(
     """
     to_device(model, device).eval()
     for image in images:
-        logits = model(to_network_input(image[None], device))
-        regions = None if logits.segmentation is None else torch.sigmoid(logits.segmentation[0]).cpu().numpy()
-        classes = None if logits.classification is None else torch.softmax(logits.classification[0], 0).cpu().numpy()
+        if window is None:
+            found = _predict_image(model, image, device, flips)
+        else:
+            found = _predict_in_windows(model, image, device, flips, window)
+        regions, classes = (None if part is None else part.cpu().numpy() for part in found)
         yield regions, classes
 
 
@@ -101,6 +143,8 @@ def predict_cases(
     voxels_ml: Iterable[float],
     decision: Mapping[str, Any],
     device: torch.device,
+    flips: str = "none",
+    overlap: float | None = None,
 ) -> Iterator[Prediction]:
     """Predict case by case, and decide what belongs to a region.
 
@@ -109,9 +153,13 @@ def predict_cases(
     images : uint8 (C, D, H, W) each
     voxels_ml : volume of one voxel of each
     decision : ``threshold``, ``smallest_region_ml`` and ``empty_class`` of ``decide_regions``
+    flips : see ``predict_probabilities``
+    overlap : of the windows that slide over images larger than the model's grid, as ``preprocess_images`` makes them
+        with ``whole``; None to predict every image in one piece
     """
     classes = model_file.spec.classes
-    predictions = predict_probabilities(model_file.to_model(), images, device)
+    window = None if overlap is None else Window(tuple(model_file.spec.preprocessing["grid"]), overlap)
+    predictions = predict_probabilities(model_file.to_model(), images, device, flips, window)
     for (regions, probabilities), voxel_ml in zip(predictions, voxels_ml, strict=True):
         predicted = most_probable_class(probabilities, classes)
         yield Prediction(

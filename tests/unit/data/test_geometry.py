@@ -7,11 +7,11 @@ from fedpedbrain.data.geometry import (
     cut_to_outline,
     grid_frame,
     inside_frame,
-    middle_part,
     resample_image,
     resample_region,
     restore_region,
 )
+from fedpedbrain.data.grid import middle_part
 from scipy.spatial.transform import Rotation
 
 ORIENTATIONS = [

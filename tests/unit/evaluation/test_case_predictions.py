@@ -3,6 +3,8 @@ import pytest
 import torch
 from fedpedbrain.evaluation.predictions import predict_cases_files
 from fedpedbrain.files import read_table
+from fedpedbrain.lineage import Lineage
+from fedpedbrain.models.files import ModelFile, ModelSpec, save_model_file
 
 CPU = torch.device("cpu")
 DECISION = {"threshold": 0.5, "smallest_region_ml": 0.0}
@@ -61,3 +63,25 @@ def test_a_study_without_classes_has_no_probabilities(predict, spec):
     masks, rows = predict(regions=["whole_tumour"])
     assert masks.all()
     assert rows == []
+
+
+def test_flips_average_the_held_out_cases_over_their_mirror_images(tmp_path, spec, make_case, write_shard):
+    torch.manual_seed(0)
+    model = ModelSpec(**spec)
+    save_model_file(
+        tmp_path / "best.pth",
+        ModelFile(model, Lineage("global", "fedavg", 0, 1, "", 4, 8, "digest", "parent"), model.build().state_dict()),
+    )
+    cases = [make_case("a", split="test"), make_case("b", split="test")]
+    image = np.random.default_rng(0).integers(0, 256, (1, 4, 8, 8), dtype=np.uint8)
+    # The second is the first in a mirror: averaged, both are told the same.
+    shard = write_shard(tmp_path / "north", cases, np.stack([image, image[..., ::-1]]))
+    probabilities = {}
+    for flips in ("none", "left_right"):
+        outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
+        predict_cases_files(tmp_path / "best.pth", {}, [shard], *outputs, DECISION, CPU, flips)
+        probabilities[flips] = [float(row["probability"]) for row in read_table(outputs[1]) if row["class"] == "dipg"]
+    first, second = probabilities["left_right"]
+    assert first == pytest.approx(second, abs=1e-6)
+    assert first == pytest.approx(np.mean(probabilities["none"]), abs=1e-6)
+    assert abs(np.diff(probabilities["none"])) > 1e-4

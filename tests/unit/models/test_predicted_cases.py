@@ -49,3 +49,12 @@ def test_a_model_of_one_task_says_nothing_of_the_other(predict, spec, missing):
     (case, _) = predict({"empty_class": "normal"}, regions=["whole_tumour"], class_name="normal")
     assert (case.regions is None) == (missing == "regions")
     assert (case.probabilities == {}) == (case.predicted_class is None) == (missing == "classes")
+
+
+def test_a_window_of_the_models_grid_slides_over_a_larger_image(tmp_path, write_constant_model):
+    model_file = load_model_file(write_constant_model(tmp_path / "best.pth", regions=["whole_tumour"]))
+    image = np.zeros((1, 6, 12, 9), np.uint8)
+    decision = {"threshold": 0.5, "smallest_region_ml": 0.0}
+    (found,) = predict_cases(model_file, [image], [1.0], decision, CPU, overlap=0.5)
+    assert found.regions.shape == (1, 6, 12, 9)
+    assert found.regions.all()

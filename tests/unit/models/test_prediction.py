@@ -5,12 +5,15 @@ import pytest
 import torch
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.models.files import ModelSpec
+from fedpedbrain.models.outputs import Logits
 from fedpedbrain.models.prediction import (
     decide_regions,
     most_probable_class,
     predict_probabilities,
     to_network_input,
 )
+from fedpedbrain.models.sliding_window import Window
+from torch import nn
 
 CPU = torch.device("cpu")
 
@@ -81,6 +84,69 @@ def test_images_of_a_shard_are_predicted_without_a_warning(tmp_path, spec, make_
         torch.set_warn_always(False)
     for (regions, _), (expected, _) in zip(found, predict_probabilities(model, images, CPU), strict=True):
         np.testing.assert_array_equal(regions, expected)
+
+
+class RightSeer(nn.Module):
+    """Sees a region where the voxel is bright and in the first half of W, and a class by how bright that half is."""
+
+    def forward(self, images: torch.Tensor) -> Logits:
+        half = torch.arange(images.shape[-1], device=images.device) < images.shape[-1] // 2
+        bright = images[:, :1] * half
+        level = bright.sum((1, 2, 3, 4))
+        return Logits(20.0 * bright - 10.0, torch.stack([level, torch.zeros_like(level)], 1))
+
+
+def one_bright_voxel(place: int) -> np.ndarray:
+    image = np.zeros((1, 2, 2, 4), np.uint8)
+    image[0, 1, 0, place] = 255
+    return image
+
+
+def test_without_flips_a_network_blind_on_one_side_stays_so():
+    (regions, classes), (others, _) = predict_probabilities(RightSeer(), map(one_bright_voxel, (0, 3)), CPU)
+    assert regions[0, 1, 0, 0] > 0.99
+    assert others.max() < 0.01
+    assert classes[0] == pytest.approx(1 / (1 + np.exp(-1.0)))
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_flips_average_a_case_with_its_mirror_image_laid_back(place):
+    ((regions, classes),) = predict_probabilities(RightSeer(), [one_bright_voxel(place)], CPU, "left_right")
+    # Seen in one of the two copies, at the place where it is.
+    expected = np.zeros((1, 2, 2, 4))
+    expected[0, 1, 0, place] = 0.5
+    np.testing.assert_allclose(regions, expected, atol=1e-4)
+    assert classes[0] == pytest.approx((1 / (1 + np.exp(-1.0)) + 0.5) / 2)
+
+
+def test_an_image_of_the_windows_size_is_predicted_as_without_a_window(spec, images):
+    torch.manual_seed(0)
+    model = ModelSpec(**spec).build()
+    windows = (None, Window((4, 8, 8), 0.5))
+    whole, windowed = (list(predict_probabilities(model, images, CPU, "left_right", window)) for window in windows)
+    for one, other in zip(whole, windowed, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+
+
+def test_of_a_larger_image_the_class_is_that_of_the_middle_window_and_regions_are_everywhere(spec, images):
+    torch.manual_seed(0)
+    model = ModelSpec(**spec).build()
+    larger = np.random.default_rng(1).integers(0, 256, (1, 8, 14, 10), dtype=np.uint8)
+    larger[:, 2:6, 3:11, 1:9] = images[0]
+    ((regions, classes),) = predict_probabilities(model, [larger], CPU, window=Window((4, 8, 8), 0.5))
+    ((_, expected),) = predict_probabilities(model, [images[0]], CPU)
+    assert regions.shape == (1, 8, 14, 10)
+    np.testing.assert_array_equal(classes, expected)
+
+
+@pytest.mark.parametrize("missing", ["regions", "classes"])
+def test_windows_and_flips_leave_out_a_head_that_the_model_lacks(spec, missing):
+    model = ModelSpec(**(spec | {missing: []})).build()
+    larger = np.zeros((1, 6, 8, 12), np.uint8)
+    ((regions, classes),) = predict_probabilities(model, [larger], CPU, "left_right", Window((4, 8, 8), 0.5))
+    assert (regions is None) == (missing == "regions")
+    assert (classes is None) == (missing == "classes")
 
 
 PROBABILITIES = np.array([[0.2, 0.5, 0.7, 0.9], [0.1, 0.1, 0.1, 0.6]]).reshape(2, 1, 2, 2)
