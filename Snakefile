@@ -33,6 +33,7 @@ rule all:
         "results/report.html",
         expand("results/models/{arm}/seed-{seed}/best.pth", arm=ARMS, seed=SEEDS),
         expand("results/models/{arm}/seed-{seed}/lineage.json", arm=ARMS, seed=SEEDS),
+        expand("results/models/{arm}/seed-{seed}/intensities.json", arm=ARMS, seed=SEEDS),
 
 
 rule cohort:
@@ -46,9 +47,10 @@ rule models:
     input:
         expand("results/models/{arm}/seed-{seed}/best.pth", arm=ARMS, seed=SEEDS),
         expand("results/models/{arm}/seed-{seed}/lineage.json", arm=ARMS, seed=SEEDS),
+        expand("results/models/{arm}/seed-{seed}/intensities.json", arm=ARMS, seed=SEEDS),
 
 
 rule predict:
-    """A new scan: --config scan=PATH model=PATH."""
+    """New scans: --config scan=PATH model=PATH, or inbox=FOLDER instead of scan."""
     input:
-        rules.predict_scan.output if STUDY.predicts_scan else scan_or_model_missing,
+        pages_of_scans,

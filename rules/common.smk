@@ -37,6 +37,8 @@ wildcard_constraints:
     seed=r"\d+",
     round=r"\d{3}",
     site=r"[A-Za-z0-9_]+",
+    scan=r"[A-Za-z0-9._-]+",
+    model=r"[A-Za-z0-9_-]+",
 
 
 def code(rule_name):
@@ -91,8 +93,3 @@ def every_arm(pattern):
 def of_private_arms(pattern):
     """A file of every differentially private arm and seed."""
     return expand(pattern, arm=[name for name, arm in STUDY.arms.items() if arm.is_private], seed=SEEDS)
-
-
-def scan_or_model_missing(wildcards):
-    """Say what the predict target needs."""
-    raise WorkflowError("predict needs a scan and a model: snakemake predict --config scan=PATH model=PATH")

@@ -81,3 +81,28 @@ rule personalize_model:
         "{wildcards.arm}, seed {wildcards.seed}: making the model of {wildcards.site}"
     script:
         "../workflow_scripts/personalize_model.py"
+
+
+rule summarize_intensities:
+    """Describe what an arm's training images look like: a new scan is held against it."""
+    input:
+        shards=lambda wildcards: shards(STUDY.arms[wildcards.arm].sites),
+    output:
+        intensities="results/models/{arm}/seed-{seed}/intensities.json",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/intensities.log",
+    benchmark:
+        "results/benchmarks/models/{arm}/seed-{seed}/intensities.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        folders=lambda wildcards: shard_folders(STUDY.arms[wildcards.arm].sites),
+        channels=STUDY.model_spec["channels"],
+        code=code("summarize_intensities"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: describing the intensities of its training cases"
+    script:
+        "../workflow_scripts/summarize_intensities.py"

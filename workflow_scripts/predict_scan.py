@@ -1,4 +1,4 @@
-"""Predict one new scan."""
+"""Predict one new scan with one model."""
 
 from fedpedbrain.jobs import job_log
 
@@ -7,10 +7,13 @@ with job_log(snakemake.log[0]):
     from fedpedbrain.inference.scan import predict_scan_files
 
     predict_scan_files(
-        scan_paths=snakemake.input.scan,
+        scan_paths=snakemake.params.scan,
         model_path=snakemake.input.model,
-        mask_path=snakemake.output.mask,
-        result_path=snakemake.output.result,
+        intensities_path=snakemake.input.intensities or None,
+        folder=snakemake.output.folder,
+        model_name=snakemake.wildcards.model,
         decision=snakemake.params.decision,
+        flags=snakemake.params.flags,
+        formats=snakemake.params.formats,
         device=take_device(snakemake.resources.gpu, snakemake.threads),
     )

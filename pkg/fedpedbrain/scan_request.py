@@ -66,11 +66,11 @@ class ScanRequest:
         """Every file of a scan: those in its folders, too."""
         return [file for path in self.scans[scan] for file in _files_in(Path(path))]
 
-    def intensities_of(self, model: str) -> list[str]:
-        """The file that says what a model's training images look like; none where there is none."""
+    def intensities_of(self, model: str) -> str | None:
+        """The file that says what a model's training images look like, or None."""
         folder = Path(self.models[model]).parent
-        beside = [place / INTENSITIES_FILE for place in (folder, folder.parent)]
-        return [str(path) for path in beside if path.is_file()][:1]
+        beside = (place / INTENSITIES_FILE for place in (folder, folder.parent))
+        return next((str(path) for path in beside if path.is_file()), None)
 
     def check_files(self) -> None:
         """Refuse what is not there; a ``StudyError`` names the key and the path."""

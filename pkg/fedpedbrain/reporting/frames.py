@@ -42,14 +42,14 @@ class CaseView:
     Attributes
     ----------
     image : uint8 (D, H, W), D from feet to head, H from front to back, W from the patient's right to left
-    true_masks : uint8 (R, D, H, W), 0 or 1
+    marked : uint8 (R, D, H, W), 0 or 1, whose slices the bar below the panels marks: the truth, or what is predicted
     panels : from left to right
     caption : above all panels
     aspect : height of a slice over its width, both in mm
     """
 
     image: np.ndarray
-    true_masks: np.ndarray
+    marked: np.ndarray
     panels: Sequence[Panel]
     caption: str
     aspect: float
@@ -130,7 +130,9 @@ class FramePainter:
         self._top = (2 + num_lines) * self._line + 3 * _GAP
         bottom = self._top + self._height + 2 * _GAP + self._line
         self.size = (even(bottom), even(len(view.panels) * (self._width + _GAP) + _GAP))
-        self._shades = [region_shades(panel.colour, len(view.true_masks)) for panel in view.panels]
+        self._shades = [
+            [] if panel.masks is None else region_shades(panel.colour, len(panel.masks)) for panel in view.panels
+        ]
         self._stroke = max(2.0, panel_pixels / 115)
         self._canvas = self._paint_words()
 
@@ -185,11 +187,11 @@ class FramePainter:
         return _GAP, middle - 2, self.size[1] - _GAP, middle + 2
 
     def _paint_track(self, draw: ImageDraw.ImageDraw) -> None:
-        """A bar from feet to head, bright where the true outline is."""
+        """A bar from feet to head, bright where something is outlined."""
         left, top, right, bottom = self._track()
         draw.rectangle((left, top, right, bottom), fill=_TRACK)
         step = (right - left) / len(self._view.image)
-        for index in np.flatnonzero(self._view.true_masks.any(axis=(0, 2, 3))):
+        for index in np.flatnonzero(self._view.marked.any(axis=(0, 2, 3))):
             draw.rectangle((left + index * step, top, left + (index + 1) * step, bottom), fill=_TUMOUR)
 
     def _paint_position(self, frame: np.ndarray, slice_index: int) -> np.ndarray:

@@ -1,14 +1,11 @@
 """The report: one HTML file that holds everything it shows and asks the network for nothing."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 from markupsafe import Markup
 
@@ -17,12 +14,12 @@ from fedpedbrain.evaluation.comparison import POOLED_SCOPE, read_results
 from fedpedbrain.evaluation.metrics import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.files import read_table, replacing
 from fedpedbrain.reporting import answers, arms_in_words, score_tables, site_updates, tables
+from fedpedbrain.reporting.pages import data_uri, page_environment, template_text
 from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures
 from fedpedbrain.reporting.style import MOST_ARMS_BY_COLOUR, arm_colours, readable, sentence_case
 
 # Mail and review systems refuse larger attachments; base64 adds a third.
 _MOST_VIDEO_BYTES = 14_000_000
-_MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 
 
 @dataclass(frozen=True)
@@ -54,12 +51,6 @@ class ReportInputs:
     privacy: Sequence[str | Path] = ()
 
 
-def data_uri(path: str | Path) -> str:
-    """A file's bytes as a ``data:`` address."""
-    path = Path(path)
-    return f"data:{_MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
 def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
     """Write the report.
 
@@ -77,7 +68,7 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         "study": study,
         "colours": colours,
         "settings": report_settings(study),
-        "css": Markup(_template_text("report.css")),
+        "css": Markup(template_text("report.css")),
         "source_note": answers.SOURCE_NOTES.get(study["source"], ""),
         "setting": answers.describe_study(study, audit),
         "arms_in_words": arms_in_words.describe_arms(study, answers.main_arms(study)),
@@ -102,23 +93,7 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         "config_text": yaml.safe_dump(json.loads(json.dumps(study["config"])), sort_keys=False, allow_unicode=True),
     }
     with replacing(inputs.report) as temporary:
-        temporary.write_text(_environment().get_template("report.html.j2").render(content), encoding="utf-8")
-
-
-def _template_text(name: str) -> str:
-    return (resources.files("fedpedbrain.reporting") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template_text),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"readable": readable, "sentence_case": sentence_case, "names": format_names}
-    return environment
+        temporary.write_text(page_environment().get_template("report.html.j2").render(content), encoding="utf-8")
 
 
 def report_settings(study: Mapping[str, Any]) -> dict[str, Any]:

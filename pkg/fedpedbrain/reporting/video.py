@@ -228,11 +228,11 @@ def _write_case(view: CaseView, stem: Path, panel_pixels: int, frames_per_second
     names = {"file": f"{stem.name}.mp4", "poster": f"{stem.name}.jpg"}
     write_video(painter, stem.parent / names["file"], frames_per_second)
     with replacing(stem.parent / names["poster"]) as temporary:
-        Image.fromarray(painter.paint(poster_slice(view.true_masks))).save(temporary, quality=88)
+        Image.fromarray(painter.paint(poster_slice(view.marked))).save(temporary, quality=88)
     return names
 
 
-def poster_slice(true_masks: np.ndarray) -> int:
-    """Index of the slice with the largest true region, the middle one where there is none; masks (R, D, H, W)."""
-    areas = true_masks.sum(axis=(0, 2, 3), dtype=np.int64)
-    return int(areas.argmax()) if areas.any() else true_masks.shape[1] // 2
+def poster_slice(masks: np.ndarray) -> int:
+    """Index of the slice with the largest region, the middle one where there is none; masks (R, D, H, W)."""
+    areas = masks.sum(axis=(0, 2, 3), dtype=np.int64)
+    return int(areas.argmax()) if areas.any() else masks.shape[1] // 2

@@ -1,0 +1,36 @@
+"""HTML pages that hold everything they show: templates, and files as addresses."""
+
+import base64
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+from fedpedbrain.reporting.results import format_names
+from fedpedbrain.reporting.style import readable, sentence_case
+
+_MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
+
+
+def data_uri(path: str | Path) -> str:
+    """A file's bytes as a ``data:`` address."""
+    path = Path(path)
+    return f"data:{_MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def template_text(name: str) -> str:
+    """The text of a template or a style sheet."""
+    return (resources.files("fedpedbrain.reporting") / "templates" / name).read_text(encoding="utf-8")
+
+
+def page_environment() -> jinja2.Environment:
+    """What renders the templates: all that is not marked as safe is escaped, and a name without a value is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(template_text),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"readable": readable, "sentence_case": sentence_case, "names": format_names}
+    return environment

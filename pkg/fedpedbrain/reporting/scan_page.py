@@ -1,0 +1,133 @@
+"""One page on a new scan: what each model says of it, how far to trust that, and where the models come from."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from fedpedbrain.files import replacing
+from fedpedbrain.reporting.pages import data_uri, page_environment, template_text
+from fedpedbrain.reporting.scan_video import ModelView, load_model_views
+from fedpedbrain.reporting.style import readable
+
+# Checks of the prediction in a reader's words.
+_CHECKS = {
+    "orientation": "Orientation",
+    "intensity": "Intensities",
+    "empty": "Empty outline",
+    "clipped": "Clipped outline",
+    "probability": "Probability",
+}
+# What a raised check means for the reader.
+_WARNINGS = {
+    "orientation": "the orientation is unsure",
+    "intensity": "the intensities are unlike those of the training cases",
+    "empty": "nothing is outlined",
+    "clipped": "an outline is cut off at an edge",
+    "probability": "no class is probable",
+}
+
+
+def verdict(model: ModelView) -> str:
+    """What a model says, in one sentence without its end: ``DIPG (83 %), 34.2 ml of whole tumour``."""
+    result = model.result
+    parts = []
+    if result["predicted_class"] is not None:
+        best = result["predicted_class"]
+        parts.append(f"{readable(best)} ({100 * result['probabilities'][best]:.0f} %)")
+    parts += [f"{ml:.1f} ml of {readable(name)}" for name, ml in result["volumes_ml"].items()]
+    return ", ".join(parts)
+
+
+def warnings(model: ModelView) -> list[str]:
+    """The checks that a model's prediction did not pass, in a reader's words."""
+    return [_WARNINGS[check["name"]] for check in model.result["checks"] if check["is_raised"]]
+
+
+def check_rows(models: Sequence[ModelView]) -> list[dict[str, Any]]:
+    """Every check of every model, raised ones first: title, model, state, what was found, and the rule."""
+    rows = [
+        {
+            "title": _CHECKS[check["name"]],
+            "model": model,
+            "state": {True: "flagged", False: "passed", None: "not checked"}[check["is_raised"]],
+            "finding": check["finding"].removeprefix("not checked: "),
+            "rule": check["rule"],
+        }
+        for model in models
+        for check in model.result["checks"]
+    ]
+    order = list(_CHECKS.values())
+    return sorted(rows, key=lambda row: (row["state"] != "flagged", order.index(row["title"])))
+
+
+def class_rows(models: Sequence[ModelView]) -> list[tuple[str, list[float | None]]]:
+    """Every class with the probability that each model gives it, the most probable class of the first model first."""
+    names = {name: None for model in models for name in model.result["probabilities"]}
+    rows = [(name, [model.result["probabilities"].get(name) for model in models]) for name in names]
+    return sorted(rows, key=lambda row: [-(value or 0.0) for value in row[1]])
+
+
+def region_rows(models: Sequence[ModelView]) -> list[tuple[str, list[float | None]]]:
+    """Every region with the volume (ml) that each model gives it."""
+    names = {name: None for model in models for name in model.result["volumes_ml"]}
+    return [(name, [model.result["volumes_ml"].get(name) for model in models]) for name in names]
+
+
+def overlap_rows(models: Sequence[ModelView]) -> list[tuple[str, str, str, float]]:
+    """How far each two models outline the same: both names, the region, and the Dice coefficient of the two outlines.
+
+    Regions that neither outlines are left out.
+    """
+    rows = []
+    for number, first in enumerate(models):
+        for second in models[number + 1 :]:
+            masks = [dict(zip(model.result["labels"], model.masks, strict=True)) for model in (first, second)]
+            for name in (name for name in masks[0] if name in masks[1]):
+                sizes = [int(mask[name].sum(dtype="int64")) for mask in masks]
+                if any(sizes):
+                    shared = int((masks[0][name] & masks[1][name]).sum(dtype="int64"))
+                    rows.append((first.name, second.name, name, 2.0 * shared / sum(sizes)))
+    return rows
+
+
+def write_scan_page_files(
+    scan: str,
+    prediction_folders: Sequence[str | Path],
+    video_path: str | Path,
+    poster_path: str | Path,
+    overview_path: str | Path,
+    page_path: str | Path,
+    configured_colours: Mapping[str, str],
+) -> None:
+    """Write the page of one scan.
+
+    Parameters
+    ----------
+    scan : its name
+    prediction_folders : what each model says of it
+    video_path, poster_path, overview_path : what ``render_scan_files`` drew
+    configured_colours : see the config
+    """
+    models = load_model_views(prediction_folders, configured_colours)
+    content = {
+        "scan": scan,
+        "facts": models[0].result["scan"],
+        "models": models,
+        "verdicts": [(model, verdict(model), warnings(model)) for model in models],
+        "checks": check_rows(models),
+        "classes": class_rows(models),
+        "regions": region_rows(models),
+        "overlaps": overlap_rows(models),
+        "video": data_uri(video_path),
+        "poster": data_uri(poster_path),
+        "overview": data_uri(overview_path),
+        "files": [
+            (model.name, sorted(path.name for path in Path(folder).iterdir() if not path.name.startswith(".")))
+            for model, folder in zip(models, prediction_folders, strict=True)
+        ],
+        "css": Markup(template_text("report.css") + template_text("scan.css")),
+    }
+    with replacing(page_path) as temporary:
+        temporary.write_text(page_environment().get_template("scan.html.j2").render(content), encoding="utf-8")

@@ -1,0 +1,12 @@
+"""Describe what the training images of an arm look like."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.data.training_intensities import summarize_intensities_files
+
+    summarize_intensities_files(
+        shard_folders=snakemake.params.folders,
+        intensities_path=snakemake.output.intensities,
+        channels=snakemake.params.channels,
+    )
