@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from fedpedbrain.errors import CohortError
 from fedpedbrain.files import read_table, write_table
 
 TRAIN, VALIDATION, TEST, EXTERNAL = "train", "validation", "test", "external"
@@ -30,6 +31,8 @@ class Case:
     sha256 : of everything that the case's shard row is made from
     split : one of ``SPLITS``, or "" before splitting
     grid_spacing_mm : distance between voxel centres of the network's grid (D, H, W), or () before preprocessing
+    orientation : how the slices lie in the patient, as ``data.orientation`` words it, or "" where nobody knows
+    voxel_sha256 : of the voxels of each image that is not blank, whatever file holds them
     """
 
     case: str
@@ -43,6 +46,8 @@ class Case:
     sha256: str
     split: str = ""
     grid_spacing_mm: tuple[float, ...] = ()
+    orientation: str = ""
+    voxel_sha256: tuple[str, ...] = ()
 
     @property
     def grid_voxel_ml(self) -> float:
@@ -57,7 +62,8 @@ class Case:
     def to_row(self) -> dict[str, str]:
         """The case as a table row."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
-        row["images"] = _LIST_SEPARATOR.join(self.images)
+        for name in ("images", "voxel_sha256"):
+            row[name] = _LIST_SEPARATOR.join(row[name])
         row["shape"] = "x".join(map(str, self.shape))
         for name in ("spacing_mm", "grid_spacing_mm"):
             row[name] = "x".join(f"{value:.6g}" for value in row[name])
@@ -67,13 +73,15 @@ class Case:
     def from_row(cls, row: dict[str, str]) -> "Case":
         """The case of a table row."""
         values = dict(row)
-        images = tuple(filter(None, values.pop("images").split(_LIST_SEPARATOR)))
+        lists = {
+            name: tuple(filter(None, values.pop(name).split(_LIST_SEPARATOR))) for name in ("images", "voxel_sha256")
+        }
         shape = tuple(int(size) for size in values.pop("shape").split("x"))
         spacings = {
             name: tuple(float(size) for size in values.pop(name).split("x") if size)
             for name in ("spacing_mm", "grid_spacing_mm")
         }
-        return cls(**values, **spacings, images=images, shape=shape)
+        return cls(**values, **spacings, **lists, shape=shape)
 
 
 CASE_COLUMNS = tuple(field.name for field in fields(Case))
@@ -90,6 +98,30 @@ def read_cases(path: str | Path) -> list[Case]:
 
 
 def read_split_cases(index_path: str | Path, splits_path: str | Path) -> list[Case]:
-    """Read the index with every case's split filled in."""
-    split_of = {row["patient"]: row["split"] for row in read_table(splits_path)}
-    return [replace(case, split=split_of[case.patient]) for case in read_cases(index_path)]
+    """Read the index with every case's split filled in.
+
+    Raises
+    ------
+    CohortError : names every patient that the table of splits gives two splits or another word than ``SPLITS``, and
+        every patient of the index that it does not know
+    """
+    cases = read_cases(index_path)
+    split_of: dict[str, str] = {}
+    problems = []
+    for row in read_table(splits_path):
+        patient, split = row["patient"], row["split"]
+        if split not in SPLITS:
+            problems.append(f"{splits_path}: patient {patient} is {split!r}, expected one of {', '.join(SPLITS)}")
+        elif split_of.setdefault(patient, split) != split:
+            problems.append(
+                f"{splits_path}: patient {patient} is {split_of[patient]} and {split}; a patient has one split: keep "
+                "one of the rows, or delete the file and run again"
+            )
+    unknown = dict.fromkeys(case.patient for case in cases if case.patient not in split_of)
+    if not problems:
+        problems = [
+            f"{splits_path}: patient {patient} has no split; delete the file and run again" for patient in unknown
+        ]
+    if problems:
+        raise CohortError(problems)
+    return [replace(case, split=split_of[case.patient]) for case in cases]

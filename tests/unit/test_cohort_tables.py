@@ -1,7 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from fedpedbrain.cohort import UNKNOWN_CLASS, Case, read_cases, read_split_cases, write_cases
+from fedpedbrain.cohort import Case, read_cases, read_split_cases, write_cases
+from fedpedbrain.errors import CohortError
 from fedpedbrain.files import write_table
 
 CASE = Case(
@@ -16,6 +17,8 @@ CASE = Case(
     sha256="ab" * 32,
     split="train",
     grid_spacing_mm=(5.5, 4.5, 4.25),
+    orientation="oblique axial LPS",
+    voxel_sha256=("cd" * 32, "ef" * 32),
 )
 
 
@@ -23,7 +26,7 @@ CASE = Case(
     "case",
     [
         CASE,
-        replace(CASE, images=(), mask="", class_name=UNKNOWN_CLASS, split="", grid_spacing_mm=()),
+        replace(CASE, images=(), mask="", class_name="", split="", grid_spacing_mm=(), orientation="", voxel_sha256=()),
         replace(CASE, images=("/data/Hôpital Süd/a.nii.gz",)),
     ],
     ids=["complete", "nothing known", "one image, letters beyond ASCII"],
@@ -70,3 +73,21 @@ def test_all_cases_of_a_patient_get_the_patients_split(tmp_path):
         ("sub-01_ses-2", "test"),
         ("sub-02", "train"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([("sub-01", "train"), ("sub-01", "test")], "patient sub-01 is train and test; a patient has one split"),
+        ([("sub-01", "training")], "patient sub-01 is 'training', expected one of train, validation, test, external"),
+        ([("sub-02", "train")], "patient sub-01 has no split; delete the file and run again"),
+    ],
+    ids=["two splits", "no split's name", "unknown patient"],
+)
+def test_a_table_of_splits_that_leaves_a_patients_split_open_is_refused(tmp_path, rows, problem):
+    write_cases(tmp_path / "index.tsv", [CASE])
+    columns = ["patient", "split"]
+    write_table(tmp_path / "splits.tsv", columns, (dict(zip(columns, row, strict=True)) for row in rows))
+    with pytest.raises(CohortError) as caught:
+        read_split_cases(tmp_path / "index.tsv", tmp_path / "splits.tsv")
+    assert str(caught.value).startswith(f"{tmp_path / 'splits.tsv'}: {problem}")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedpedbrain.cohort import Case, write_cases
+from fedpedbrain.data.copies import describe_copies
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.data.splits import MIN_PATIENTS_PER_TRAINING_SITE
 from fedpedbrain.errors import CohortError
@@ -14,7 +15,7 @@ LEFT_OUT_COLUMNS = ("site", "num_participants")
 
 
 def check_sites(cases: list[Case], training_sites: list[str]) -> None:
-    """Refuse a training site too small to be split, and a case name used twice."""
+    """Refuse a training site too small to be split, a case name used twice, and one image under two patients."""
     patients = {site: {case.patient for case in cases if case.site == site} for site in training_sites}
     problems = [
         f"site {site}: {len(names)} patient(s), a training site needs at least {MIN_PATIENTS_PER_TRAINING_SITE} "
@@ -26,6 +27,7 @@ def check_sites(cases: list[Case], training_sites: list[str]) -> None:
     problems += [
         f"case {name}: listed {count} times; names must be unique" for name, count in counts.items() if count > 1
     ]
+    problems += describe_copies(cases)
     if problems:
         raise CohortError(problems)
 

@@ -2,14 +2,17 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from fedpedbrain.cohort import UNKNOWN_CLASS, Case
+from fedpedbrain.data.class_names import map_classes
+from fedpedbrain.data.copies import voxel_digests
 from fedpedbrain.data.layouts import bids_root, read_participants
+from fedpedbrain.data.orientation import describe_orientation
 from fedpedbrain.data.volumes import Volume, check_finite, check_same_grid, read_volume
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.files import sha256_of_file
@@ -42,17 +45,17 @@ class BidsSource:
         self._classes = list(classes)
         self._labels = set(labels)
         self._settings = settings
-        self._case_of_voxels: dict[bytes, tuple[str, str]] = {}
 
     def find_cases(self) -> list[Case]:
         """List the cases of the study's sites; every file is read, checked and hashed."""
         problems: list[str] = []
         cases: list[Case] = []
-        self._case_of_voxels.clear()
         rows = self._participants()
+        class_names = self._class_names(rows)
         for row in rows:
             if row[self._settings["site_column"]] in self._sites:
-                self._add_cases(row, cases, problems)
+                class_name = class_names.get(row.get(self._settings["class_column"], ""), UNKNOWN_CLASS)
+                self._add_cases(row, class_name, cases, problems)
         for site in self._sites:
             if not any(row[self._settings["site_column"]] == site for row in rows):
                 problems.append(
@@ -92,21 +95,17 @@ class BidsSource:
                 )
         return rows
 
-    def _class_of(self, row: dict[str, str]) -> str:
+    def _class_names(self, rows: Sequence[dict[str, str]]) -> Mapping[str, str]:
+        """Value of the class column to the class that it stands for, of the study's sites."""
         if not self._classes:
-            return UNKNOWN_CLASS
-        value = row[self._settings["class_column"]]
-        if value in NOT_AVAILABLE:
-            return UNKNOWN_CLASS
-        name = self._settings["class_map"].get(value, value)
-        if name not in self._classes:
-            raise StudyError(
-                f"participants.tsv: {row['participant_id']} has {self._settings['class_column']} {value!r}, which is "
-                f"none of cohort.classes ({', '.join(self._classes)}); add it there or to bids.class_map"
-            )
-        return name
+            return {}
+        column, counts = self._settings["class_column"], Counter()
+        for row in rows:
+            if row[self._settings["site_column"]] in self._sites and row[column] not in NOT_AVAILABLE:
+                counts[row[column], row[self._settings["site_column"]]] += 1
+        return map_classes(counts, self._classes, self._settings["class_map"], "bids.class_map")
 
-    def _add_cases(self, row: dict[str, str], cases: list[Case], problems: list[str]) -> None:
+    def _add_cases(self, row: dict[str, str], class_name: str, cases: list[Case], problems: list[str]) -> None:
         """Add the cases of one participant (one a session), or say what is wrong with them."""
         subject, site = row["participant_id"], row[self._settings["site_column"]]
         folder = self._root / subject
@@ -114,7 +113,7 @@ class BidsSource:
         for session in folders:
             case = subject if session == folder else f"{subject}_{session.name}"
             try:
-                cases.append(self._check_case(case, subject, site, self._class_of(row), session))
+                cases.append(self._check_case(case, subject, site, class_name, session))
             except StudyError as error:
                 problems.append(f"site {site}: {error}")
 
@@ -124,7 +123,6 @@ class BidsSource:
         for path, volume in zip(images, volumes, strict=True):
             check_finite(path, volume)
             check_same_grid(path, volume, images[0], volumes[0])
-            self._check_copy(path, volume, case, subject)
         masks = []
         if self._labels:
             pattern = self._settings["mask_glob"].format(subject=folder.relative_to(self._root).as_posix())
@@ -145,20 +143,9 @@ class BidsSource:
             shape=volumes[0].GetSize()[::-1],
             spacing_mm=volumes[0].GetSpacing()[::-1],
             sha256=digest.hexdigest(),
+            orientation=describe_orientation(volumes[0]),
+            voxel_sha256=voxel_digests(volumes),
         )
-
-    def _check_copy(self, path: Path, volume: sitk.Image, case: str, subject: str) -> None:
-        """Refuse an image that another patient has too: one of them might train and the other test."""
-        voxels = sitk.GetArrayViewFromImage(volume)
-        if not voxels.any():
-            # Blank ones are all alike; the audit notes them.
-            return
-        first, owner = self._case_of_voxels.setdefault(hashlib.sha256(voxels).digest(), (case, subject))
-        if owner != subject:
-            raise StudyError(
-                f"{path}: the image of case {case} is, voxel by voxel, that of case {first} of another patient; remove "
-                "one, or give both participants one participant_id"
-            )
 
     def _check_labels(self, path: Path, mask: sitk.Image) -> None:
         found = np.unique(sitk.GetArrayViewFromImage(mask))
