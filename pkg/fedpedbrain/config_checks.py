@@ -33,6 +33,8 @@ def check_cohort(config: Mapping[str, Any]) -> None:
     if splits["test_fraction"] + splits["validation_fraction"] >= 1.0:
         raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
     _check_channels(config)
+    if cohort["source"] == "flpedbrain":
+        _check_flpedbrain(config["flpedbrain"], sites, normal)
 
 
 def check_training(config: Mapping[str, Any]) -> None:
@@ -72,16 +74,29 @@ def _check_local_arms(config: Mapping[str, Any]) -> None:
 
 
 def _check_channels(config: Mapping[str, Any]) -> None:
-    """Every channel comes from one image: one suffix each in a BIDS folder, one in all from the phantom."""
+    """Every channel comes from one image: one suffix each in a BIDS folder, one in all from the other sources."""
     channels = config["cohort"]["channels"]
-    if config["cohort"]["source"] == "phantom":
+    source = config["cohort"]["source"]
+    if source in ("phantom", "flpedbrain"):
         if len(channels) != 1:
-            raise StudyError(f"cohort.channels: the phantom source draws one channel, found {len(channels)}; name one")
+            raise StudyError(f"cohort.channels: the {source} source has one channel, found {len(channels)}; name one")
     elif len(channels) != len(config["bids"]["image_suffixes"]):
         raise StudyError(
             f"cohort.channels: {len(channels)} channels but {len(config['bids']['image_suffixes'])} "
             "bids.image_suffixes; give one suffix a channel"
         )
+
+
+def _check_flpedbrain(block: Mapping[str, Any], sites: Sequence[str], normal_class: str | None) -> None:
+    """Refuse normal cases of a study without normal cases, and parts of sites that the study does not have."""
+    if block["normal_fraction"] > 0 and normal_class not in block["label_names"]:
+        raise StudyError(
+            f"flpedbrain.normal_fraction: normal cases are asked for, but cohort.normal_class {normal_class!r} is "
+            "none of flpedbrain.label_names; correct it or set the fraction to 0"
+        )
+    unknown = sorted(set(block["site_parts"]) - set(sites))
+    if unknown:
+        raise StudyError(f"flpedbrain.site_parts: {unknown[0]!r} is none of cohort.sites; correct it")
 
 
 def _check_arm_names(key: str, names: Sequence[str], arms: Mapping[str, Arm]) -> None:

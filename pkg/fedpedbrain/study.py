@@ -104,6 +104,18 @@ class Study:
         return self.config["formats"]
 
     @property
+    def fetched_sites(self) -> list[str]:
+        """Sites whose files are fetched from a hub."""
+        is_fetched = self.config["cohort"]["source"] == "flpedbrain" and self.config["cohort_root"] is None
+        return self.sites if is_fetched else []
+
+    @property
+    def fetch_settings(self) -> dict[str, Any]:
+        """What decides which files are fetched."""
+        names = ("repository", "revision", "sha256", "parts", "site_parts", "normals", "normal_fraction")
+        return {name: self.config["flpedbrain"][name] for name in names}
+
+    @property
     def model_spec(self) -> dict[str, Any]:
         """Arguments of ``ModelSpec``."""
         network, cohort = self.config["network"], self.config["cohort"]
@@ -267,9 +279,14 @@ class Study:
         return self.scan_request.is_complete
 
     @property
-    def flag_settings(self) -> dict[str, Any]:
-        """From where on a prediction of a new scan is flagged."""
-        return {name: self.config["inference"][name] for name in ("least_probability", "intensity_tolerance")}
+    def scan_plan(self) -> dict[str, Any]:
+        """Arguments of ``ScanPlan``: how a new scan is predicted."""
+        return {
+            "decision": self.decision_settings,
+            "network": self.scan_prediction_settings,
+            "flags": {name: self.config["inference"][name] for name in ("least_probability", "intensity_tolerance")},
+            "formats": self.config["formats"],
+        }
 
     @property
     def scan_video_settings(self) -> dict[str, Any]:

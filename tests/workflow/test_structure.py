@@ -117,7 +117,7 @@ BLOCKS_OF_ARGUMENTS = {
     "reporting.video",
 }
 # Blocks whose keys are names of the study.
-BLOCKS_OF_NAMES = {"phantom.cases", "bids.class_map", "training.loss.class_weights", "reporting.arm_colours"}
+BLOCKS_OF_NAMES = {"phantom.cases", "bids.class_map", "flpedbrain.sha256", "flpedbrain.site_parts", "training.loss.class_weights", "reporting.arm_colours"}
 
 
 def config_keys(block, place=""):

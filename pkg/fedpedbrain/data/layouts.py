@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedpedbrain.data.flpedbrain_files import find_files
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import read_table
 
@@ -44,7 +45,24 @@ def _bids_files(settings: Mapping[str, Any]) -> list[str]:
     return [str(root / "participants.tsv"), *files]
 
 
-_LISTINGS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {"phantom": _no_files, "bids": _bids_files}
+def _flpedbrain_files(settings: Mapping[str, Any]) -> list[str]:
+    block = settings["flpedbrain"]
+    if settings["root"] is not None:
+        return sorted(map(str, find_files(settings).values()))
+    if block["revision"] is None:
+        raise StudyError(
+            f"flpedbrain.revision: which commit of {block['repository']} to fetch is not said; add --config "
+            "flpedbrain='{revision: COMMIT}', or cohort_root=PATH for a folder of its files"
+        )
+    # Jobs fetch them.
+    return []
+
+
+_LISTINGS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "phantom": _no_files,
+    "bids": _bids_files,
+    "flpedbrain": _flpedbrain_files,
+}
 
 
 def list_source_files(settings: Mapping[str, Any], needed: bool = True) -> list[str]:
@@ -71,9 +89,14 @@ def _count_participants(settings: Mapping[str, Any]) -> dict[str, int]:
     return Counter(row.get(settings["bids"]["site_column"], "") for row in read_participants(settings["root"]))
 
 
+def _refuse_to_count(settings: Mapping[str, Any]) -> dict[str, int]:
+    raise StudyError("arms.phases: cases of the published files are not counted before they are read; name the sites")
+
+
 _COUNTS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, int]]] = {
     "phantom": _count_simulated,
     "bids": _count_participants,
+    "flpedbrain": _refuse_to_count,
 }
 
 

@@ -3,7 +3,9 @@
 from typing import Protocol
 
 from fedpedbrain.cohort import Case
+from fedpedbrain.data.flpedbrain_files import find_files
 from fedpedbrain.data.sources.bids import BidsSource
+from fedpedbrain.data.sources.flpedbrain import FlpedbrainSource
 from fedpedbrain.data.sources.phantom.source import PhantomSource
 from fedpedbrain.data.volumes import Volume
 
@@ -35,7 +37,11 @@ def _bids(settings: dict) -> Source:
     return BidsSource(settings["root"], settings["sites"], cohort["classes"], labels, settings["bids"])
 
 
-SOURCES = {"phantom": _phantom, "bids": _bids}
+def _flpedbrain(settings: dict) -> Source:
+    return FlpedbrainSource(find_files(settings), settings["sites"], settings["cohort"], settings["flpedbrain"])
+
+
+SOURCES = {"phantom": _phantom, "bids": _bids, "flpedbrain": _flpedbrain}
 
 
 def open_source(settings: dict) -> Source:
