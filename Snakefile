@@ -9,7 +9,9 @@ configfile: workflow.source_path("config.yaml")
 
 
 include: "rules/common.smk"
+include: "rules/fetch.smk"
 include: "rules/cohort.smk"
+include: "rules/audit.smk"
 include: "rules/start.smk"
 include: "rules/rounds.smk"
 include: "rules/training.smk"
@@ -19,6 +21,7 @@ include: "rules/privacy.smk"
 include: "rules/lineage.smk"
 include: "rules/evaluation.smk"
 include: "rules/figures.smk"
+include: "rules/quality.smk"
 include: "rules/reporting.smk"
 include: "rules/inference.smk"
 
@@ -31,6 +34,7 @@ rule all:
     default_target: True
     input:
         "results/report.html",
+        "results/cohort/audit.html",
         expand("results/models/{arm}/seed-{seed}/best.pth", arm=ARMS, seed=SEEDS),
         expand("results/models/{arm}/seed-{seed}/lineage.json", arm=ARMS, seed=SEEDS),
         expand("results/models/{arm}/seed-{seed}/intensities.json", arm=ARMS, seed=SEEDS),
@@ -39,7 +43,7 @@ rule all:
 rule cohort:
     """The checked and preprocessed cohort alone: index, splits, shards and audit."""
     input:
-        "results/cohort/audit.json",
+        "results/cohort/audit.html",
 
 
 rule models:

@@ -47,6 +47,7 @@ rule write_report:
         convergence_figure="results/figures/convergence.png",
         comparison_figure="results/figures/comparison.png",
         confusion_figure="results/figures/confusion.png",
+        quality=expand("results/figures/quality/{site}.png", site=SITES),
         videos="results/videos",
     output:
         report="results/report.html",

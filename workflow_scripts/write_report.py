@@ -23,5 +23,6 @@ with job_log(snakemake.log[0]):
         report=snakemake.output.report,
         inspections=given.inspections,
         privacy=given.privacy,
+        quality=given.quality,
     )
     write_report_files(inputs, {**snakemake.params.study, "versions": snakemake.params.versions})

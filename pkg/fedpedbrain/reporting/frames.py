@@ -60,6 +60,21 @@ def load_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(_FONT_FOLDER / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size)
 
 
+def write_line(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    fill: str | tuple,
+    room: int,
+    size: int,
+    bold: bool = False,
+) -> None:
+    """Write one line from ``place``, its left end and middle, on; smaller than ``size`` where it would not fit."""
+    while size > _SMALLEST_FONT and draw.textlength(text, load_font(size, bold)) > room:
+        size -= 1
+    draw.text(place, text, fill, load_font(size, bold), anchor="lm")
+
+
 def even(size: float) -> int:
     """The nearest even number: H.264 in browsers stores colour for two by two pixels."""
     return max(2, 2 * round(size / 2.0))
@@ -169,16 +184,16 @@ class FramePainter:
         mark = round(0.75 * self._font_size)
         # The right end stays free for the number of the slice.
         room = self.size[1] - 2 * _GAP - 9 * self._font_size
-        self._write(draw, (_GAP, self._row(0)), self._view.caption, _QUIET, room)
+        write_line(draw, (_GAP, self._row(0)), self._view.caption, _QUIET, room, self._font_size)
         for number, panel in enumerate(self._view.panels):
             left, middle, indent = self._left(number), self._row(1), 0
             if panel.masks is not None:
                 box = (left, middle - mark // 2, left + mark, middle + mark - mark // 2)
                 draw.rectangle(box, fill=panel.colour, outline=_QUIET)
                 indent = mark + _GAP
-            self._write(draw, (left + indent, middle), panel.title, _TEXT, self._width - indent, bold=True)
+            write_line(draw, (left + indent, middle), panel.title, _TEXT, self._width - indent, self._font_size, True)
             for row, line in enumerate(panel.lines):
-                self._write(draw, (left, self._row(2 + row)), line, _TEXT, self._width)
+                write_line(draw, (left, self._row(2 + row)), line, _TEXT, self._width, self._font_size)
         self._paint_track(draw)
         return np.asarray(canvas).copy()
 
@@ -210,12 +225,3 @@ class FramePainter:
             x = self._left(0) + (4 if side == "R" else self._width - 4)
             draw.text((x, self._top + self._height // 2), side, _QUIET, font, anchor=anchor)
         return np.asarray(picture)
-
-    def _write(
-        self, draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, fill: tuple, room: int, bold: bool = False
-    ) -> None:
-        """Write one line, smaller where it would not fit."""
-        size = self._font_size
-        while size > _SMALLEST_FONT and draw.textlength(text, load_font(size, bold)) > room:
-            size -= 1
-        draw.text(place, text, fill, load_font(size, bold), anchor="lm")

@@ -20,6 +20,7 @@ from fedpedbrain.reporting.style import MOST_ARMS_BY_COLOUR, arm_colours, readab
 
 # Mail and review systems refuse larger attachments; base64 adds a third.
 _MOST_VIDEO_BYTES = 14_000_000
+_MOST_PICTURE_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ReportInputs:
     report : the file to write
     inspections : of every round of every arm whose updates can be read, none where there is no such arm
     privacy : of every differentially private arm and seed
+    quality : pictures of every site's cases, named as the site
     """
 
     summary: str | Path
@@ -49,6 +51,7 @@ class ReportInputs:
     report: str | Path
     inspections: Sequence[str | Path] = ()
     privacy: Sequence[str | Path] = ()
+    quality: Sequence[str | Path] = ()
 
 
 def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
@@ -89,6 +92,7 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         "figures": {name: data_uri(path) for name, path in inputs.figures.items()},
         "alt": figure_texts(results, study, audit, selections),
         "videos": load_videos(Path(inputs.videos)),
+        "quality": load_pictures(inputs.quality),
         "limits": describe_limits(results, study),
         "config_text": yaml.safe_dump(json.loads(json.dumps(study["config"])), sort_keys=False, allow_unicode=True),
     }
@@ -191,6 +195,16 @@ def load_videos(folder: Path) -> list[dict[str, str]]:
         total += size if fits else 0
         poster, video = (data_uri(folder / row[key]) if fits else "" for key in ("poster", "file"))
         entries.append({**row, "poster_uri": poster, "video_uri": video, "results": row["results"].split("; ")})
+    return entries
+
+
+def load_pictures(paths: Sequence[str | Path]) -> list[dict[str, str]]:
+    """Pictures of sites with their bytes as ``data:`` addresses; "" for those that would make the report too large."""
+    entries, total = [], 0
+    for path in map(Path, paths):
+        fits = total + path.stat().st_size <= _MOST_PICTURE_BYTES
+        total += path.stat().st_size if fits else 0
+        entries.append({"site": path.stem, "uri": data_uri(path) if fits else ""})
     return entries
 
 

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -161,6 +162,16 @@ def test_videos_stand_in_the_file(write_study):
     text = synthetic.inputs.report.read_text(encoding="utf-8")
     assert 'src="data:video/mp4;base64,Ynl0ZXM="' in text
     assert 'poster="data:image/jpeg;base64,Ynl0ZXM="' in text
+
+
+def test_pictures_of_the_sites_stand_in_the_file(tmp_path, write_study):
+    synthetic = write_study()
+    write_stand_ins(synthetic)
+    (tmp_path / "north.png").write_bytes(b"bytes")
+    write_report_files(replace(synthetic.inputs, quality=[tmp_path / "north.png"]), synthetic.study)
+    cohort = synthetic.inputs.report.read_text(encoding="utf-8").split('id="cohort"')[1].split("</section>")[0]
+    assert "Cases of site north" in cohort
+    assert 'src="data:image/png;base64,Ynl0ZXM="' in cohort
 
 
 def test_a_video_too_large_for_the_file_keeps_no_later_one_out(tmp_path, monkeypatch):

@@ -1,0 +1,13 @@
+"""Draw one site's cases as the network sees them."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.reporting.quality_pictures import plot_quality_files
+
+    plot_quality_files(
+        shard_folder=snakemake.params.folder,
+        picture_path=snakemake.output.picture,
+        site=snakemake.wildcards.site,
+        regions=snakemake.params.regions,
+    )
