@@ -5,6 +5,7 @@ rule index_cohort:
     """List every case of the study's sites; problems stop the run here, before anything trains."""
     input:
         COHORT_FILES,
+        RECEIPTS,
     output:
         index="results/cohort/index.tsv",
         left_out="results/cohort/left_out.tsv",
@@ -18,7 +19,7 @@ rule index_cohort:
     resources:
         mem_mb=2000,
     params:
-        source=STUDY.source_settings,
+        source=SOURCE,
         code=code("index_cohort"),
     message:
         "cohort: checking every case"
@@ -73,43 +74,10 @@ rule build_shard:
     resources:
         mem_mb=2000,
     params:
-        source=STUDY.source_settings,
+        source=SOURCE,
         preprocessing=STUDY.config["preprocessing"],
         code=code("build_shard"),
     message:
         "cohort: preprocessing the cases of site {wildcards.site}"
     script:
         "../workflow_scripts/build_shard.py"
-
-
-rule audit_cohort:
-    """Count and check the preprocessed cohort: cases by site, class and split, shapes, spacings, problems."""
-    input:
-        shards=shards(SITES),
-        outlines=expand("results/cohort/sites/{site}/outlines.tsv", site=SITES),
-        left_out="results/cohort/left_out.tsv",
-    output:
-        audit="results/cohort/audit.json",
-        table=report(
-            "results/tables/cohort.tsv",
-            caption="captions/cohort_table.rst",
-            category="Cohort",
-            labels={"table": "cases by site, class and split"},
-        ),
-    log:
-        "results/logs/cohort/audit.log",
-    benchmark:
-        "results/benchmarks/cohort/audit.tsv"
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-    params:
-        folders=shard_folders(SITES),
-        cohort=STUDY.config["cohort"],
-        code=code("audit_cohort"),
-    message:
-        "cohort: auditing"
-    script:
-        "../workflow_scripts/audit_cohort.py"

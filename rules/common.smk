@@ -26,6 +26,9 @@ try:
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 
+# Receipts of files that jobs fetch.
+RECEIPTS = expand("results/downloads/{site}.json", site=STUDY.fetched_sites)
+SOURCE = STUDY.source_settings | {"receipts": RECEIPTS}
 ARMS = list(STUDY.arms)
 SEEDS = STUDY.seeds
 SITES = STUDY.sites
