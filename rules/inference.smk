@@ -53,9 +53,7 @@ rule predict_scan:
         mem_mb=4000,
     params:
         scan=scan_paths,
-        decision=STUDY.decision_settings,
-        flags=STUDY.flag_settings,
-        formats=STUDY.config["formats"],
+        plan=STUDY.scan_plan,
         code=code("predict_scan"),
     message:
         "scan {wildcards.scan}: predicting with {wildcards.model}"

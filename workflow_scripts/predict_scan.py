@@ -4,7 +4,7 @@ from fedpedbrain.jobs import job_log
 
 with job_log(snakemake.log[0]):
     from fedpedbrain.devices import take_device
-    from fedpedbrain.inference.scan import predict_scan_files
+    from fedpedbrain.inference.scan import ScanPlan, predict_scan_files
 
     predict_scan_files(
         scan_paths=snakemake.params.scan,
@@ -12,8 +12,6 @@ with job_log(snakemake.log[0]):
         intensities_path=snakemake.input.intensities or None,
         folder=snakemake.output.folder,
         model_name=snakemake.wildcards.model,
-        decision=snakemake.params.decision,
-        flags=snakemake.params.flags,
-        formats=snakemake.params.formats,
+        plan=ScanPlan(**snakemake.params.plan),
         device=take_device(snakemake.resources.gpu, snakemake.threads),
     )

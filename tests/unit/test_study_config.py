@@ -482,45 +482,11 @@ def test_a_splits_file_to_keep_is_an_input(load):
     assert load({"cohort": {"splits": {"keep_file": "old/splits.tsv"}}}).kept_splits == ["old/splits.tsv"]
 
 
-def test_a_scan_of_several_channels_is_several_paths(load):
-    study = load({"scan": "/in/sub-9_T1w.nii.gz,/in/sub-9_T2w.nii.gz", "model": "/in/best.pth"})
-    assert study.scan_paths == ["/in/sub-9_T1w.nii.gz", "/in/sub-9_T2w.nii.gz"]
-    assert re.fullmatch("sub-9_T1w-[0-9a-f]{6}", study.scan_name)
-    assert study.predicts_scan
-    assert study.scan_model == "/in/best.pth"
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("1.2.840.113.1.nii.gz", "1.2.840.999.nii.gz"),
-        ("p1/T2w.nii.gz", "p2/T2w.nii.gz"),
-        ("T2w.nii.gz", "T2w.nii"),
-        ("T1w.nii.gz,T2w.nii.gz", "T1w.nii.gz,FLAIR.nii.gz"),
-    ],
-)
-def test_two_scans_have_two_names(load, one, other):
-    assert load({"scan": one}).scan_name != load({"scan": other}).scan_name
-
-
-def test_a_scan_keeps_its_name_but_for_the_ending_of_nifti(load):
-    for scan, name in (("1.2.840.nii.gz", "1.2.840"), ("a.b.nii", "a.b"), ("brain.mha", "brain.mha")):
-        assert load({"scan": scan}).scan_name.rsplit("-", 1)[0] == name
-
-
-def test_without_a_scan_there_are_no_paths(load):
-    assert load().scan_paths == []
-    assert load().scan_model == []
-    assert load().scan_name == "no-scan"
+def test_a_scan_is_predicted_where_a_model_is_named_too(load):
     assert not load().predicts_scan
     assert not load({"scan": "/in/scan.nii.gz"}).predicts_scan
-
-
-def test_scan_and_model_are_found_from_where_the_user_stands(load, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    study = load({"scan": "scan.nii.gz", "model": "results/best.pth"})
-    assert study.scan_paths == [str(tmp_path / "scan.nii.gz")]
-    assert study.scan_model == str(tmp_path / "results" / "best.pth")
+    assert load({"scan": "/in/scan.nii.gz", "model": "/in/best.pth"}).predicts_scan
+    assert load({"inbox": "/in", "model": "/in/best.pth"}).predicts_scan
 
 
 def test_arms_of_several_sites_are_told_from_arms_of_one(load):

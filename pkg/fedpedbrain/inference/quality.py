@@ -1,7 +1,7 @@
 """What may be wrong with the prediction of a scan: checks that each say number, rule and what was found."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,6 @@ class Check:
     unit: str
     rule: str
     finding: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """The check as plain values."""
-        return asdict(self)
 
 
 def check_empty(volumes_ml: Mapping[str, float], predicted_class: str | None, empty_class: str | None) -> Check:
@@ -113,15 +109,12 @@ def check_orientation(scan: Scan) -> Check:
     return Check("orientation", bool(doubts), tilt, "degrees", rule, finding)
 
 
-def check_intensity(
-    images: np.ndarray, channels: Sequence[str], reference: Mapping[str, Any] | None, tolerance: float
-) -> Check:
+def check_intensity(images: np.ndarray, reference: Mapping[str, Any] | None, tolerance: float) -> Check:
     """Flag a scan whose preprocessed intensities are unlike those of the model's training cases.
 
     Parameters
     ----------
     images : preprocessed, uint8 (C, D, H, W)
-    channels : their names
     reference : what ``summarize_intensities`` made of the training cases; None where it is not at hand
     tolerance : flagged from so many times the furthest training case's distance on
     """
@@ -132,8 +125,8 @@ def check_intensity(
     if reference is None:
         finding = "not checked: no intensities.json of the training cases beside the model"
         return Check("intensity", None, None, "", rule, finding)
-    if list(reference["channels"]) != list(channels):
-        finding = f"not checked: intensities.json describes the channels {', '.join(reference['channels'])}"
+    if len(reference["channels"]) != len(images):
+        finding = f"not checked: intensities.json describes other channels ({', '.join(reference['channels'])})"
         return Check("intensity", None, None, "", rule, finding)
     ratios, found = [], []
     for image, (name, known) in zip(images, reference["channels"].items(), strict=True):

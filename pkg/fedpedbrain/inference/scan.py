@@ -1,7 +1,7 @@
 """Prediction of one new scan: what a model finds, laid back into the scan's own geometry."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from fedpedbrain.data.formats import read_scan
 from fedpedbrain.data.formats.scan import Scan
 from fedpedbrain.data.geometry import restore_region
+from fedpedbrain.data.grid import middle_part
 from fedpedbrain.data.shards import preprocess_images
 from fedpedbrain.data.training_intensities import read_intensities
 from fedpedbrain.data.volumes import Volume, check_same_grid
@@ -26,10 +27,28 @@ from fedpedbrain.inference.quality import (
 )
 from fedpedbrain.inference.segmentation_object import write_segmentation_object
 from fedpedbrain.inference.trained_model import check_channels, load_trained_model
-from fedpedbrain.models.files import ModelFile, ModelSpec
+from fedpedbrain.models.files import ModelFile
 from fedpedbrain.models.prediction import predict_cases
 
 MASK, SEGMENTATION_OBJECT, RESULT = "mask.nii.gz", "segmentation.dcm", "prediction.json"
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """How a scan is predicted: the config at hand decides, which need not be that of the model's own study.
+
+    Attributes
+    ----------
+    decision : ``threshold``, ``smallest_region_ml`` and ``empty_class`` of ``predict_cases``
+    network : ``flips`` and ``overlap`` of ``predict_cases``
+    flags : ``least_probability`` and ``intensity_tolerance``, from where on a prediction is flagged
+    formats : what ``read_scan`` assumes
+    """
+
+    decision: dict[str, Any]
+    network: dict[str, Any]
+    flags: dict[str, float]
+    formats: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,16 +62,17 @@ class ScanPrediction:
         segmentation head
     probabilities : of every class by its name; none for a model without a classification head
     predicted_class : the most probable one, or None
-    network_images : what the network saw, uint8 (C, D, H, W)
-    network_regions : what it found there by name, bool (D, H, W)
+    grid_images : the images on the network's grid, uint8 (C, D, H, W)
+    frame_regions : what was found by name, bool (D, H, W), on all that the network saw: its grid, or what its windows
+        slid over
     """
 
     image: sitk.Image
     regions: dict[str, np.ndarray]
     probabilities: dict[str, float]
     predicted_class: str | None
-    network_images: np.ndarray
-    network_regions: dict[str, np.ndarray]
+    grid_images: np.ndarray
+    frame_regions: dict[str, np.ndarray]
 
     @property
     def volumes_ml(self) -> dict[str, float]:
@@ -84,55 +104,30 @@ class ScanPrediction:
 
 
 def predict_volume(
-    model_file: ModelFile, volume: Volume, decision: Mapping[str, Any], device: torch.device
+    model_file: ModelFile,
+    volume: Volume,
+    decision: Mapping[str, Any],
+    device: torch.device,
+    flips: str = "none",
+    overlap: float | None = None,
 ) -> ScanPrediction:
     """Predict one scan in its own geometry.
 
     Parameters
     ----------
     volume : one image a channel of the model, in the model's channel order
-    decision : arguments of ``decide_regions``
+    decision, flips, overlap : see ``predict_cases``
     """
-    scan, names = volume.images[0], model_file.spec.regions
-    images, frame = preprocess_images(volume, model_file.spec.preprocessing)
+    scan, names, settings = volume.images[0], model_file.spec.regions, model_file.spec.preprocessing
+    images, frame = preprocess_images(volume, settings, whole=overlap is not None)
     voxel_ml = float(np.prod(frame.GetSpacing())) / 1000.0
-    (prediction,) = predict_cases(model_file, [images], [voxel_ml], decision, device)
+    (prediction,) = predict_cases(model_file, [images], [voxel_ml], decision, device, flips, overlap)
     found = {} if prediction.regions is None else dict(zip(names, prediction.regions, strict=True))
     restored = {
         name: sitk.GetArrayFromImage(restore_region(region, frame, scan)).astype(bool) for name, region in found.items()
     }
-    return ScanPrediction(scan, restored, prediction.probabilities, prediction.predicted_class, images, found)
-
-
-def check_prediction(
-    prediction: ScanPrediction,
-    scan: Scan,
-    channels: Sequence[str],
-    reference: Mapping[str, Any] | None,
-    empty_class: str | None,
-    least_probability: float,
-    intensity_tolerance: float,
-) -> list[Check]:
-    """Every check that this kind of model allows.
-
-    Parameters
-    ----------
-    scan : where the first channel comes from
-    channels : the model's
-    reference : what its training cases look like, see ``check_intensity``
-    empty_class : see ``decide_regions``
-    least_probability, intensity_tolerance : see the config
-    """
-    checks = [
-        check_orientation(scan),
-        check_intensity(prediction.network_images, channels, reference, intensity_tolerance),
-    ]
-    if prediction.regions:
-        checks.append(check_empty(prediction.volumes_ml, prediction.predicted_class, empty_class))
-        checks.append(check_clipped(prediction.upright_regions(), prediction.network_regions))
-    if prediction.probabilities:
-        checks.append(check_probability(prediction.probabilities, least_probability))
-    return checks
+    on_grid = images[:, *middle_part(images.shape[1:], settings["grid"])]
+    return ScanPrediction(scan, restored, prediction.probabilities, prediction.predicted_class, on_grid, found)
 
 
 def read_channels(paths: Sequence[str | Path], formats: Mapping[str, Any]) -> list[Scan]:
@@ -149,9 +144,7 @@ def predict_scan_files(
     intensities_path: str | Path | None,
     folder: str | Path,
     model_name: str,
-    decision: Mapping[str, Any],
-    flags: Mapping[str, float],
-    formats: Mapping[str, Any],
+    plan: ScanPlan,
     device: torch.device,
 ) -> None:
     """Predict a scan with one model and write mask and result, and for a DICOM scan a segmentation object.
@@ -162,60 +155,69 @@ def predict_scan_files(
     intensities_path : what the model's training cases look like, None where that is not at hand
     folder : gets ``mask.nii.gz``, ``prediction.json`` and, for a DICOM scan, ``segmentation.dcm``
     model_name : under which the results stand
-    decision : that of the config at hand, which need not be the model's own study: the result says which it was
-    flags : ``least_probability`` and ``intensity_tolerance``
-    formats : the block of the config
     """
     model_file = load_trained_model(model_path)
     check_channels(model_path, model_file, scan_paths)
-    scans = read_channels(scan_paths, formats)
-    prediction = predict_volume(model_file, Volume(tuple(scan.image for scan in scans), None), decision, device)
+    scans = read_channels(scan_paths, plan.formats)
+    volume = Volume(tuple(scan.image for scan in scans), None)
+    prediction = predict_volume(model_file, volume, plan.decision, device, **plan.network)
     reference = None if intensities_path is None else read_intensities(intensities_path)
-    channels = model_file.spec.channels
-    checks = check_prediction(prediction, scans[0], channels, reference, decision.get("empty_class"), **flags)
     model = {
         "name": model_name,
         "path": str(model_path),
         "sha256": sha256_of_file(model_path),
         "lineage": model_file.lineage.to_dict(),
     }
-    folder = Path(folder)
-    with replacing(folder / MASK) as temporary:
-        sitk.WriteImage(prediction.to_mask(), str(temporary), useCompression=True)
-    if scans[0].form == "dicom" and prediction.regions:
-        write_segmentation_object(folder / SEGMENTATION_OBJECT, scans[0], prediction.regions, model)
-    write_json(
-        folder / RESULT,
-        describe_prediction(prediction, scan_paths, scans, model_file.spec, checks)
-        | {
-            "decision": dict(decision),
-            "model": model,
-        },
-    )
-
-
-def describe_prediction(
-    prediction: ScanPrediction,
-    scan_paths: Sequence[str | Path],
-    scans: Sequence[Scan],
-    spec: ModelSpec,
-    checks: Sequence[Check],
-) -> dict[str, Any]:
-    """A prediction in plain values."""
-    image = prediction.image
-    return {
-        "scan": {
-            "paths": [str(path) for path in scan_paths],
-            "channels": spec.channels,
-            "form": scans[0].form,
-            "size": image.GetSize(),
-            "spacing_mm": image.GetSpacing(),
-            "is_orientation_known": all(scan.is_orientation_known for scan in scans),
-            "notes": list(dict.fromkeys(note for scan in scans for note in scan.notes)),
-        },
+    result = {
+        "scan": describe_scan(scan_paths, scans, model_file.spec.channels),
         "labels": {name: number for number, name in enumerate(prediction.regions, start=1)},
         "volumes_ml": prediction.volumes_ml,
         "probabilities": prediction.probabilities,
         "predicted_class": prediction.predicted_class,
-        "checks": [check.to_dict() for check in checks],
+        "checks": [asdict(check) for check in check_prediction(prediction, scans[0], reference, plan)],
+        "decision": plan.decision,
+        "network": plan.network,
+        "model": model,
+    }
+    with replacing(Path(folder) / MASK) as temporary:
+        sitk.WriteImage(prediction.to_mask(), str(temporary), useCompression=True)
+    if scans[0].form == "dicom" and prediction.regions:
+        write_segmentation_object(Path(folder) / SEGMENTATION_OBJECT, scans[0], prediction.regions, model)
+    write_json(Path(folder) / RESULT, result)
+
+
+def check_prediction(
+    prediction: ScanPrediction, scan: Scan, reference: Mapping[str, Any] | None, plan: ScanPlan
+) -> list[Check]:
+    """Every check that this kind of model allows.
+
+    Parameters
+    ----------
+    scan : where the first channel comes from
+    reference : what the model's training cases look like, see ``check_intensity``
+    """
+    checks = [
+        check_orientation(scan),
+        check_intensity(prediction.grid_images, reference, plan.flags["intensity_tolerance"]),
+    ]
+    if prediction.regions:
+        empty_class = plan.decision.get("empty_class")
+        checks.append(check_empty(prediction.volumes_ml, prediction.predicted_class, empty_class))
+        checks.append(check_clipped(prediction.upright_regions(), prediction.frame_regions))
+    if prediction.probabilities:
+        checks.append(check_probability(prediction.probabilities, plan.flags["least_probability"]))
+    return checks
+
+
+def describe_scan(paths: Sequence[str | Path], scans: Sequence[Scan], channels: Sequence[str]) -> dict[str, Any]:
+    """A scan in plain values, without anything that identifies a patient but its paths."""
+    image = scans[0].image
+    return {
+        "paths": [str(path) for path in paths],
+        "channels": list(channels),
+        "form": scans[0].form,
+        "size": image.GetSize(),
+        "spacing_mm": image.GetSpacing(),
+        "is_orientation_known": all(scan.is_orientation_known for scan in scans),
+        "notes": list(dict.fromkeys(note for scan in scans for note in scan.notes)),
     }

@@ -46,20 +46,16 @@ def warnings(model: ModelView) -> list[str]:
 
 
 def check_rows(models: Sequence[ModelView]) -> list[dict[str, Any]]:
-    """Every check of every model, raised ones first: title, model, state, what was found, and the rule."""
-    rows = [
-        {
-            "title": _CHECKS[check["name"]],
-            "model": model,
-            "state": {True: "flagged", False: "passed", None: "not checked"}[check["is_raised"]],
-            "finding": check["finding"].removeprefix("not checked: "),
-            "rule": check["rule"],
-        }
-        for model in models
-        for check in model.result["checks"]
-    ]
-    order = list(_CHECKS.values())
-    return sorted(rows, key=lambda row: (row["state"] != "flagged", order.index(row["title"])))
+    """Every check with what was found, its rule and the models that it holds for; raised ones first."""
+    states = {True: "flagged", False: "passed", None: "not checked"}
+    rows: dict[tuple[str, ...], list[ModelView]] = {}
+    for name, title in _CHECKS.items():
+        for model in models:
+            for check in (check for check in model.result["checks"] if check["name"] == name):
+                finding = check["finding"].removeprefix("not checked: ")
+                rows.setdefault((title, states[check["is_raised"]], finding, check["rule"]), []).append(model)
+    named = [dict(zip(("title", "state", "finding", "rule"), row, strict=True), models=of) for row, of in rows.items()]
+    return sorted(named, key=lambda row: row["state"] != "flagged")
 
 
 def class_rows(models: Sequence[ModelView]) -> list[tuple[str, list[float | None]]]:

@@ -118,8 +118,9 @@ def overview_slices(marked: np.ndarray, num_slices: int) -> list[int]:
     depth = marked.shape[1]
     outlined = np.flatnonzero(marked.any(axis=(0, 2, 3)))
     first, last = (outlined[0], outlined[-1]) if outlined.size else (round(0.1 * depth), round(0.9 * depth) - 1)
-    missing = max(0, num_slices - (last - first + 1))
-    first, last = max(0, first - (missing + 1) // 2), min(depth - 1, last + (missing + 1) // 2)
+    missing = max(0, min(num_slices, depth) - (last - first + 1))
+    first = max(0, min(first - missing // 2, depth - (last - first + 1) - missing))
+    last = max(last, min(depth, first + num_slices) - 1)
     return sorted({round(place) for place in np.linspace(first, last, min(num_slices, last - first + 1))})
 
 
