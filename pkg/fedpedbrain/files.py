@@ -12,6 +12,9 @@ from typing import Any
 
 from fedpedbrain.errors import StudyError
 
+# Bytes: large, so that a thread that hashes beside another seldom has to ask for the interpreter.
+_HASHED_AT_ONCE = 1 << 25
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -28,8 +31,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def sha256_of_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        buffer = memoryview(bytearray(min(_HASHED_AT_ONCE, max(1, os.fstat(file.fileno()).st_size))))
+        while length := file.readinto(buffer):
+            digest.update(buffer[:length])
+    return digest.hexdigest()
 
 
 def _places_without_number(values: Any, place: str = "") -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The form in which weights travel: whole or as a difference, in 32, 16 or 8 bits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -86,6 +87,58 @@ def _exact(tensor: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if scale is None else tensor.to(dtype) * _spread(scale, tensor)
 
 
+def _itself(part: Tensor) -> Tensor:
+    return part
+
+
+class ReceivedTensor:
+    """A tensor in the form in which it travelled, of which parts are decoded when they are asked for.
+
+    Parameters
+    ----------
+    tensor, scale : as ``encode`` made them; no scale but for int8
+    start : the tensor before the round's training
+    settings : the arm's ``exchange`` block
+    take : called with every part of ``tensor`` that is read, gives the part
+    """
+
+    def __init__(
+        self,
+        tensor: Tensor,
+        scale: Tensor | None,
+        start: Tensor,
+        settings: Mapping[str, Any],
+        take: Callable[[Tensor], Tensor] = _itself,
+    ) -> None:
+        self.shape, self.dtype = start.shape, start.dtype
+        self._tensor, self._scale, self._start, self._take = tensor, scale, start, take
+        is_counter = not tensor.is_floating_point() and tensor.dtype == start.dtype
+        self._is_whole = is_plain(settings) or is_counter
+        self._is_difference = settings["content"] == "difference"
+
+    def __getitem__(self, part: slice | EllipsisType) -> Tensor:
+        """Some rows, or all of it, in the dtype of ``start``."""
+        taken = self._take(self._tensor[part])
+        if self._is_whole:
+            return taken
+        value = _exact(taken, None if self._scale is None else self._scale[part], self.dtype)
+        return self._start[part] + value if self._is_difference else value
+
+
+def receive(
+    tensors: Mapping[str, Tensor],
+    sent: Mapping[str, Mapping[str, Tensor]],
+    start: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    take: Callable[[Tensor], Tensor] = _itself,
+) -> dict[str, ReceivedTensor]:
+    """What travelled, to be decoded part by part; see ``ReceivedTensor``."""
+    scales = sent.get(_SCALES, {})
+    return {
+        name: ReceivedTensor(tensor, scales.get(name), start[name], settings, take) for name, tensor in tensors.items()
+    }
+
+
 def decode(
     tensors: Mapping[str, Tensor],
     sent: Mapping[str, Mapping[str, Tensor]],
@@ -93,13 +146,4 @@ def decode(
     settings: Mapping[str, Any],
 ) -> dict[str, Tensor]:
     """Weights, in the dtypes of ``start``, from the form in which they travelled."""
-    if is_plain(settings):
-        return dict(tensors)
-    weights = {}
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point() and tensor.dtype == start[name].dtype:
-            weights[name] = tensor
-            continue
-        value = _exact(tensor, sent.get(_SCALES, {}).get(name), start[name].dtype)
-        weights[name] = start[name] + value if settings["content"] == "difference" else value
-    return weights
+    return {name: received[...] for name, received in receive(tensors, sent, start, settings).items()}

@@ -5,12 +5,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.exchange import decode
+from fedpedbrain.federated.exchange import receive
 from fedpedbrain.federated.privacy import noise_like, server_noise_deviation
 from fedpedbrain.federated.secure_sum import from_fixed_point, sum_masked
 from fedpedbrain.federated.state import ServerState, load_state, save_state
@@ -19,7 +20,7 @@ from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteUpdate, 
 from fedpedbrain.federated.updates import check_update, count_of, is_finite, parameter_names
 from fedpedbrain.files import sha256_of_file
 from fedpedbrain.lineage import MISSING, AveragedUpdate, Lineage
-from fedpedbrain.models.files import ModelFile, load_model_file, save_model_file
+from fedpedbrain.models.files import LastPartOnly, ModelFile, load_model_file, save_model_file
 from fedpedbrain.seeds import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -86,18 +87,18 @@ class _Exchange:
         """Digest of a site's update."""
         return self._sha256_of[site].result()
 
-    def _check_digest(self, site: str) -> None:
+    def check_digests(self) -> None:
         """Refuse an update that is not, byte for byte, what its site wrote."""
-        stated = json.loads(Path(self.files.metrics[site]).read_text())["update_sha256"]
-        if self.sha256_of(site) != stated:
-            raise StudyError(
-                f"{self.where}, update of site {site}: damaged, or not the site's: expected SHA-256 {stated[:12]}, "
-                f"found {self.sha256_of(site)[:12]} of {self.files.updates[site]}; delete it and run again"
-            )
+        for site in self.sites:
+            stated = json.loads(Path(self.files.metrics[site]).read_text())["update_sha256"]
+            if self.sha256_of(site) != stated:
+                raise StudyError(
+                    f"{self.where}, update of site {site}: damaged, or not the site's: expected SHA-256 {stated[:12]}, "
+                    f"found {self.sha256_of(site)[:12]} of {self.files.updates[site]}; delete it and run again"
+                )
 
     def read(self, site: str) -> ModelFile | None:
         """Read and check an update; None where the site may be missing and is."""
-        self._check_digest(site)
         update = load_model_file(self.files.updates[site], mapped=True, checked=False)
         expected = replace(self.expected, site=site)
         place = self.sites.index(site)
@@ -110,14 +111,18 @@ class _Exchange:
         self.lineages[site] = update.lineage
         return update
 
-    def read_decoded(self, site: str) -> SiteUpdate | None:
-        """Read an update into the form that strategies work with."""
-        update = self.read(site)
-        if update is None:
-            return None
-        weights = decode(update.weights, update.sent, self.parent.weights, self.plan.arm["exchange"])
-        count = count_of(update.lineage, self.plan.arm["weighting"])
-        return SiteUpdate(site, count, update.lineage.num_steps, weights, update.sent)
+    def receive(self) -> list[SiteUpdate]:
+        """The updates in the form that strategies work with; their weights are read when they are combined."""
+        received = []
+        for site in self.sites:
+            update = self.read(site)
+            if update is not None:
+                weights = receive(
+                    update.weights, update.sent, self.parent.weights, self.plan.arm["exchange"], LastPartOnly()
+                )
+                count = count_of(update.lineage, self.plan.arm["weighting"])
+                received.append(SiteUpdate(site, count, update.lineage.num_steps, weights, update.sent))
+        return received
 
     def counts(self) -> dict[str, float]:
         """How much each site counts, known when all updates have been read."""
@@ -151,29 +156,40 @@ def _noisy(mean: Weights, names: Sequence[str], exchange: _Exchange, privacy: Ma
     return {**mean, **{name: mean[name] + value for name, value in noise.items()}}
 
 
+def _combine(
+    exchange: _Exchange, kept: Mapping[str, Weights]
+) -> tuple[dict[str, Tensor], Mapping[str, Mapping[str, Tensor]]]:
+    """The next global weights and the server's new state."""
+    privacy, names, sites = exchange.plan.arm["privacy"], parameter_names(exchange.parent), exchange.plan.num_sites
+    if exchange.is_masked:
+        mean = _secure_mean(exchange)
+    else:
+        updates = RoundUpdates(exchange.receive(), names, sites, exchange.where)
+        mean = updates.mean() if privacy["noise_multiplier"] > 0 else None
+    if mean is not None:
+        if privacy["noise_multiplier"] > 0:
+            mean = _noisy(mean, names, exchange, privacy)
+        updates = RoundUpdates([SiteUpdate("all", 1.0, 1, mean)], names, 1, exchange.where)
+    if len(exchange.lineages) < exchange.plan.arm["minimum_sites"]:
+        raise StudyError(
+            f"{exchange.where}: {len(exchange.lineages)} of at least {exchange.plan.arm['minimum_sites']} sites sent "
+            "an update; see the logs of the others' training"
+        )
+    return build_strategy(exchange.plan.arm["strategy"]).combine(exchange.parent.weights, updates, kept)
+
+
 def aggregate_round_files(files: RoundFiles, arm: str, seed: int, round_number: int, plan: RoundPlan) -> None:
     """Combine one round's updates into the next global model, as the arm's strategy does."""
     exchange = _Exchange(files, arm, seed, round_number, plan)
-    privacy, owner = plan.arm["privacy"], {"arm": arm, "seed": seed, "settings_digest": plan.digest}
-    names = parameter_names(exchange.parent)
-    updates = RoundUpdates(
-        [partial(exchange.read_decoded, site) for site in exchange.sites], names, plan.num_sites, exchange.where
-    )
-    if exchange.is_masked or privacy["noise_multiplier"] > 0:
-        mean = _secure_mean(exchange) if exchange.is_masked else updates.mean()
-        if privacy["noise_multiplier"] > 0:
-            mean = _noisy(mean, names, exchange, privacy)
-        together = SiteUpdate("all", 1.0, 1, mean)
-        updates = RoundUpdates([lambda: together], names, 1, exchange.where)
+    owner = {"arm": arm, "seed": seed, "settings_digest": plan.digest}
     kept = {}
     if files.state is not None:
         kept = load_state(ServerState, files.state, owner | {"round": round_number - 1}).kept
-    weights, kept = build_strategy(plan.arm["strategy"]).combine(exchange.parent.weights, updates, kept)
-    if len(exchange.lineages) < plan.arm["minimum_sites"]:
-        raise StudyError(
-            f"{exchange.where}: {len(exchange.lineages)} of at least {plan.arm['minimum_sites']} sites sent an update; "
-            "see the logs of the others' training"
-        )
+    try:
+        weights, kept = _combine(exchange, kept)
+    finally:
+        # Known last, and said first: what its site did not write needs no other explanation.
+        exchange.check_digests()
     broken = [name for name, tensor in weights.items() if not is_finite(tensor)]
     if broken:
         raise StudyError(f"{exchange.where}: the result's {broken[0]} is not finite; lower the server's learning rate")

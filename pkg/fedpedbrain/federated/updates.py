@@ -41,6 +41,8 @@ def check_update(
 ) -> None:
     """Refuse an update that does not belong to this round or cannot be averaged.
 
+    Whether its weights are finite numbers is seen where they are combined.
+
     Parameters
     ----------
     parent : the model that the round started from
@@ -74,7 +76,7 @@ def check_update(
             raise StudyError(
                 f"{where}: {name} expected {tuple(reference.shape)} {dtype}, found {tuple(tensor.shape)} {tensor.dtype}"
             )
-    for group, tensors in {"weights": update.weights, **update.sent}.items():
+    for group, tensors in update.sent.items():
         for name, tensor in tensors.items():
             if not is_finite(tensor):
                 raise StudyError(

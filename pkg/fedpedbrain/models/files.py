@@ -1,5 +1,7 @@
 """Model files: tensors and plain values only, read with ``weights_only=True``, always."""
 
+import ctypes
+import mmap
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -107,6 +109,25 @@ def load_tensors(path: str | Path, mapped: bool = False, checked: bool = True) -
         # zipfile and torch raise a dozen kinds, depending on where the damage is.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StudyError(f"{path}: not a readable model file, perhaps truncated ({reason})") from None
+
+
+class LastPartOnly:
+    """Takes parts of tensors that ``load_tensors`` mapped, so that only the last one's pages stay in memory.
+
+    The pages of the part before are given back (madvise(2)). It stays valid: what is used again is read again.
+    """
+
+    def __init__(self) -> None:
+        self._last: Tensor | None = None
+
+    def __call__(self, part: Tensor) -> Tensor:
+        """The part itself."""
+        if self._last is not None and sys.platform == "linux":
+            first = self._last.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+            length = self._last.data_ptr() + self._last.nbytes - first
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
+        self._last = part
+        return part
 
 
 def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

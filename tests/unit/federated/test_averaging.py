@@ -1,10 +1,10 @@
 import pytest
 import torch
-from fedpedbrain.federated.averaging import WeightedSum, average_weights
+from fedpedbrain.federated.averaging import average_weights, combine_pieces, weighted_mean
 
 
 def average(*updates: tuple[dict, float]) -> dict[str, torch.Tensor]:
-    return average_weights(iter(updates))
+    return average_weights(updates)
 
 
 def test_two_updates_average_element_by_element():
@@ -96,17 +96,29 @@ def test_the_updates_themselves_stay_as_they_are():
     assert (first["steps"].item(), second["steps"].item()) == (1, 2)
 
 
-def test_updates_are_taken_one_at_a_time():
-    alive = []
+class Watched:
+    """Gives parts of a tensor, and remembers how many elements each had."""
 
-    def updates():
-        for value in (1.0, 3.0):
-            assert len(alive) < 2
-            alive.append(value)
-            yield {"weight": torch.tensor([value])}, 0.5
-            alive.pop()
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.shape, self.dtype = tensor.shape, tensor.dtype
+        self.taken: list[int] = []
+        self._tensor = tensor
 
-    assert average_weights(updates())["weight"].item() == 2.0
+    def __getitem__(self, part) -> torch.Tensor:
+        self.taken.append(self._tensor[part].numel())
+        return self._tensor[part]
+
+
+def test_updates_are_taken_in_pieces_of_which_none_is_large():
+    tensors = [torch.full((64, 100, 100), value) for value in (1.0, 3.0)]
+    watched = [Watched(tensor) for tensor in tensors]
+    found = combine_pieces(
+        [{"weight": one} for one in watched], lambda name, rows: weighted_mean(rows, [1.0, 1.0]), {"weight": torch.half}
+    )
+    assert torch.equal(found["weight"], torch.full((64, 100, 100), 2.0).half())
+    for one in watched:
+        assert sum(one.taken) == 640_000
+        assert max(one.taken) <= 1 << 18
 
 
 def test_factors_need_not_sum_to_one():
@@ -125,10 +137,3 @@ def test_tensors_in_another_order_in_memory_are_averaged():
     first = torch.randn(2, 3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     found = average(({"weight": first.to(memory_format=torch.channels_last_3d)}, 1.0), ({"weight": first}, 1.0))
     assert torch.equal(found["weight"], first)
-
-
-def test_each_tensor_may_count_by_its_own_factor():
-    total = WeightedSum()
-    total.add({"weight": torch.tensor([2.0]), "mean": torch.tensor([2.0])}, {"weight": 1.0, "mean": 3.0})
-    total.add({"weight": torch.tensor([4.0]), "mean": torch.tensor([6.0])}, {"weight": 1.0, "mean": 1.0})
-    assert {name: tensor.item() for name, tensor in total.mean().items()} == {"weight": 3.0, "mean": 3.0}

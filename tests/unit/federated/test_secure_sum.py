@@ -165,8 +165,10 @@ def test_the_secure_mean_is_the_weighted_mean_to_the_fixed_point_step():
     like = {name: tensor.double() for name, tensor in weights["site-0"].items()}
     found = from_fixed_point(sum_masked(masked_by(fixed)), total, like)
     expected = average_weights(
-        ({name: tensor.double() for name, tensor in weights[site].items()}, factor / total)
-        for site, factor in sites.items()
+        [
+            ({name: tensor.double() for name, tensor in weights[site].items()}, factor / total)
+            for site, factor in sites.items()
+        ]
     )
     assert found.keys() == expected.keys()
     for name, mean in expected.items():

@@ -22,8 +22,7 @@ def make_update(site: str, weight: Tensor, count=1.0, num_steps=2, var=1.0, step
 def combine(name: str, *updates: SiteUpdate, parent=PARENT, state=(), num_sites=0, **options):
     """Combine updates by a strategy with its default options but for those given."""
     strategy = build_strategy({"name": name, **FACTS[name].options, **options})
-    reads = [lambda update=update: update for update in updates]
-    return strategy.combine(parent, RoundUpdates(reads, {"weight"}, num_sites or len(updates)), dict(state))
+    return strategy.combine(parent, RoundUpdates(updates, {"weight"}, num_sites or len(updates)), dict(state))
 
 
 def close(found: Tensor, expected: list | Tensor) -> bool:
@@ -326,20 +325,19 @@ def test_krum_that_selects_all_is_the_mean():
     assert torch.equal(found["weight"], expected["weight"])
 
 
-def test_updates_of_any_number_of_sites_are_read_one_at_a_time():
-    alive = []
-
-    def read(value: float) -> SiteUpdate:
-        assert len(alive) == 0
-        alive.append(value)
-        update = make_update("x", torch.full((2, 3), value))
-        alive.pop()
-        return update
-
-    updates = RoundUpdates([lambda value=value: read(value) for value in (1.0, 3.0)], {"weight"}, 2)
-    assert updates.mean()["weight"][0, 0].item() == 2.0
+NEEDS_THREE = {"krum": {"num_byzantine": 0, "num_selected": 1}}
 
 
-def test_a_site_that_sent_nothing_is_left_out():
-    reads = [lambda: None, lambda: make_update("b", NORTH, 2.0)]
-    assert torch.equal(RoundUpdates(reads, {"weight"}, 2).mean()["weight"], NORTH)
+@pytest.mark.parametrize("name", ["fedavg", "fednova", "fedadam", "median", "trimmed_mean", "krum"])
+def test_a_weight_that_is_no_number_is_refused_by_its_site(name):
+    broken = NORTH.clone()
+    broken[1, 2] = float("nan")
+    updates = [make_update("east", NORTH), make_update("north", broken), make_update("south", SOUTH)]
+    with pytest.raises(StudyError, match="update of site north: weight of the weights holds NaN or infinite values"):
+        combine(name, *updates, **NEEDS_THREE.get(name, {}))
+
+
+def test_a_chain_whose_last_update_is_no_number_is_refused():
+    broken = torch.full((2, 3), float("inf"))
+    with pytest.raises(StudyError, match="update of site south: weight of the weights"):
+        combine("cyclic", make_update("north", NORTH), make_update("south", broken))

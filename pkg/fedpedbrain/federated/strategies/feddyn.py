@@ -9,7 +9,6 @@ from fedpedbrain.federated.strategies.strategy import (
     Memory,
     RoundUpdates,
     SiteRule,
-    SiteUpdate,
     Strategy,
     Weights,
     moved,
@@ -59,13 +58,8 @@ class FedDyn(Strategy):
 
     def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
         """Weights are ``mean - h / alpha``, where h changes by ``-alpha * part * (mean - parent)``."""
-        sites: list[str] = []
-
-        def note(update: SiteUpdate) -> None:
-            sites.append(update.site)
-
-        mean = updates.mean(also=note)
-        part = len(sites) / updates.num_sites
+        mean = updates.mean()
+        part = len(updates) / updates.num_sites
         drift = {}
         for name in updates.parameter_names:
             before = state.get(_DRIFT, {}).get(name, torch.zeros_like(parent[name]))

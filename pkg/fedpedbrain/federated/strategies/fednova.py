@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from fedpedbrain.federated.strategies.strategy import Memory, RoundUpdates, SiteUpdate, Strategy, Weights, moved
+from fedpedbrain.federated.strategies.strategy import Memory, RoundUpdates, Strategy, Weights, moved
 
 
 class FedNova(Strategy):
@@ -14,12 +14,8 @@ class FedNova(Strategy):
 
     def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
         """Move from the start by the mean direction times the mean number of steps."""
-        seen: list[tuple[float, int]] = []
-
-        def note(update: SiteUpdate) -> None:
-            seen.append((update.count, update.num_steps))
-
-        mean = updates.mean(lambda update: update.count / max(update.num_steps, 1), also=note)
+        mean = updates.mean(lambda update: update.count / max(update.num_steps, 1))
+        seen = [(update.count, update.num_steps) for update in updates]
         total = sum(count for count, _ in seen)
         steps = sum(count * num_steps for count, num_steps in seen) / total
         # What the factors of the mean sum to, by which the mean was divided.

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.averaging import average_weights
+from fedpedbrain.federated.averaging import weighted_mean
 from fedpedbrain.federated.strategies.strategy import Memory, RoundUpdates, Strategy, Weights
 
 
 class ElementWise(Strategy):
-    """Combines element by element what all sites sent; the updates of a round are in memory together.
+    """Combines element by element what all sites sent.
 
     Parameters
     ----------
@@ -24,14 +24,14 @@ class ElementWise(Strategy):
 
     def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
         """Combine every floating-point entry; counters take the largest."""
-        all_weights = [update.weights for update in updates]
-        combined = {}
-        for name, first in all_weights[0].items():
-            rows = torch.stack([weights[name] for weights in all_weights])
-            combined[name] = (
-                self._combine_rows(rows.double()).to(first.dtype) if first.is_floating_point() else rows.amax(0)
-            )
-        return combined, {}
+
+        def combine_rows(name: str, rows: list[Tensor]) -> Tensor:
+            # Sorted, a wrong value hides.
+            updates.check_rows(name, rows)
+            stacked = torch.stack(rows)
+            return self._combine_rows(stacked.double()) if stacked.is_floating_point() else stacked.amax(0)
+
+        return updates.combine(combine_rows), {}
 
 
 def _median_of_rows(rows: Tensor) -> Tensor:
@@ -59,6 +59,21 @@ def trimmed_mean(trim_fraction: float) -> ElementWise:
     return ElementWise(partial(_trimmed_mean_of_rows, trim_fraction=trim_fraction))
 
 
+def _square_distances(updates: RoundUpdates) -> Tensor:
+    """Squared Euclidean distances between the parameters of all updates, float64 (N, N)."""
+    distances = torch.zeros(len(updates), len(updates), dtype=torch.float64)
+
+    def add(name: str, rows: list[Tensor]) -> Tensor:
+        updates.check_rows(name, rows)
+        if name in updates.parameter_names:
+            values = torch.stack([row.flatten() for row in rows]).double()
+            distances.add_(torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist").square())
+        return rows[0]
+
+    updates.combine(add)
+    return distances
+
+
 class Krum(Strategy):
     """Blanchard et al., "Machine Learning with Adversaries", NeurIPS 2017; Multi-Krum where more than one is selected.
 
@@ -71,19 +86,14 @@ class Krum(Strategy):
 
     def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
         """Take the mean of the updates nearest to their neighbours; of equal scores the earlier name."""
-        rows = list(updates)
-        num_near = len(rows) - self._num_byzantine - 2
-        if num_near < 1 or self._num_selected > len(rows):
+        num_near = len(updates) - self._num_byzantine - 2
+        if num_near < 1 or self._num_selected > len(updates):
             needed = max(self._num_byzantine + 3, self._num_selected)
             raise StudyError(
-                f"{updates.where}: krum has {len(rows)} updates, needs at least {needed} with num_byzantine "
+                f"{updates.where}: krum has {len(updates)} updates, needs at least {needed} with num_byzantine "
                 f"{self._num_byzantine} and num_selected {self._num_selected}; lower these"
             )
-        distances = torch.zeros(len(rows), len(rows), dtype=torch.float64)
-        for name in sorted(updates.parameter_names):
-            values = torch.stack([row.weights[name].flatten() for row in rows]).double()
-            distances += torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist").square()
         # The nearest of all is the update itself.
-        scores = distances.sort(1).values[:, 1 : num_near + 1].sum(1)
+        scores = _square_distances(updates).sort(1).values[:, 1 : num_near + 1].sum(1)
         chosen = torch.argsort(scores, stable=True)[: self._num_selected].sort().values
-        return average_weights((rows[index].weights, 1.0) for index in chosen.tolist()), {}
+        return updates.choose(chosen.tolist()).combine(lambda name, rows: weighted_mean(rows, [1.0] * len(rows))), {}

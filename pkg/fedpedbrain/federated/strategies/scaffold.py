@@ -5,12 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from fedpedbrain.federated.averaging import WeightedSum
+from fedpedbrain.federated.averaging import average_weights
 from fedpedbrain.federated.strategies.strategy import (
     Memory,
     RoundUpdates,
     SiteRule,
-    SiteUpdate,
     Strategy,
     Weights,
     moved,
@@ -67,15 +66,9 @@ class Scaffold(Strategy):
 
     def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
         """Move by the server's rate towards the mean; the server's variate changes by the part of sites there."""
-        changes, sites = WeightedSum(), []
-
-        def note(update: SiteUpdate) -> None:
-            changes.add(update.sent[_CHANGE], dict.fromkeys(update.sent[_CHANGE], update.count))
-            sites.append(update.site)
-
-        mean = updates.mean(also=note)
-        part = len(sites) / updates.num_sites
-        change = changes.mean()
+        mean = updates.mean()
+        part = len(updates) / updates.num_sites
+        change = average_weights([(update.sent[_CHANGE], update.count) for update in updates])
         control = state.get(_CONTROL) or {name: torch.zeros_like(value) for name, value in change.items()}
         new_control = {name: moved(control[name], value, part) for name, value in change.items()}
         if self._rate != 1.0:

@@ -4,14 +4,15 @@ Each strategy is FedAvg but for the methods that it overrides. All of them work 
 optimizer trains, the other entries are buffers (batch normalisation's statistics), which are averaged and nothing else.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.averaging import WeightedSum
+from fedpedbrain.federated.averaging import CombineRows, Sliceable, combine_pieces, weighted_mean
+from fedpedbrain.federated.updates import is_finite
 
 Weights = Mapping[str, Tensor]
 # What a strategy keeps or sends beside the weights: dicts of tensors by name.
@@ -26,77 +27,90 @@ class SiteUpdate:
     ----------
     count : how much the update counts by the arm's weighting
     num_steps : optimizer steps behind it
-    weights : the site's weights after its training
+    weights : the site's weights after its training, tensors or what gives parts of one
     sent : what its strategy sends beside them
     """
 
     site: str
     count: float
     num_steps: int
-    weights: Weights
+    weights: Mapping[str, Sliceable]
     sent: Memory = field(default_factory=dict)
 
 
 class RoundUpdates:
-    """The updates of a round, read one at a time, in the order of the sites' names, as often as they are needed.
+    """The updates of a round, in the order of the sites' names.
 
     Parameters
     ----------
-    reads : for each site what reads its update, None for one that sent none
+    updates : of the sites that sent one
     parameter_names : which entries are parameters
     num_sites : sites of the arm, whether they take part or not
     where : arm and round, for messages
     """
 
     def __init__(
-        self,
-        reads: Iterable[Callable[[], SiteUpdate | None]],
-        parameter_names: Iterable[str],
-        num_sites: int,
-        where: str = "round",
+        self, updates: Sequence[SiteUpdate], parameter_names: Iterable[str], num_sites: int, where: str = "round"
     ) -> None:
         self.where = where
-        self._reads = list(reads)
+        self._updates = list(updates)
         # In an order that no hash decides: what strategies keep is written in it.
         self.parameter_names = dict.fromkeys(parameter_names)
         self.num_sites = num_sites
 
     def __iter__(self) -> Iterator[SiteUpdate]:
-        for read in self._reads:
-            update = read()
-            if update is not None:
-                yield update
-            # Else two updates would be in memory while the next one is read.
-            del update
+        return iter(self._updates)
 
-    def mean(
-        self,
-        factor: Callable[[SiteUpdate], float] = lambda update: update.count,
-        also: Callable[[SiteUpdate], None] = lambda update: None,
-    ) -> dict[str, Tensor]:
-        """Weighted mean of the updates' weights, in one pass that keeps one update in memory.
+    def __len__(self) -> int:
+        return len(self._updates)
+
+    def choose(self, places: Iterable[int]) -> "RoundUpdates":
+        """Some of the updates alone."""
+        chosen = [self._updates[place] for place in places]
+        return RoundUpdates(chosen, self.parameter_names, self.num_sites, self.where)
+
+    def check_rows(self, name: str, rows: Iterable[Tensor]) -> None:
+        """Refuse updates of which a piece holds NaN or infinite values; names the site and the tensor."""
+        for update, row in zip(self._updates, rows, strict=True):
+            if not is_finite(row):
+                raise StudyError(
+                    f"{self.where}, update of site {update.site}: {name} of the weights holds NaN or infinite values; "
+                    "lower the learning rate"
+                )
+
+    def combine(self, combine_rows: CombineRows) -> dict[str, Tensor]:
+        """Combine all updates' weights piece by piece, see ``combine_pieces``.
+
+        Raises
+        ------
+        StudyError : the result is not finite, because an update is not
+        """
+
+        def combine_finite(name: str, rows: list[Tensor]) -> Tensor:
+            combined = combine_rows(name, rows)
+            if not is_finite(combined):
+                self.check_rows(name, rows)
+            return combined
+
+        dtypes = {name: tensor.dtype for name, tensor in self._updates[0].weights.items()} if self._updates else {}
+        return combine_pieces([update.weights for update in self._updates], combine_finite, dtypes)
+
+    def mean(self, factor: Callable[[SiteUpdate], float] = lambda update: update.count) -> dict[str, Tensor]:
+        """Weighted mean of the updates' weights.
 
         Parameters
         ----------
         factor : how much an update's parameters count; buffers always count by ``count``
-        also : called with every update that is read
 
         Raises
         ------
-        StudyError : the updates count nothing together
+        StudyError : the updates count nothing together, or one is refused by ``combine``
         """
-        total, counts = WeightedSum(), 0.0
-        for update in self:
-            counts += update.count
-            factors = {
-                name: factor(update) if name in self.parameter_names else update.count for name in update.weights
-            }
-            total.add(update.weights, factors)
-            also(update)
-            del update
-        if counts <= 0:
+        counts = [update.count for update in self._updates]
+        if sum(counts) <= 0:
             raise StudyError(f"{self.where}: all updates weigh nothing; give the sites cases or set weighting: uniform")
-        return total.mean()
+        factors = [factor(update) for update in self._updates]
+        return self.combine(lambda name, rows: weighted_mean(rows, factors if name in self.parameter_names else counts))
 
 
 class SiteRule:
