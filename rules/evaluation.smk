@@ -32,6 +32,32 @@ rule predict_cases:
         "../workflow_scripts/predict_cases.py"
 
 
+rule restore_predictions:
+    """On request: an arm's predictions as one NIfTI mask a held-out case, in the scans' own geometry."""
+    input:
+        masks="results/predictions/{arm}/seed-{seed}/masks.npy",
+        shards=shards(SITES),
+        frames=expand("results/cohort/sites/{site}/frames.tsv", site=SITES),
+    output:
+        folder=directory("results/predictions/{arm}/seed-{seed}/scans"),
+    log:
+        "results/logs/evaluation/{arm}/seed-{seed}/restore.log",
+    benchmark:
+        "results/benchmarks/evaluation/{arm}/seed-{seed}/restore.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        folders=shard_folders(SITES),
+        code=code("restore_predictions"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: laying the predictions back into the scans"
+    script:
+        "../workflow_scripts/restore_predictions.py"
+
+
 rule score_predictions:
     """Score an arm's predictions, one row a case, target and metric."""
     input:

@@ -1,0 +1,49 @@
+"""Predictions of held-out cases back in their scans' own geometry, for viewers and for comparisons elsewhere."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from fedpedbrain.cohort import HELD_OUT
+from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.data.frame_table import CaseFrame, read_frames
+from fedpedbrain.files import replacing
+
+
+def restore_labels(regions: np.ndarray, frame: CaseFrame) -> sitk.Image:
+    """One label image of all regions in the scan's geometry.
+
+    Parameters
+    ----------
+    regions : uint8 (R, D, H, W) on the grid, 0 or 1
+
+    Returns
+    -------
+    uint8 image; region number r is r + 1, and a later region lies on top of an earlier one
+    """
+    labels = frame.scan.to_image()
+    for number, region in enumerate(regions.astype(bool), start=1):
+        restored = frame.restore(region)
+        labels = labels * (1 - restored) + restored * number
+    return labels
+
+
+def restore_predictions_files(
+    masks_path: str | Path, shard_folders: Sequence[str | Path], masks_folder: str | Path
+) -> None:
+    """Write every held-out case's predicted regions as ``<case>.nii.gz``; no scan is read.
+
+    Parameters
+    ----------
+    masks_path : predicted masks uint8 (N, R, D, H, W), rows in the order of the shards' held-out cases
+    shard_folders : in the order in which the predictions were made, each with ``frames.tsv``
+    """
+    masks = np.load(masks_path, mmap_mode="r")
+    frames: dict[str, CaseFrame] = {}
+    for folder in shard_folders:
+        frames |= read_frames(Path(folder) / "frames.tsv")
+    for row, case in enumerate(ShardDataset(shard_folders, HELD_OUT).cases):
+        with replacing(Path(masks_folder) / f"{case.case}.nii.gz") as temporary:
+            sitk.WriteImage(restore_labels(masks[row], frames[case.case]), str(temporary), useCompression=True)

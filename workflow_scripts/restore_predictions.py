@@ -1,0 +1,8 @@
+"""Write an arm's predictions in the scans' own geometry."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.evaluation.restoration import restore_predictions_files
+
+    restore_predictions_files(snakemake.input.masks, snakemake.params.folders, snakemake.output.folder)
