@@ -8,7 +8,10 @@ with job_log(snakemake.log[0]):
     audit_cohort_files(
         shard_folders=snakemake.params.folders,
         left_out_path=snakemake.input.left_out,
+        duplicates_path=snakemake.input.duplicates,
         audit_path=snakemake.output.audit,
         table_path=snakemake.output.table,
+        case_table_paths=snakemake.output.cases,
         cohort=snakemake.params.cohort,
+        settings=snakemake.params.settings,
     )

@@ -33,6 +33,8 @@ def check_cohort(config: Mapping[str, Any]) -> None:
     if splits["test_fraction"] + splits["validation_fraction"] >= 1.0:
         raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
     _check_channels(config)
+    if cohort["source"] == "class_folders":
+        _check_class_folders(cohort)
     if cohort["source"] == "flpedbrain":
         _check_flpedbrain(config["flpedbrain"], sites, normal)
 
@@ -77,7 +79,7 @@ def _check_channels(config: Mapping[str, Any]) -> None:
     """Every channel comes from one image: one suffix each in a BIDS folder, one in all from the other sources."""
     channels = config["cohort"]["channels"]
     source = config["cohort"]["source"]
-    if source in ("phantom", "flpedbrain"):
+    if source in ("phantom", "flpedbrain", "class_folders"):
         if len(channels) != 1:
             raise StudyError(f"cohort.channels: the {source} source has one channel, found {len(channels)}; name one")
     elif len(channels) != len(config["bids"]["image_suffixes"]):
@@ -85,6 +87,14 @@ def _check_channels(config: Mapping[str, Any]) -> None:
             f"cohort.channels: {len(channels)} channels but {len(config['bids']['image_suffixes'])} "
             "bids.image_suffixes; give one suffix a channel"
         )
+
+
+def _check_class_folders(cohort: Mapping[str, Any]) -> None:
+    """Refuse what pictures in class folders cannot give: outlines, or cases without a class."""
+    if cohort["regions"]:
+        raise StudyError("cohort.regions: the class_folders source has no outlines; write []")
+    if not cohort["classes"]:
+        raise StudyError("cohort.classes: the class_folders source has nothing but classes; name them")
 
 
 def _check_flpedbrain(block: Mapping[str, Any], sites: Sequence[str], normal_class: str | None) -> None:

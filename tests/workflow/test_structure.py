@@ -117,7 +117,15 @@ BLOCKS_OF_ARGUMENTS = {
     "reporting.video",
 }
 # Blocks whose keys are names of the study.
-BLOCKS_OF_NAMES = {"phantom.cases", "bids.class_map", "flpedbrain.sha256", "flpedbrain.site_parts", "training.loss.class_weights", "reporting.arm_colours"}
+BLOCKS_OF_NAMES = {
+    "phantom.cases",
+    "bids.class_map",
+    "class_folders.class_map",
+    "flpedbrain.sha256",
+    "flpedbrain.site_parts",
+    "training.loss.class_weights",
+    "reporting.arm_colours",
+}
 
 
 def config_keys(block, place=""):

@@ -10,6 +10,10 @@ from fedpedbrain.data.flpedbrain_files import find_files
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import read_table
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+# The job graph reads braces as wildcards; a table of cases separates paths by semicolons.
+_FORBIDDEN_IN_PATHS = frozenset("{};")
+
 
 def bids_root(root: str | None) -> Path:
     """Folder of a BIDS data set; refused where it is not given or not there."""
@@ -45,6 +49,32 @@ def _bids_files(settings: Mapping[str, Any]) -> list[str]:
     return [str(root / "participants.tsv"), *files]
 
 
+def find_pictures(root: str | None) -> dict[str, list[Path]]:
+    """Pictures of a folder of class folders by site, ``root/{site}/**/{class folder}/*``, each site's in order."""
+    if root is None:
+        raise StudyError(
+            "cohort_root: the class_folders source needs the folder of the sites; add --config cohort_root=PATH"
+        )
+    if not Path(root).is_dir():
+        raise StudyError(f"cohort_root: no folder at {root}; give the folder that holds one folder a site")
+    found = {}
+    for folder in sorted(path for path in Path(root).iterdir() if path.is_dir()):
+        pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+        found[folder.name] = [path for path in pictures if not path.name.startswith(".")]
+    named_badly = [path for pictures in found.values() for path in pictures if set(str(path)) & _FORBIDDEN_IN_PATHS]
+    if named_badly:
+        raise StudyError(
+            f"{named_badly[0]}: paths of pictures may hold none of {' '.join(sorted(_FORBIDDEN_IN_PATHS))} "
+            f"({len(named_badly)} do); rename them"
+        )
+    return found
+
+
+def _class_folder_files(settings: Mapping[str, Any]) -> list[str]:
+    found = find_pictures(settings["root"])
+    return [str(path) for site in settings["sites"] for path in found.get(site, [])]
+
+
 def _flpedbrain_files(settings: Mapping[str, Any]) -> list[str]:
     block = settings["flpedbrain"]
     if settings["root"] is not None:
@@ -61,6 +91,7 @@ def _flpedbrain_files(settings: Mapping[str, Any]) -> list[str]:
 _LISTINGS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "phantom": _no_files,
     "bids": _bids_files,
+    "class_folders": _class_folder_files,
     "flpedbrain": _flpedbrain_files,
 }
 
@@ -89,6 +120,10 @@ def _count_participants(settings: Mapping[str, Any]) -> dict[str, int]:
     return Counter(row.get(settings["bids"]["site_column"], "") for row in read_participants(settings["root"]))
 
 
+def _count_pictures(settings: Mapping[str, Any]) -> dict[str, int]:
+    return {site: len(pictures) for site, pictures in find_pictures(settings["root"]).items()}
+
+
 def _refuse_to_count(settings: Mapping[str, Any]) -> dict[str, int]:
     raise StudyError("arms.phases: cases of the published files are not counted before they are read; name the sites")
 
@@ -96,6 +131,7 @@ def _refuse_to_count(settings: Mapping[str, Any]) -> dict[str, int]:
 _COUNTS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, int]]] = {
     "phantom": _count_simulated,
     "bids": _count_participants,
+    "class_folders": _count_pictures,
     "flpedbrain": _refuse_to_count,
 }
 

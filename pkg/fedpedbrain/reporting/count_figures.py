@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from fedpedbrain.cohort import EXTERNAL, SPLITS, TEST
-from fedpedbrain.data.audit import UNKNOWN_LABEL
+from fedpedbrain.data.case_measures import UNKNOWN_LABEL
 from fedpedbrain.evaluation.comparison import read_results
 from fedpedbrain.reporting.style import (
     FAINT,

@@ -1,8 +1,10 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from fedpedbrain.data.audit import audit_cohort_files, sites_without_validation
+from fedpedbrain.data.audit import audit_cohort_files, duplicate_notes, sites_without_validation, small_sites
+from fedpedbrain.data.duplicates import PAIR_COLUMNS, Pair
 from fedpedbrain.data.index import LEFT_OUT_COLUMNS
 from fedpedbrain.data.shards import OUTLINE_COLUMNS
 from fedpedbrain.files import read_table, write_table
@@ -20,12 +22,18 @@ def cohort(config) -> dict:
 
 @pytest.fixture
 def audit(tmp_path, cohort):
-    """Audit shards without validation patients; returns the audit without saying so, and the table's rows."""
+    """Audit shards without validation patients; returns the audit without saying so, and the table's rows.
 
-    def _audit(folders: list, left_out=()) -> tuple[dict, list[dict[str, str]]]:
+    No site is small and no class too frequent but where ``settings`` say so.
+    """
+
+    def _audit(folders: list, left_out=(), pairs=(), **settings) -> tuple[dict, list[dict[str, str]]]:
         write_table(tmp_path / "left_out.tsv", LEFT_OUT_COLUMNS, left_out)
-        outputs = (tmp_path / "audit.json", tmp_path / "cohort.tsv")
-        audit_cohort_files(folders, tmp_path / "left_out.tsv", *outputs, cohort)
+        write_table(tmp_path / "duplicates.tsv", PAIR_COLUMNS, (pair.to_row() for pair in pairs))
+        inputs = (tmp_path / "left_out.tsv", tmp_path / "duplicates.tsv")
+        outputs = (tmp_path / "audit.json", tmp_path / "cohort.tsv", [folder / "audit.tsv" for folder in folders])
+        settings = {"class_imbalance_ratio": 1000.0, "small_site_patients": 0} | settings
+        audit_cohort_files(folders, *inputs, *outputs, cohort, settings)
         found = json.loads((tmp_path / "audit.json").read_text())
         found["notes"] = [note for note in found["notes"] if "no validation patient" not in note]
         return found, read_table(tmp_path / "cohort.tsv")
@@ -71,6 +79,7 @@ def test_a_site_is_counted_and_measured(audit, shard, make_case):
     assert site["num_empty_masks"] == 1
     # 4, 6 and 10 voxels of 0.5 ml.
     assert site["median_volume_ml"] == {"whole_tumour": 3.0}
+    assert site["volume_quartiles_ml"] == {"whole_tumour": [2.5, 3.0, 4.0]}
 
 
 def test_the_table_counts_cases_and_patients_by_site_class_and_split(audit, shard, make_case):
@@ -176,3 +185,81 @@ def test_a_training_site_without_validation_patients_is_noted():
     ]
     (note,) = sites_without_validation(sites)
     assert note == "site south: no validation patient; an arm that trains on this site alone takes its last round"
+
+
+def test_orientations_are_counted_and_the_most_frequent_stands_first(audit, shard, make_case):
+    lying = ["axial LPS", "coronal LSA", "axial LPS", ""]
+    cases = [replace(make_case(f"c{n}"), orientation=words) for n, words in enumerate(lying)]
+    (site,) = audit([shard("north", cases, [1] * 4)])[0]["sites"]
+    assert list(site["orientations"].items()) == [("axial LPS", 2), ("coronal LSA", 1), ("", 1)]
+
+
+def test_blank_slices_and_intensities_are_counted(audit, shard, make_case):
+    images = np.zeros((2, 1, 4, 8, 8), np.uint8)
+    images[0] = 1
+    # Two of four slices show something, half of it as bright as can be.
+    images[1, 0, 2:, :4] = 255
+    folder = shard("north", [make_case("a"), make_case("b")], [1, 1], images)
+    (site,) = audit([folder])[0]["sites"]
+    assert [row["num_blank_slices"] for row in read_table(folder / "audit.tsv")] == ["0", "2"]
+    assert site["num_cases_with_blank_slices"] == 1
+    # 256 voxels of the first case, 64 of the second.
+    assert site["intensity_parts"] == [0.8, *[0.0] * 30, 0.2]
+
+
+def test_every_case_has_a_row_with_its_volumes_and_problems(audit, shard, make_case):
+    cases = [make_case("a", split="test"), make_case("b", class_name="normal")]
+    folder = shard("north", cases, [6, 2], outlines=[("a", "whole_tumour", 3.5, 0.5), ("b", "whole_tumour", 1.0, 0.0)])
+    (site,) = audit([folder])[0]["sites"]
+    first, second = read_table(folder / "audit.tsv")
+    assert (first["case"], first["class"], first["split"], first["shape"]) == ("a", "dipg", "test", "4x8x8")
+    assert (first["whole_tumour_ml"], first["whole_tumour_cut_ml"]) == ("3", "0.5")
+    assert first["problems"] == "0.5 of 3.5 ml of whole_tumour lie outside the head's box and are cut away"
+    assert second["problems"] == "is 'normal' but a region is outlined"
+    assert site["num_cut_cases"] == 1
+
+
+def test_unequal_classes_are_noted_with_their_ratio(audit, shard, make_case):
+    cases = [make_case(f"d{n}") for n in range(6)] + [make_case("n", class_name="normal")]
+    cases += [make_case(f"t{n}", split="test", class_name="normal") for n in range(9)]
+    folder = shard("north", cases, [1] * 6 + [0] * 10)
+    expected = (
+        "site north: classes are unequal, 6 training cases of dipg to 1 of normal (6.0 to 1); "
+        "see training.loss.balance_classes"
+    )
+    assert expected in audit([folder], class_imbalance_ratio=6.0)[0]["notes"]
+    assert not [note for note in audit([folder], class_imbalance_ratio=6.1)[0]["notes"] if "unequal" in note]
+
+
+def test_small_sites_are_noted_whether_they_train_or_not():
+    sites = [{"site": "north", "num_patients": 10}, {"site": "west", "num_patients": 9}]
+    (note,) = small_sites(sites, 10)
+    assert note.startswith("site west: 9 patients, fewer than 10")
+
+
+def test_leaks_are_named_first_and_all_pairs_are_counted(audit, shard, make_case):
+    train, test = make_case("a"), make_case("b", split="test", class_name="normal")
+    pairs = [Pair("near", 4, 0.987, train, test), Pair("exact", 0, 1.0, train, make_case("c"))]
+    notes = audit([shard("north", [train, test], [1, 0])], pairs=pairs)[0]["notes"]
+    assert notes[:3] == [
+        "LEAK: case a (site north, train, dipg) looks like case b (site north, test, normal): 4 of 64 bits differ, "
+        "correlation 0.9870",
+        "one image, two classes: case a (site north, train, dipg) looks like case b (site north, test, normal): "
+        "4 of 64 bits differ, correlation 0.9870",
+        "2 pairs of cases look like one image (1 are exact copies), 0 of them across sites, 1 of them across splits; "
+        "see duplicates.tsv",
+    ]
+
+
+def test_many_leaks_are_counted_after_the_first_five(make_case):
+    pair = Pair("exact", 0, 1.0, make_case("a"), make_case("b", "west", "external")).to_row()
+    notes = duplicate_notes([pair] * 8)
+    assert [note.startswith("LEAK: case a (site north, train, dipg) is, voxel by voxel,") for note in notes[:5]] == [
+        True
+    ] * 5
+    assert notes[5] == "LEAK: 3 more pairs across splits; see duplicates.tsv"
+    assert len(notes) == 7
+
+
+def test_without_pairs_nothing_is_said_of_duplicates():
+    assert duplicate_notes([]) == []

@@ -5,6 +5,7 @@ from typing import Protocol
 from fedpedbrain.cohort import Case
 from fedpedbrain.data.flpedbrain_files import find_files
 from fedpedbrain.data.sources.bids import BidsSource
+from fedpedbrain.data.sources.class_folders import ClassFolderSource
 from fedpedbrain.data.sources.flpedbrain import FlpedbrainSource
 from fedpedbrain.data.sources.phantom.source import PhantomSource
 from fedpedbrain.data.volumes import Volume
@@ -37,11 +38,21 @@ def _bids(settings: dict) -> Source:
     return BidsSource(settings["root"], settings["sites"], cohort["classes"], labels, settings["bids"])
 
 
+def _class_folders(settings: dict) -> Source:
+    return ClassFolderSource(
+        settings["root"],
+        settings["sites"],
+        settings["cohort"]["classes"],
+        settings["class_folders"],
+        settings["formats"],
+    )
+
+
 def _flpedbrain(settings: dict) -> Source:
     return FlpedbrainSource(find_files(settings), settings["sites"], settings["cohort"], settings["flpedbrain"])
 
 
-SOURCES = {"phantom": _phantom, "bids": _bids, "flpedbrain": _flpedbrain}
+SOURCES = {"phantom": _phantom, "bids": _bids, "class_folders": _class_folders, "flpedbrain": _flpedbrain}
 
 
 def open_source(settings: dict) -> Source:

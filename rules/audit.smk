@@ -1,0 +1,92 @@
+# What is in the preprocessed cohort, and what a careful reader should know of it. Training waits for none of this: what
+# must stop a study is refused by index_cohort and split_cohort.
+
+
+rule find_duplicates:
+    """Compare all cases with each other: exact copies and near duplicates, within and across sites."""
+    input:
+        shards=shards(SITES),
+    output:
+        duplicates="results/cohort/duplicates.tsv",
+    log:
+        "results/logs/cohort/duplicates.log",
+    benchmark:
+        "results/benchmarks/cohort/duplicates.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        folders=shard_folders(SITES),
+        settings=STUDY.config["audit"],
+        code=code("find_duplicates"),
+    message:
+        "cohort: looking for duplicates"
+    script:
+        "../workflow_scripts/find_duplicates.py"
+
+
+rule audit_cohort:
+    """Count and check the preprocessed cohort: cases by site, class and split, shapes, spacings, problems."""
+    input:
+        shards=shards(SITES),
+        outlines=expand("results/cohort/sites/{site}/outlines.tsv", site=SITES),
+        left_out="results/cohort/left_out.tsv",
+        duplicates="results/cohort/duplicates.tsv",
+    output:
+        audit="results/cohort/audit.json",
+        cases=expand("results/cohort/sites/{site}/audit.tsv", site=SITES),
+        table=report(
+            "results/tables/cohort.tsv",
+            caption="captions/cohort_table.rst",
+            category="Cohort",
+            labels={"table": "cases by site, class and split"},
+        ),
+    log:
+        "results/logs/cohort/audit.log",
+    benchmark:
+        "results/benchmarks/cohort/audit.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        folders=shard_folders(SITES),
+        cohort=STUDY.config["cohort"],
+        settings=STUDY.config["audit"],
+        code=code("audit_cohort"),
+    message:
+        "cohort: auditing"
+    script:
+        "../workflow_scripts/audit_cohort.py"
+
+
+rule write_audit_page:
+    """The audit to look at: one HTML file that needs nothing else."""
+    input:
+        audit="results/cohort/audit.json",
+        duplicates="results/cohort/duplicates.tsv",
+        shards=shards(SITES),
+    output:
+        page="results/cohort/audit.html",
+    log:
+        "results/logs/cohort/audit_page.log",
+    benchmark:
+        "results/benchmarks/cohort/audit_page.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        folders=shard_folders(SITES),
+        title=STUDY.config["study"]["title"],
+        cohort=STUDY.config["cohort"],
+        settings=STUDY.config["audit"],
+        code=code("write_audit_page"),
+    message:
+        "cohort: writing results/cohort/audit.html"
+    script:
+        "../workflow_scripts/write_audit_page.py"

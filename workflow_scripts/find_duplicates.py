@@ -1,0 +1,12 @@
+"""Find cases that are one image, or look like it."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.data.duplicates import find_duplicates_files
+
+    find_duplicates_files(
+        shard_folders=snakemake.params.folders,
+        duplicates_path=snakemake.output.duplicates,
+        settings=snakemake.params.settings,
+    )

@@ -1,0 +1,16 @@
+"""Write the page of the audit."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.reporting.audit_page import write_audit_page_files
+
+    write_audit_page_files(
+        audit_path=snakemake.input.audit,
+        duplicates_path=snakemake.input.duplicates,
+        shard_folders=snakemake.params.folders,
+        page_path=snakemake.output.page,
+        title=snakemake.params.title,
+        cohort=snakemake.params.cohort,
+        settings=snakemake.params.settings,
+    )
