@@ -97,7 +97,7 @@ def _hub_refusals(source: str, address: re.Match[str]) -> Iterator[None]:
         raise StudyError(f"{source}: {_ADDRESS_FORM} ({error})") from None
     except Exception as error:
         # The client passes on what its HTTP library raises, too.
-        raise StudyError(f"{source}: not fetched ({_reason_of(error)}); run again to resume") from None
+        raise StudyError(f"{source}: not fetched ({_reason_of(error)}); run again") from None
 
 
 def find_hub_files(repository: str, names: Sequence[str]) -> dict[str, HubFile]:
@@ -127,8 +127,8 @@ def find_hub_files(repository: str, names: Sequence[str]) -> dict[str, HubFile]:
 def cache_hub_file(source: str, sha256: str | None = None) -> Path:
     """Fetch a hub's file into the client's cache, which all runs share, and say where it is.
 
-    The client resumes what was interrupted and reads ``HF_HOME``, ``HF_TOKEN`` and ``HF_ENDPOINT``. A cached file with
-    another digest than expected is fetched anew, once.
+    The client goes on where a connection broke, a few times; files that came whole are not fetched again. It reads
+    ``HF_HOME``, ``HF_TOKEN`` and ``HF_ENDPOINT``. A cached file with another digest than expected is fetched once more.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """Unit tests compute on one thread: their arrays are too small to share out, and the machine may be busy.
 
-A site that trains: its start, its shard and one round of its work.
+A site that trains: its start, its shard and one round of its work. A Hugging Face hub on the loopback interface.
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from fedpedbrain.models.files import (
 )
 from fedpedbrain.models.pretrained import initialize_model_files
 from fedpedbrain.training.epochs import SiteRound
+from hub_server import Hub
 
 torch.set_num_threads(1)
 
@@ -130,3 +132,20 @@ def make_global(tmp_path) -> Callable:
         return tmp_path / name
 
     return _make_global
+
+
+@pytest.fixture
+def use_hub(monkeypatch, tmp_path):
+    """``use_hub(hub, url)`` points the Hugging Face client at a hub; its waits between attempts take no time."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+
+    def _use_hub(hub: Hub, url: str) -> None:
+        for name, value in hub.environment(url, tmp_path / "home").items():
+            monkeypatch.setenv(name, value)
+        # The client reads its environment once.
+        importlib.reload(constants)
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+    yield _use_hub
+    monkeypatch.undo()
+    importlib.reload(constants)

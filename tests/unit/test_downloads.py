@@ -1,10 +1,9 @@
 import hashlib
-import importlib
 import socket
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from fedpedbrain.downloads import check_sha256, download, is_address
+from fedpedbrain.downloads import HubFile, cache_hub_file, check_sha256, download, find_hub_files, is_address
 from fedpedbrain.errors import StudyError
 from hub_server import Hub, serving
 
@@ -36,7 +35,7 @@ class RawHandler(BaseHTTPRequestHandler):
 @pytest.fixture(autouse=True)
 def without_proxy(monkeypatch):
     for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1")
+        monkeypatch.setenv(name, "127.0.0.1,localhost")
 
 
 @pytest.fixture(scope="module")
@@ -138,23 +137,6 @@ def test_a_files_digest_is_checked_under_the_name_that_the_user_knows(tmp_path):
 
 
 @pytest.fixture
-def use_hub(monkeypatch, tmp_path):
-    """``use_hub(hub, url)`` points the Hugging Face client at a hub; its waits between attempts take no time."""
-    constants = pytest.importorskip("huggingface_hub.constants")
-
-    def _use_hub(hub: Hub, url: str) -> None:
-        for name, value in hub.environment(url, tmp_path / "home").items():
-            monkeypatch.setenv(name, value)
-        # The client reads its environment once.
-        importlib.reload(constants)
-        monkeypatch.setattr("time.sleep", lambda seconds: None)
-
-    yield _use_hub
-    monkeypatch.undo()
-    importlib.reload(constants)
-
-
-@pytest.fixture
 def hub(use_hub):
     """A hub with a model, a data set and one more data set that wants a token."""
     hub = Hub()
@@ -189,7 +171,7 @@ def test_a_file_that_the_hubs_cache_has_is_not_sent_again(hub, tmp_path):
     assert [method for method, _ in hub.requests].count("GET") == 1
 
 
-def test_an_interrupted_file_of_a_hub_is_resumed(hub, tmp_path):
+def test_an_interrupted_file_of_a_hub_is_fetched_all_the_same(hub, tmp_path):
     hub.cuts += [4000, 5000]
     download("hf://clinic/model/weights.pth", tmp_path / "weights.pth", SHA256)
     assert [method for method, _ in hub.requests].count("GET") == 3
@@ -242,3 +224,77 @@ def test_an_address_that_is_none_of_a_hub_is_refused_with_its_form(hub, tmp_path
 def test_a_hub_that_is_not_there_is_no_missing_file(use_hub, tmp_path, closed_port):
     use_hub(Hub(), f"http://127.0.0.1:{closed_port}")
     assert_refused(tmp_path, "hf://clinic/model/weights.pth", "not fetched", "check your connection")
+
+
+# Large files, which a hub keeps in a store elsewhere.
+
+STORED = "hf://datasets/clinic/volumes@v1"
+
+
+@pytest.fixture
+def store(hub):
+    """The hub with a data set of two large files and a small one."""
+    hub.store("datasets/clinic/volumes", "a.npy", CONTENT, revision="v1")
+    hub.store("datasets/clinic/volumes", "b.npy", b"b", revision="v1")
+    hub.add("datasets/clinic/volumes", "README.md", b"read me", revision="v1")
+    return hub
+
+
+def test_a_hub_says_which_files_it_has_and_sends_none(store):
+    found = find_hub_files(STORED, ["a.npy", "README.md", "c.npy"])
+    assert found == {"a.npy": HubFile(len(CONTENT), SHA256), "README.md": HubFile(7, None)}
+    assert [method for method, _ in store.requests] == ["POST"]
+
+
+def test_a_file_of_the_store_is_cached_and_the_store_gets_no_token(store, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", store.token)
+    store.gated.add("datasets/clinic/volumes")
+    path = cache_hub_file(f"{STORED}/a.npy", SHA256)
+    assert path.read_bytes() == CONTENT
+    assert cache_hub_file(f"{STORED}/a.npy", SHA256) == path
+    assert [path.split("/")[1] for method, path in store.requests if method == "GET"] == ["store"]
+    assert store.tokens_at_store == []
+
+
+def test_an_interrupted_file_of_the_store_goes_on_where_it_broke(store, monkeypatch):
+    # What the client writes at once; a connection that breaks earlier leaves nothing to go on from.
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    store.cuts += [4000, 2500]
+    assert cache_hub_file(f"{STORED}/a.npy", SHA256).read_bytes() == CONTENT
+    assert store.ranges == ["bytes=4000-", "bytes=6000-"]
+
+
+def test_after_a_store_that_broke_off_again_and_again_another_run_fetches_the_file(store):
+    store.cuts += [4000] + [0] * 20
+    with pytest.raises(StudyError, match="not fetched"):
+        cache_hub_file(f"{STORED}/a.npy", SHA256)
+    store.cuts.clear()
+    assert cache_hub_file(f"{STORED}/a.npy", SHA256).read_bytes() == CONTENT
+
+
+def test_a_cached_file_that_was_damaged_is_fetched_anew(store):
+    path = cache_hub_file(f"{STORED}/a.npy")
+    path.resolve().write_bytes(CONTENT[::-1])
+    assert cache_hub_file(f"{STORED}/a.npy", SHA256).read_bytes() == CONTENT
+
+
+def test_a_file_of_another_digest_than_the_hub_says_is_refused(store):
+    store.store("datasets/clinic/volumes", "a.npy", CONTENT, revision="v1", sha256="0" * 64)
+    (file,) = find_hub_files(STORED, ["a.npy"]).values()
+    with pytest.raises(StudyError, match=rf"^{STORED}/a\.npy: expected SHA-256 {'0' * 64}, found {SHA256}"):
+        cache_hub_file(f"{STORED}/a.npy", file.sha256)
+
+
+@pytest.mark.parametrize(
+    ("repository", "words"),
+    [
+        ("hf://datasets/clinic/gated@main", "access is gated; accept its terms on the hub and set HF_TOKEN"),
+        ("hf://datasets/clinic/none@v1", "no dataset repository 'clinic/none' that this token may read"),
+        ("hf://datasets/clinic/volumes@v2", "the repository has no revision 'v2'"),
+        ("hf://clinic", "expected hf://"),
+    ],
+)
+def test_a_listing_that_is_refused_says_why(store, repository, words):
+    with pytest.raises(StudyError, match=rf"^{repository}.*{words}") as refusal:
+        find_hub_files(repository, ["a.npy"])
+    assert len(str(refusal.value).splitlines()) == 1

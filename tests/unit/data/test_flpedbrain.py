@@ -1,16 +1,20 @@
 """The published FLPedBrain files as a cohort: which file and which row a case is, and what is refused."""
 
 import hashlib
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from fedpedbrain.data.flpedbrain_files import fetch_site_files
 from fedpedbrain.data.index import index_cohort_files
 from fedpedbrain.data.layouts import count_cases, list_source_files
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.errors import CohortError, StudyError
 from flpedbrain_files import SHARED_NORMALS, make_cases, published_files, site_file, write_dict
+from hub_server import Hub
 
 SITES = {"AA": ([1, 2, 3, 4], [1, 2, 3, 4]), "BB": ([4, 4, 2, 1, 1, 1, 1, 1], [3, 3, 3, 2])}
 
@@ -268,3 +272,108 @@ def test_the_index_is_written_from_the_files(settings, tmp_path):
     settings["sites"] = settings["cohort"]["sites"]["training"] = ["AA", "BB"]
     index_cohort_files(settings, tmp_path / "index.tsv", tmp_path / "left_out.tsv")
     assert len((tmp_path / "index.tsv").read_text().splitlines()) == 1 + 20 + 5
+
+
+# From a hub.
+
+REPOSITORY = "datasets/clinic/flpedbrain"
+
+
+@pytest.fixture
+def hub(use_hub, settings):
+    """A gated data set with the files of both sites and a site more; the settings fetch from there."""
+    hub = Hub()
+    for name, content in published_files(SITES | {"CC": ([1], [1])}).items():
+        hub.store(REPOSITORY, name, content, revision="v1")
+    hub.gated.add(REPOSITORY)
+    settings["flpedbrain"] |= {"repository": "clinic/flpedbrain", "revision": "v1"}
+    with hub.serve() as url:
+        use_hub(hub, url)
+        yield hub
+
+
+@pytest.fixture
+def token(hub, monkeypatch):
+    """The token that opens the data set."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+
+
+def fetch(settings, tmp_path, site="AA"):
+    path = tmp_path / f"{site}.json"
+    fetch_site_files(site, settings["flpedbrain"], path)
+    return path
+
+
+def fetched(hub):
+    return {path.rsplit("/", 1)[1] for method, path in hub.requests if method == "GET"}
+
+
+def test_fetched_files_give_the_cases_of_a_folder_of_them(hub, token, settings, tmp_path):
+    expected = cases_of(settings)
+    receipts = [str(fetch(settings, tmp_path, site)) for site in SITES]
+    assert cases_of(settings | {"root": None, "receipts": receipts}) == expected
+    assert fetched(hub) == set(published_files(SITES))
+
+
+def test_of_two_files_of_normal_cases_the_preferred_one_is_fetched(hub, token, settings, tmp_path):
+    hub.store(REPOSITORY, "AA_normals_uint8_train.npy", site_file([0] * 5, seed=77), revision="v1")
+    fetch(settings, tmp_path)
+    own = {"AA_data_uint8_train.npy", "AA_data_uint8_val.npy", "AA_normals_uint8_train.npy"}
+    assert fetched(hub) == {*own, SHARED_NORMALS["val"]}
+
+
+def test_a_receipt_says_what_was_fetched(hub, token, settings, tmp_path):
+    settings["flpedbrain"]["normal_fraction"] = 0
+    receipt = json.loads(fetch(settings, tmp_path).read_text())
+    content = published_files(SITES)["AA_data_uint8_val.npy"]
+    entry = receipt["files"]["AA_data_uint8_val.npy"]
+    assert receipt["repository"] == "hf://datasets/clinic/flpedbrain@v1"
+    assert (entry["size"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert Path(entry["path"]).read_bytes() == content
+
+
+def assert_not_fetched(settings, tmp_path, words):
+    with pytest.raises(StudyError) as refusal:
+        fetch(settings, tmp_path)
+    assert words in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
+    assert not (tmp_path / "AA.json").exists()
+
+
+def test_without_a_token_the_terms_are_named(hub, settings, tmp_path):
+    assert_not_fetched(settings, tmp_path, "access is gated; accept its terms on the hub and set HF_TOKEN")
+
+
+def test_a_revision_that_is_not_there_is_named(hub, token, settings, tmp_path):
+    settings["flpedbrain"]["revision"] = "v2"
+    assert_not_fetched(settings, tmp_path, "hf://datasets/clinic/flpedbrain@v2: the repository has no revision 'v2'")
+
+
+def test_a_file_that_the_hub_does_not_have_is_named(hub, token, settings, tmp_path):
+    del hub.files[REPOSITORY, "v1", "AA_data_uint8_val.npy"]
+    assert_not_fetched(settings, tmp_path, "hf://datasets/clinic/flpedbrain@v1: no file AA_data_uint8_val.npy")
+    assert fetched(hub) == set()
+
+
+def test_another_content_than_the_hub_says_is_refused(hub, token, settings, tmp_path):
+    hub.store(REPOSITORY, "AA_data_uint8_val.npy", b"another", revision="v1", sha256="0" * 64)
+    assert_not_fetched(settings, tmp_path, f"AA_data_uint8_val.npy: expected SHA-256 {'0' * 64}, found")
+
+
+def test_the_digest_of_the_config_counts_more_than_the_hubs(hub, token, settings, tmp_path):
+    name = "AA_data_uint8_val.npy"
+    digest = hashlib.sha256(published_files(SITES)[name]).hexdigest()
+    hub.stored[REPOSITORY, "v1", name] = "0" * 64
+    settings["flpedbrain"]["sha256"] = {name: digest}
+    fetch(settings, tmp_path)
+    settings["flpedbrain"]["sha256"] = {name: "1" * 64}
+    (tmp_path / "AA.json").unlink()
+    assert_not_fetched(settings, tmp_path, f"{name}: expected SHA-256 {'1' * 64}, found {digest}")
+
+
+def test_files_that_are_gone_from_the_cache_are_named_with_their_receipt(hub, token, settings, tmp_path):
+    receipt = fetch(settings, tmp_path)
+    path = json.loads(receipt.read_text())["files"]["AA_data_uint8_val.npy"]["path"]
+    Path(path).unlink()
+    with pytest.raises(StudyError, match=rf"^{path}: gone.*{receipt}; delete that receipt and run again"):
+        open_source(settings | {"root": None, "sites": ["AA"], "receipts": [str(receipt)]})
