@@ -41,7 +41,7 @@ def _check_weights(path: str | Path, model_file: ModelFile) -> None:
         # Shapes alone: no weights are drawn.
         with torch.device("meta"):
             expected = {name: tensor.shape for name, tensor in model_file.spec.build().state_dict().items()}
-    except (TypeError, ValueError, KeyError) as error:
+    except (StudyError, TypeError, ValueError, KeyError, RuntimeError) as error:
         raise StudyError(f"{path}: no network can be built as the file says ({error}); give another file") from None
     found = {name: tensor.shape for name, tensor in model_file.weights.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
