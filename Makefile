@@ -19,7 +19,7 @@ run: $(READY)
 	@echo "The report is at $(CURDIR)/results/report.html"
 
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 lint: $(READY)
 	$(BIN)/ruff check

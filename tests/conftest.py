@@ -1,5 +1,6 @@
 """What many tests start from, all of it tiny: the default config, volumes, a BIDS folder, shards and a network."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,23 @@ from fedpedbrain.files import write_table
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = (4, 8, 8)
+
+
+# Fixtures that take long to make: what uses one runs in one process.
+SHARED_FIXTURES = ("finished_study",)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests run on as many processes as there are cores, so each computes on one."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares a fixture; slow tests come first, so that no core waits for a last one."""
+    for item in items:
+        for name in set(SHARED_FIXTURES) & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture
