@@ -63,8 +63,13 @@ class ScanRequest:
         return dict(zip(names, paths, strict=True))
 
     def files_of(self, scan: str) -> list[str]:
-        """Every file of a scan: those in its folders, too."""
-        return [file for path in self.scans[scan] for file in _files_in(Path(path))]
+        """Every file of a scan that its results depend on: those in its folders, too.
+
+        Left out are names with a word in braces, which a rule takes for a wildcard; such a scan is predicted all the
+        same, but not again when it changes.
+        """
+        files = (file for path in self.scans[scan] for file in _files_in(Path(path)))
+        return [file for file in files if not re.search(r"{\w", file)]
 
     def intensities_of(self, model: str) -> str | None:
         """The file that says what a model's training images look like, or None."""

@@ -10,13 +10,9 @@ import imageio.v3 as iio
 import numpy as np
 import pandas as pd
 import pytest
-import SimpleITK as sitk
-import yaml
 from fedpedbrain.cohort import read_split_cases
-from fedpedbrain.data.sources import open_source
 from fedpedbrain.models.files import load_model_file
-from fedpedbrain.study import load_study
-from workspace import REPOSITORY, TINY
+from workspace import TINY
 
 pytestmark = pytest.mark.slow
 FEDAVG = "results/models/fedavg/seed-0"
@@ -117,29 +113,6 @@ def test_snakemakes_own_report_lists_figures_and_tables(finished_study, tmp_path
     for figure in ("cohort", "convergence", "comparison", "confusion"):
         assert f"results/figures/{figure}.png" in text
     assert "Paired differences of every arm to centralized" in text
-
-
-def test_a_new_scan_is_predicted_in_its_own_geometry(study_copy, tmp_path):
-    config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
-    study = load_study(config, REPOSITORY / "rules/schemas/config.schema.yaml")
-    source = open_source(study.source_settings)
-    scan = source.read_case(source.find_cases()[-1]).images[0]
-    sitk.WriteImage(scan, str(tmp_path / "child.nii.gz"))
-    arguments = [f"scan={tmp_path / 'child.nii.gz'}", f"model={FEDAVG}/best.pth"]
-    result = study_copy.snakemake("--cores", "1", "predict", "--config", *arguments)
-    assert result.returncode == 0, result.stdout
-    (folder,) = (study_copy.folder / "results/inference").glob("child-*")
-    mask = sitk.ReadImage(str(folder / "mask.nii.gz"))
-    assert mask.GetSize() == scan.GetSize()
-    for of_mask, of_scan in zip(
-        (*mask.GetOrigin(), *mask.GetSpacing(), *mask.GetDirection()),
-        (*scan.GetOrigin(), *scan.GetSpacing(), *scan.GetDirection()),
-        strict=True,
-    ):
-        assert of_mask == pytest.approx(of_scan, abs=1e-4)
-    prediction = json.loads((folder / "prediction.json").read_text())
-    assert sum(prediction["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
-    assert prediction["model"]["lineage"]["arm"] == "fedavg"
 
 
 def test_every_figure_is_a_picture(finished_study):

@@ -88,6 +88,14 @@ def test_a_folder_stands_for_all_files_in_it(inbox):
     assert asked.files_of(single) == [str(inbox / "a.nii.gz")]
 
 
+def test_a_name_that_a_rule_would_take_for_a_wildcard_is_no_input_but_is_predicted(inbox):
+    (inbox / "a {odd} name.nii.gz").touch()
+    asked = request(inbox=inbox)
+    odd = next(name for name in asked.scans if name.startswith("a_odd_name-"))
+    assert asked.scans[odd] == [str(inbox / "a {odd} name.nii.gz")]
+    assert asked.files_of(odd) == []
+
+
 def test_a_scan_keeps_its_name_whatever_else_comes_into_the_inbox(inbox):
     before = list(request(inbox=inbox).scans)
     (inbox / "0.nii.gz").touch()

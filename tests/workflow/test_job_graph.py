@@ -32,13 +32,34 @@ def test_a_second_seed_doubles_training_and_shares_the_cohort(workspace):
     assert jobs["build_shard"] == 4
 
 
-def test_a_new_scan_is_predicted_where_the_cohort_of_its_models_study_is_not(workspace):
-    files = {name: workspace.folder / name for name in ("scan.nii.gz", "model.pth")}
-    for path in files.values():
-        path.touch()
-    arguments = [f"scan={files['scan.nii.gz']}", f"model={files['model.pth']}"]
-    jobs = workspace.planned("--configfile", "studies/tcga_lgg.yaml", "--config", *arguments, "--", "predict")
-    assert jobs == {"predict_scan": 1, "predict": 1}
+def plan_of_scans(workspace, **config):
+    arguments = [f"{key}={value}" for key, value in config.items()]
+    return workspace.planned("--configfile", "studies/tcga_lgg.yaml", "--config", *arguments, "--", "predict")
+
+
+@pytest.fixture
+def touched(tmp_path):
+    """``touched(path)``: an empty file below the test's folder."""
+
+    def _touched(path: str):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+        return tmp_path / path
+
+    return _touched
+
+
+def test_a_new_scan_is_predicted_where_the_cohort_of_its_models_study_is_not(workspace, touched):
+    jobs = plan_of_scans(workspace, scan=touched("scan.nii.gz"), model=touched("model.pth"))
+    assert jobs == {"predict_scan": 1, "render_scan": 1, "write_scan_page": 1, "predict": 1}
+
+
+def test_every_scan_of_an_inbox_is_a_job_for_every_model(workspace, touched):
+    for name in ("a.nii.gz", "b {odd} name.nii.gz", "series/1.dcm", "series/2 {odd}.dcm"):
+        touched(f"inbox/{name}")
+    models = f"first={touched('model.pth')},second={touched('other.pth')}"
+    jobs = plan_of_scans(workspace, inbox=touched("inbox/a.nii.gz").parent, model=models)
+    assert jobs == {"predict_scan": 3 * 2, "render_scan": 3, "write_scan_page": 3, "predict": 1}
 
 
 def test_a_study_without_external_sites_is_planned(workspace):

@@ -23,7 +23,8 @@ def workspace(tmp_path_factory):
         ("cohort={source: bids}", "cohort_root: the bids source needs the folder"),
         ("cohort={splits: {keep_file: no.tsv}}", "cohort.splits.keep_file: no file no.tsv; correct the path"),
         ("network={pretrained: {source: no.pth}}", "network.pretrained.source: no file"),
-        ("scan=no.nii.gz", "scan: no file"),
+        ("scan=no.nii.gz", "scan: no file or folder"),
+        ("inbox=no", "inbox: no folder"),
         ("model=no.pth", "model: no file"),
     ],
 )
