@@ -16,7 +16,7 @@ from fedpedbrain.files import read_table, write_json, write_table
 COUNT_COLUMNS = ("site", "class", "split", "num_cases", "num_patients")
 _QUARTILES = (25, 50, 75)
 # Pairs of cases that are named one by one; the others are counted.
-_MOST_NAMED_PAIRS = 5
+_MOST_NAMED_PAIRS = 3
 
 
 def _most_common(values: Sequence[str], count: int = 4) -> list[str]:

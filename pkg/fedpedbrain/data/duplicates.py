@@ -157,7 +157,7 @@ def _copied_rows(cases: Sequence[Case]) -> set[tuple[int, int]]:
 
 
 def find_pairs(cases: Sequence[Case], pictures: np.ndarray, settings: Mapping[str, Any]) -> list[Pair]:
-    """All pairs of cases that are one image or look like it: leaks first, then the closest.
+    """All pairs of cases that are one image or look like it: leaks first, then pairs of two classes, then the closest.
 
     Parameters
     ----------
@@ -181,8 +181,9 @@ def find_pairs(cases: Sequence[Case], pictures: np.ndarray, settings: Mapping[st
 
 
 def _order(pair: Pair) -> tuple:
-    splits = tuple(SPLITS.index(case.split) for case in (pair.a, pair.b))
-    return (not pair.is_leak, splits, pair.bits, -pair.correlation, pair.a.case, pair.b.case)
+    is_tested = not {pair.a.split, pair.b.split}.isdisjoint(HELD_OUT)
+    is_harmless = (not pair.is_leak, not pair.classes_differ, not is_tested)
+    return (*is_harmless, pair.bits, -pair.correlation, pair.a.case, pair.b.case)
 
 
 def find_duplicates_files(

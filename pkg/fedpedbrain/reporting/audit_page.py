@@ -15,6 +15,7 @@ from fedpedbrain.cohort import SPLITS
 from fedpedbrain.data.case_measures import label_of
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.files import read_table, replacing
+from fedpedbrain.reporting.answers import SOURCE_NOTES
 from fedpedbrain.reporting.pages import page_environment, template_text
 from fedpedbrain.reporting.results import MISSING
 from fedpedbrain.reporting.style import readable
@@ -147,6 +148,7 @@ def write_audit_page_files(
         "title": title,
         "css": Markup(template_text("report.css") + template_text("audit.css")),
         "source": cohort["source"],
+        "source_note": SOURCE_NOTES.get(cohort["source"], ""),
         "sites": audit["sites"],
         "num_cases": sum(site["num_cases"] for site in audit["sites"]),
         "num_patients": sum(site["num_patients"] for site in audit["sites"]),

@@ -1,6 +1,5 @@
 """A cohort of 2-D pictures in folders that are named as their class."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -90,8 +89,8 @@ class ClassFolderSource:
         return Volume((self._read(Path(case.images[0])),), None)
 
     def _name(self, path: Path) -> str:
-        """A picture's name as a case: its path without the suffix, in letters that every file system takes."""
-        return re.sub(r"[^A-Za-z0-9_]+", "-", str(path.relative_to(self._root).with_suffix(""))).strip("-")
+        """A picture's name as a case: its path from the sites' folder on, without the suffix, as one file's name."""
+        return "-".join(path.relative_to(self._root).with_suffix("").parts)
 
     def _shared_names(self, paths: Sequence[Path]) -> list[str]:
         first: dict[str, Path] = {}

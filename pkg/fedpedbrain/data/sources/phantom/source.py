@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from fedpedbrain.cohort import Case
+from fedpedbrain.data.orientation import describe_orientation
 from fedpedbrain.data.sources.phantom.anatomy import sample_head, widen_ventricles
 from fedpedbrain.data.sources.phantom.scanner import (
     Scanner,
@@ -102,6 +103,7 @@ class PhantomSource:
                         shape=acquisition_shape(scanner),
                         spacing_mm=(between, in_plane, in_plane),
                         sha256=hashlib.sha256(recipe.encode()).hexdigest(),
+                        orientation=describe_orientation(scanner_frame(scanner)),
                     )
                 )
         return cases
