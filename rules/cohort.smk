@@ -58,6 +58,7 @@ rule build_shard:
     input:
         index="results/cohort/index.tsv",
         splits="results/cohort/splits.tsv",
+        receipts=RECEIPTS,
     output:
         images="results/cohort/sites/{site}/images.npy",
         masks="results/cohort/sites/{site}/masks.npy",

@@ -40,7 +40,7 @@ class Hub:
         there, to another host name
     gated : repositories that want ``token``
     cuts : numbers of bytes after which the connection breaks, one a download, first to come first
-    requests : (method, path) of every request
+    requests : (method, path) of every request for a file or a listing; clients ask for other things, too
     ranges : parts of files that were asked for
     tokens_at_store : authorizations that the store was sent, which it is not to have
     """
@@ -171,7 +171,8 @@ class _HubHandler(BaseHTTPRequestHandler):
         self._send_headers(status, {"X-Error-Code": code, "Content-Length": "0"})
 
     def _answer(self) -> bytes | None:
-        self.hub.requests.append((self.command, self.path))
+        if _ADDRESS.fullmatch(self.path) or self.path.startswith(_STORE):
+            self.hub.requests.append((self.command, self.path))
         status, found = self.hub.find(self.path, self.headers.get("Authorization"))
         if isinstance(found, str):
             return self._refuse(status, found)

@@ -19,6 +19,7 @@ from fedpedbrain.data.geometry import (
 )
 from fedpedbrain.data.grid import middle_part
 from fedpedbrain.data.intensity import scale_intensity
+from fedpedbrain.data.memory_maps import forget_pages
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.data.volumes import Volume
 from fedpedbrain.files import replacing, write_table
@@ -115,6 +116,7 @@ def build_shard_files(
             outlines += [(case.case, region, *volumes_ml) for region, volumes_ml in measured.items()]
             frames.append(CaseFrame(case.case, Geometry.of(frame), Geometry.of(volume.images[0])))
             cases[row] = replace(case, grid_spacing_mm=frame.GetSpacing()[::-1])
+            forget_pages(images, masks)
         images.flush()
         masks.flush()
     write_cases(cases_path, cases)
