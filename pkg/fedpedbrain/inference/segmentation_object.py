@@ -9,6 +9,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 from pydicom.sr.codedict import codes
+from pydicom.valuerep import DS
 
 from fedpedbrain.data.formats.scan import Scan
 from fedpedbrain.errors import StudyError
@@ -79,7 +80,6 @@ def write_segmentation_object(
         series_description=f"{_SOFTWARE} {model['name']}: {', '.join(regions)}"[:_LONGEST_LO],
         content_description="Automatic segmentation, not for clinical use",
         content_label="SEGMENTATION",
-        pixel_measures=_pixel_measures(scan, sources[0]),
         # A segment without a voxel is a finding, too, and an object needs a frame.
         omit_empty_frames=bool(pixels.any()),
     )
@@ -91,6 +91,9 @@ def _read_sources(scan: Scan) -> tuple[list[pydicom.Dataset], Sequence[int]]:
     """Headers of the source images, and the slices of the scan in the order of their frames."""
     headers = [_without_details(pydicom.dcmread(path, stop_before_pixels=True)) for path in scan.files]
     if not scan.frame_numbers:
+        for header in headers:
+            # As the positions give it: some scanners write the gap between slices for their distance.
+            header.SpacingBetweenSlices = DS(scan.image.GetSpacing()[2], auto_format=True)
         return headers, range(len(headers))
     if len(headers) > 1 or sorted(scan.frame_numbers) != list(range(int(headers[0].NumberOfFrames))):
         raise StudyError(
@@ -98,13 +101,6 @@ def _read_sources(scan: Scan) -> tuple[list[pydicom.Dataset], Sequence[int]]:
             "the stack alone"
         )
     return headers, np.argsort(scan.frame_numbers)
-
-
-def _pixel_measures(scan: Scan, header: pydicom.Dataset) -> hd.PixelMeasuresSequence:
-    """Distances as the slices' positions give them: some scanners write the gap for the distance of slices."""
-    columns_mm, rows_mm, slices_mm = scan.image.GetSpacing()
-    thickness = header.get("SliceThickness") or slices_mm
-    return hd.PixelMeasuresSequence((rows_mm, columns_mm), float(thickness), slices_mm)
 
 
 def _without_details(header: pydicom.Dataset) -> pydicom.Dataset:
