@@ -1,6 +1,5 @@
 """One case in memory, in its own geometry, before any preprocessing."""
 
-import gzip
 import math
 import zlib
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk
 
+from fedpedbrain.data.nifti_headers import check_header, check_stream, is_nifti, read_header
 from fedpedbrain.errors import StudyError
 
 _SAME_GRID_TOLERANCE = 1e-2
@@ -34,11 +34,19 @@ class Volume:
 
 def read_volume(path: str | Path) -> sitk.Image:
     """Read a 3-D volume; a ``StudyError`` names the file and what is wrong with it."""
+    path = Path(path)
     try:
-        _check_stream(Path(path))
+        if is_nifti(path):
+            _check_nifti(path)
         volume = sitk.ReadImage(str(path))
+    except IsADirectoryError:
+        raise StudyError(f"{path}: not a readable volume: a folder; give the file itself") from None
+    except PermissionError:
+        raise StudyError(f"{path}: may not be read; give this user the right to read it") from None
     except (RuntimeError, OSError, EOFError, zlib.error):
         raise StudyError(f"{path}: not a readable volume; it may be missing or truncated, copy it again") from None
+    if volume.GetDimension() == 4 and volume.GetSize()[3] == 1:
+        volume = volume[:, :, :, 0]
     if volume.GetDimension() != 3:
         raise StudyError(f"{path}: expected a 3-D volume, found {volume.GetDimension()} dimensions")
     if volume.GetNumberOfComponentsPerPixel() != 1:
@@ -46,12 +54,12 @@ def read_volume(path: str | Path) -> sitk.Image:
     return volume
 
 
-def _check_stream(path: Path) -> None:
-    """Read a gzip file to its checksum: SimpleITK fills a truncated one up with zeros and says nothing."""
-    if path.suffix == ".gz":
-        with gzip.open(path) as file:
-            while file.read(1 << 20):
-                pass
+def _check_nifti(path: Path) -> None:
+    """Refuse a NIfTI file whose header is wrong or promises other than the file holds, before it is read."""
+    header = read_header(path)
+    num_bytes = check_header(path, header)
+    check_num_voxels(path, header.get_data_shape())
+    check_stream(path, num_bytes)
 
 
 def check_num_voxels(path: str | Path, shape: Sequence[int]) -> None:
@@ -66,8 +74,7 @@ def check_num_voxels(path: str | Path, shape: Sequence[int]) -> None:
 def check_finite(path: str | Path, image: sitk.Image) -> None:
     """Refuse an image that holds NaN or infinite values."""
     # SimpleITK's NIfTI reader turns NaN into 0.
-    is_nifti = str(path).endswith((".nii", ".nii.gz"))
-    values = np.asanyarray(nibabel.load(path).dataobj) if is_nifti else sitk.GetArrayViewFromImage(image)
+    values = np.asanyarray(nibabel.load(path).dataobj) if is_nifti(Path(path)) else sitk.GetArrayViewFromImage(image)
     if not np.isfinite(values).all():
         raise StudyError(f"{path}: the image holds NaN or infinite values; export it again")
 

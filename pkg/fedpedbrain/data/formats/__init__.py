@@ -7,22 +7,34 @@ from typing import Any
 from fedpedbrain.data.formats.dicom import read_dicom
 from fedpedbrain.data.formats.dicom_headers import files_below, is_dicom
 from fedpedbrain.data.formats.nifti import read_nifti
+from fedpedbrain.data.formats.npy import read_npy
+from fedpedbrain.data.formats.png import is_picture, is_slice_folder, read_picture, read_png
 from fedpedbrain.data.formats.scan import Scan
+from fedpedbrain.data.nifti_headers import is_nifti
 from fedpedbrain.errors import StudyError
 
 # From the word of a form to what reads it: a path and the form's block of the config's ``formats``.
 READERS: dict[str, Callable[[Path, Mapping[str, Any]], Scan]] = {
     "nifti": read_nifti,
     "dicom": read_dicom,
+    "png": read_png,
+    "picture": read_picture,
+    "npy": read_npy,
 }
 
 
 def format_of(path: Path) -> str:
-    """The form of the image at a path, by its name and, of DICOM, by what the file or the files of the folder hold."""
-    if path.name.endswith((".nii", ".nii.gz")):
+    """The form of the image at a path, by its name and, of a folder or DICOM, by what the files hold."""
+    if is_nifti(path):
         return "nifti"
     if not path.exists():
         raise StudyError(f"{path}: no such file or folder; correct the path")
+    if path.is_dir() and is_slice_folder(path):
+        return "png"
+    if path.is_file() and is_picture(path):
+        return "picture"
+    if path.suffix in (".npy", ".npz"):
+        return "npy"
     if any(map(is_dicom, files_below(path) if path.is_dir() else [path])):
         return "dicom"
     raise StudyError(f"{path}: not a form of image that is known; expected one of {', '.join(READERS)}")

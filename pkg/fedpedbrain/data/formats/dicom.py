@@ -47,8 +47,8 @@ def _the_one_series(path: Path, found: Sequence[Series]) -> tuple[Series, list[s
     named = [f"{series.name} ({series.facts})" for series in (volumes or found)]
     more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
     raise StudyError(
-        f"{path}: {len(named)} series where one is needed: {'; '.join(named[:_MOST_NAMED])}{more}; give the path of any "
-        "one file of the series that is meant"
+        f"{path}: {len(named)} series where one is needed: {'; '.join(named[:_MOST_NAMED])}{more}; give the path of "
+        "any one file of the series that is meant"
     )
 
 

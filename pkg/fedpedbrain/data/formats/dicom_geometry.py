@@ -1,4 +1,4 @@
-"""Where the slices of a DICOM series lie (PS3.3 C.7.6.2.1.1): one stack of equal, parallel, evenly spaced planes, or no."""
+"""Where the slices of a DICOM series lie (PS3.3 C.7.6.2.1.1): one stack of equal, even, parallel planes, or none."""
 
 from collections import Counter
 from collections.abc import Sequence

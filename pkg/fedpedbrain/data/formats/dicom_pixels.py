@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import FileDataset
 from pydicom.pixels import get_decoder, pixel_array
-from pydicom.uid import UID, MultiFrameGrayscaleWordSecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import UID, generate_uid
 
 from fedpedbrain.data.formats.dicom_geometry import Frame
 from fedpedbrain.data.formats.dicom_headers import PIXEL_TAGS, read_tags

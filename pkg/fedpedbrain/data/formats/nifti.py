@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpedbrain.data.formats.scan import Scan
+from fedpedbrain.data.nifti_headers import geometry_notes
 from fedpedbrain.data.volumes import check_finite, read_volume
 
 
@@ -12,4 +13,4 @@ def read_nifti(path: Path, settings: Mapping[str, Any]) -> Scan:
     """Read a 3-D NIfTI file; it says all that there is to know, so ``settings`` is empty."""
     image = read_volume(path)
     check_finite(path, image)
-    return Scan(image, "nifti", (path,))
+    return Scan(image, "nifti", (path,), notes=geometry_notes(path))

@@ -13,7 +13,7 @@ class Scan:
     Attributes
     ----------
     image : three axes, one value a voxel, in the file's own units; LPS, mm
-    form : ``nifti``, ``dicom``, ``png`` or ``npy``
+    form : a word of ``fedpedbrain.data.formats.READERS``
     files : what it was read from, slices in the order of the image's third axis
     is_orientation_known : False where the form carries no geometry and the config's word was taken for it
     notes : what was found and worked around, one line each, without anything that identifies a patient
