@@ -28,9 +28,7 @@ def _has_decoder(transfer_syntax: UID) -> bool:
 
 def _decode_by_gdcm(dataset: FileDataset) -> np.ndarray:
     """Decode what pydicom has no decoder for, from a copy that holds the pixels alone: no rescale, no patient."""
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = (
-        MultiFrameGrayscaleWordSecondaryCaptureImageStorage
-    )
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = PlainFrames
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pixels.dcm")

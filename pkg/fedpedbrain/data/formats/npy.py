@@ -66,8 +66,8 @@ def read_array(path: Path) -> np.ndarray:
             needed = math.prod(shape) * dtype.itemsize
             if needed > num_bytes - file.tell():
                 raise StudyError(
-                    f"{path}: the header promises {needed} bytes, {num_bytes - file.tell()} are there; it is truncated, "
-                    "copy it again"
+                    f"{path}: the header promises {needed} bytes, {num_bytes - file.tell()} are there; it is "
+                    "truncated, copy it again"
                 )
             array = np.frombuffer(file.read(needed), dtype).reshape(shape, order="F" if is_fortran else "C")
     except PermissionError:

@@ -1,8 +1,9 @@
-"""Pictures: folders of ``slice_NN.png`` with ``metadata.txt``, and single pictures (PNG, JPEG) as volumes of one slice."""
+"""Pictures: folders of ``slice_NN.png``, and single pictures (PNG, JPEG) as volumes of one slice."""
 
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def _slices(folder: Path) -> list[Path]:
     numbered = sorted((int(match[1]), path) for path in folder.iterdir() if (match := _SLICE.fullmatch(path.name)))
     if len(numbered) < 2:
         raise StudyError(f"{folder}: one slice; expected slice_NN.png of a volume of two slices or more")
-    for (number, path), (following, next_path) in zip(numbered, numbered[1:], strict=False):
+    for (number, path), (following, next_path) in pairwise(numbered):
         if following == number:
             raise StudyError(f"{folder}: {path.name} and {next_path.name} have one number; remove one")
         if following > number + 1:
