@@ -33,7 +33,8 @@ def inbox(tmp_path):
     folder.mkdir()
     head = phantom_head()
     sitk.WriteImage(head, str(folder / "head.nii.gz"))
-    np.save(folder / "array.npy", sitk.GetArrayFromImage(head))
+    # The axes that formats.npy assumes.
+    np.save(folder / "array.npy", sitk.GetArrayFromImage(head).transpose(1, 2, 0))
     (folder / "broken.nii.gz").write_bytes(b"no image")
     for path in (REAL / SERIES, *(REAL / "pediatric_png" / child for child in CHILDREN)):
         if path.is_dir():

@@ -118,9 +118,9 @@ def check_intensity(images: np.ndarray, reference: Mapping[str, Any] | None, tol
     reference : what ``summarize_intensities`` made of the training cases; None where it is not at hand
     tolerance : flagged from so many times the furthest training case's distance on
     """
+    times = "" if tolerance == 1.0 else f"{tolerance:g} times "
     rule = (
-        f"flagged where the head's intensities lie more than {tolerance:g} times as far from the training cases' "
-        "as the furthest training case"
+        f"flagged where the head's intensities lie further from the training cases' than {times}the furthest of these"
     )
     if reference is None:
         finding = "not checked: no intensities.json of the training cases beside the model"

@@ -25,7 +25,7 @@ _WARNINGS = {
     "intensity": "the intensities are unlike those of the training cases",
     "empty": "nothing is outlined",
     "clipped": "an outline is cut off at an edge",
-    "probability": "no class is probable",
+    "probability": "the class is unsure",
 }
 
 
