@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import yaml
+from fedpedbrain.arm_settings import merged_block
 from fedpedbrain.data.flpedbrain_files import fetch_site_files
 from fedpedbrain.data.index import index_cohort_files
 from fedpedbrain.data.layouts import count_cases, list_source_files
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.errors import CohortError, StudyError
+from fedpedbrain.study import load_study
 from flpedbrain_files import SHARED_NORMALS, make_cases, published_files, site_file, write_dict
 from hub_server import Hub
 
@@ -377,3 +380,48 @@ def test_files_that_are_gone_from_the_cache_are_named_with_their_receipt(hub, to
     Path(path).unlink()
     with pytest.raises(StudyError, match=rf"^{path}: gone.*{receipt}; delete that receipt and run again"):
         open_source(settings | {"root": None, "sites": ["AA"], "receipts": [str(receipt)]})
+
+
+# The published study.
+
+
+@pytest.fixture
+def load_published(config, schema_path, repository):
+    """``load_published(flpedbrain=..., cohort=...)``: the study of ``studies/flpedbrain.yaml`` with changed blocks."""
+
+    def _load(**changes):
+        overlay = yaml.safe_load((repository / "studies" / "flpedbrain.yaml").read_text())
+        merged = merged_block(merged_block(config, {key: overlay[key] for key in overlay if key != "arms"}), changes)
+        return load_study(merged | {"arms": overlay["arms"]}, schema_path)
+
+    return _load
+
+
+def test_the_published_study_trains_two_sites_first_and_then_all_sixteen(load_published):
+    study = load_published()
+    assert (len(study.training_sites), study.external_sites, study.num_rounds) == (16, ["TK", "AU"], 125)
+    assert study.fetched_sites == study.sites
+    for name in ("fedavg", "fedprox"):
+        arm = study.arms[name]
+        assert arm.sites_in_round(0, 25) == ["SE", "ST"]
+        assert arm.sites_in_round(0, 26) == sorted(study.training_sites)
+        assert [phase.learning_rate for phase in arm.phases] == [1e-4, 1e-5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flpedbrain": {"revision": "main"}}, "expected a commit or a tag of the data set; a branch would move"),
+        ({"flpedbrain": {"orientation": "PPS"}}, "expected three letters, one each of R or L"),
+        ({"flpedbrain": {"site_parts": {"XX": ["val"]}}}, "flpedbrain.site_parts: 'XX' is none of cohort.sites"),
+        (
+            {"flpedbrain": {"label_names": ["healthy", "DIPG"]}},
+            "flpedbrain.normal_fraction: normal cases are asked",
+        ),
+        ({"cohort": {"channels": ["T1w", "T2w"]}}, "cohort.channels: the flpedbrain source has one channel, found 2"),
+    ],
+)
+def test_a_block_that_contradicts_itself_is_refused(load_published, changes, message):
+    with pytest.raises(StudyError) as refusal:
+        load_published(**changes)
+    assert message in str(refusal.value)
