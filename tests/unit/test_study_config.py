@@ -473,7 +473,7 @@ def test_a_study_seed_has_its_own_start(load):
 
 def test_the_source_does_not_see_the_splits(load):
     settings = load().source_settings
-    assert set(settings) == {"cohort", "root", "sites", "phantom"}
+    assert set(settings) == {"cohort", "formats", "root", "sites", "phantom"}
     assert "splits" not in settings["cohort"]
 
 

@@ -46,6 +46,7 @@ class CaseView:
     panels : from left to right
     caption : above all panels
     aspect : height of a slice over its width, both in mm
+    are_sides_known : whether anybody knows which side of the image is the patient's right
     """
 
     image: np.ndarray
@@ -53,6 +54,7 @@ class CaseView:
     panels: Sequence[Panel]
     caption: str
     aspect: float
+    are_sides_known: bool = True
 
 
 def load_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
@@ -221,7 +223,7 @@ class FramePainter:
         start = left + slice_index * step
         draw.rectangle((start, top - 4, start + max(step, 3.0), bottom + 4), outline=_TEXT, width=2)
         # Radiological convention: the patient's right is on the reader's left.
-        for side, anchor in (("R", "lm"), ("L", "rm")):
+        for side, anchor in (("R", "lm"), ("L", "rm")) if self._view.are_sides_known else ():
             x = self._left(0) + (4 if side == "R" else self._width - 4)
             draw.text((x, self._top + self._height // 2), side, _QUIET, font, anchor=anchor)
         return np.asarray(picture)

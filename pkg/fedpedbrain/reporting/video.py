@@ -152,7 +152,8 @@ def build_view(dataset: ShardDataset, row: int, arms: Sequence[ArmPredictions], 
     if len(regions) > 1:
         words.append(f"outlines from full colour to pale: {', '.join(map(readable, regions))}")
     image = dataset.image(row)[0]
-    return CaseView(image, true_masks, panels, "  ·  ".join(words), case.plane_aspect(*image.shape[1:]))
+    aspect = case.plane_aspect(*image.shape[1:])
+    return CaseView(image, true_masks, panels, "  ·  ".join(words), aspect, are_sides_known=bool(case.orientation))
 
 
 def write_video(painter: FramePainter, path: Path, frames_per_second: float) -> None:

@@ -49,6 +49,14 @@ def test_more_stages_undo_as_many_strides():
     assert run(net, 1, 1, 8, 16, 16).segmentation.shape == (1, 1, 8, 16, 16)
 
 
+def test_single_slices_are_classified_and_learnt_from():
+    net = make_net(num_regions=0, strides=[[1, 2, 2], [1, 2, 2]]).train()
+    logits = net(torch.rand(2, 1, 1, 16, 16))
+    assert logits.classification.shape == (2, 3)
+    logits.classification[:, 0].sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in net.encoder.parameters())
+
+
 def test_no_regions_means_no_decoder():
     net = make_net(num_regions=0)
     logits = run(net, 2, 1, 4, 8, 8)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import read_table, write_table
-from fedpedbrain.reporting.frames import line_distance
+from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel, line_distance
 from fedpedbrain.reporting.video import choose_cases, poster_slice, render_videos_files
 from PIL import Image
 
@@ -137,3 +137,16 @@ def test_masks_of_other_cases_are_refused(rendered, tmp_path):
     np.save(tmp_path / "masks.npy", np.zeros((2, 1, 6, 16, 16), dtype=np.uint8))
     with pytest.raises(StudyError, match="expected a mask for each of the 3 held-out cases, found 2"):
         rendered()
+
+
+def test_sides_are_named_where_they_are_known_even_on_a_single_slice():
+    image = np.zeros((1, 16, 16), np.uint8)
+    views = [
+        CaseView(image, image[None][:0], [Panel("Image")], "", 1.0, are_sides_known=known) for known in (True, False)
+    ]
+    named, silent = (FramePainter(view, 97).paint(0).astype(int) for view in views)
+    changed = np.flatnonzero((named != silent).any(axis=(0, 2)))
+    # A letter at each side, and nothing in between.
+    assert changed.size
+    assert np.diff(changed).max() > 60
+    assert not (silent > named).any()

@@ -101,15 +101,13 @@ class ClassFolderSource:
         ]
 
     def _read(self, path: Path) -> sitk.Image:
-        image = read_scan(path, self._formats).image
-        image.SetSpacing(self._settings["voxel_spacing_mm"][::-1])
-        return image
+        return read_scan(path, self._formats).image
 
     def _case(self, site: str, path: Path, class_name: str, copy_of: dict[tuple[str, tuple[str, ...]], Case]) -> Case:
         """A picture's case; ``copy_of`` holds the first case of each site with the same pixels."""
         image, name = self._read(path), self._name(path)
         digests = voxel_digests([image])
-        spacing_mm = self._settings["voxel_spacing_mm"]
+        contents = {"file": sha256_of_file(path), "class": class_name, "read": self._formats["picture"]}
         case = Case(
             case=name,
             patient=name,
@@ -118,10 +116,8 @@ class ClassFolderSource:
             images=(str(path),),
             mask="",
             shape=image.GetSize()[::-1],
-            spacing_mm=tuple(spacing_mm),
-            sha256=digest_of(
-                {"file": sha256_of_file(path), "class": class_name, "mm": self._settings["voxel_spacing_mm"]}
-            ),
+            spacing_mm=image.GetSpacing()[::-1],
+            sha256=digest_of(contents),
             voxel_sha256=digests,
         )
         if not digests:
