@@ -39,6 +39,19 @@ def sha256_of_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def files_below(folder: str | Path) -> Iterator[Path]:
+    """Every file in a folder and the folders in it, by name."""
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(parent, name) for name in sorted(names))
+
+
+def check_inside(path: str | Path, root: str | Path) -> None:
+    """Refuse a path that leads out of a folder through a symbolic link: what a cohort is made of lies in its folder."""
+    if not Path(path).resolve().is_relative_to(Path(root).resolve()):
+        raise StudyError(f"{path}: a link that leads out of {root}; copy the file there, or give the folder it is in")
+
+
 def _places_without_number(values: Any, place: str = "") -> Iterator[str]:
     """Where NaN or an infinite number stands in nested plain values, as ``cases.0.dice``."""
     if isinstance(values, Mapping | list | tuple):

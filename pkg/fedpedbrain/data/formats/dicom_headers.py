@@ -1,12 +1,11 @@
 """DICOM headers (PS3.3, PS3.10): which files of a folder belong to one series.
 
-Nothing that identifies a patient is ever in memory: of a file, only the tags named here are read.
+Of a file, only tags that are named are read, so that nothing that identifies a patient is in memory unasked.
 """
 
 import hashlib
-import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,10 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset
 
 from fedpedbrain.errors import StudyError
+from fedpedbrain.files import files_below
+
+# Warnings about values would quote them.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 _PREAMBLE_BYTES = 128
 # Files of before DICOM had a preamble begin with an element of group 8 in little endian.
@@ -135,13 +138,6 @@ def read_tags(path: Path, tags: Iterable[str]) -> FileDataset:
     if any("end of file" in str(warning.message).lower() for warning in caught):
         raise StudyError(f"{path}: the file ends before its data do; it is truncated, copy it again")
     return dataset
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Every file in a folder and the folders in it, by name."""
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        yield from (Path(parent, name) for name in sorted(names))
 
 
 def _is_image(header: Dataset) -> bool:

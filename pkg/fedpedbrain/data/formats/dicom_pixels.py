@@ -1,5 +1,6 @@
 """The values of DICOM images: decompression, MONOCHROME1 and the rescale of PS3.3 C.7.6.3 and C.11.1."""
 
+import struct
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from fedpedbrain.data.formats.dicom_headers import PIXEL_TAGS, read_tags
 from fedpedbrain.data.volumes import check_num_voxels
 from fedpedbrain.errors import StudyError
 
+# Multi-frame Grayscale Word Secondary Capture: pixels of any kind that nothing else belongs to.
+_PLAIN_FRAMES = "1.2.840.10008.5.1.4.1.1.7.3"
+_DECODER_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, OSError, struct.error)
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -28,7 +32,7 @@ def _has_decoder(transfer_syntax: UID) -> bool:
 
 def _decode_by_gdcm(dataset: FileDataset) -> np.ndarray:
     """Decode what pydicom has no decoder for, from a copy that holds the pixels alone: no rescale, no patient."""
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = PlainFrames
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = _PLAIN_FRAMES
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pixels.dcm")
@@ -64,8 +68,7 @@ def read_stored_values(path: Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             values = decode(dataset).reshape(shape)
-    # Each decoder raises errors of its own.
-    except Exception:
+    except _DECODER_ERRORS:
         raise StudyError(
             f"{path}: pixel data of transfer syntax {transfer_syntax.name!r} cannot be decoded; the file may be "
             "truncated, or compressed in a way that is not supported: export it uncompressed"
