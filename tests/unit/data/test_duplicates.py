@@ -1,6 +1,7 @@
 import io
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from fedpedbrain.data.volumes import Volume
 from fedpedbrain.files import read_table
 from PIL import Image
 
+PICTURES = Path(__file__).resolve().parents[4] / "shared" / "data" / "kaggle_mri_2d"
 SETTINGS = {"near_duplicate_bits": 10, "near_duplicate_correlation": 0.95}
 HEIGHT, WIDTH = 96, 80
 
@@ -174,6 +176,18 @@ def test_duplicates_are_found_across_sites_and_leaks_stand_first(tmp_path, make_
         "0",
         "1.0000",
     )
+
+
+@pytest.mark.skipif(not PICTURES.is_dir(), reason=f"no real pictures at ../{Path(*PICTURES.parts[-3:])}")
+def test_real_pictures_that_two_public_collections_share_are_found(make_case):
+    """Of 80 pictures each; all 14 pairs are one picture to the eye."""
+    places = ("hospital_a/Testing/meningioma_tumor", "hospital_a/Testing/no_tumor")
+    others = ("hospital_b/Testing/meningioma", "hospital_b/Testing/notumor")
+    files = [path for place in (*places, *others) for path in sorted((PICTURES / place).iterdir())]
+    pictures = pictures_of(*(np.asarray(Image.open(path).convert("L")) for path in files))
+    cases = [make_case(str(path), path.relative_to(PICTURES).parts[0]) for path in files]
+    pairs = find_pairs(cases, pictures, SETTINGS)
+    assert sum(pair.a.site != pair.b.site for pair in pairs) == 14
 
 
 def test_a_cohort_of_the_published_size_is_compared_within_seconds(make_case):
