@@ -131,9 +131,9 @@ def check_intensity(images: np.ndarray, reference: Mapping[str, Any] | None, tol
     ratios, found = [], []
     for image, (name, known) in zip(images, reference["channels"].items(), strict=True):
         distance = intensity_distance(head_quantiles(image), np.array(known["quantiles"]))
-        furthest = known["largest_distance"]
-        ratios.append(distance / max(furthest, 1.0))
-        found.append(f"{name} {distance:.1f} grey levels of 255 away, the furthest training case {furthest:.1f}")
+        largest = known["largest_distance"]
+        ratios.append(distance / max(largest, 1.0))
+        found.append(f"{name} {distance:.1f} grey levels of 255 away, the furthest training case {largest:.1f}")
     return Check("intensity", max(ratios) > tolerance, max(ratios), "times", rule, "; ".join(found))
 
 

@@ -16,6 +16,7 @@ from fedpedbrain.data.grid import middle_part
 from fedpedbrain.data.shards import preprocess_images
 from fedpedbrain.data.training_intensities import read_intensities
 from fedpedbrain.data.volumes import Volume, check_same_grid
+from fedpedbrain.errors import StudyError
 from fedpedbrain.files import replacing, sha256_of_file, write_json
 from fedpedbrain.inference.quality import (
     Check,
@@ -182,7 +183,11 @@ def predict_scan_files(
     with replacing(Path(folder) / MASK) as temporary:
         sitk.WriteImage(prediction.to_mask(), str(temporary), useCompression=True)
     if scans[0].form == "dicom" and prediction.regions:
-        write_segmentation_object(Path(folder) / SEGMENTATION_OBJECT, scans[0], prediction.regions, model)
+        try:
+            write_segmentation_object(Path(folder) / SEGMENTATION_OBJECT, scans[0], prediction.regions, model)
+        except StudyError as error:
+            # The mask is there, and the page shows the notes.
+            result["scan"]["notes"].append(f"no DICOM Segmentation could be written: {error}")
     write_json(Path(folder) / RESULT, result)
 
 

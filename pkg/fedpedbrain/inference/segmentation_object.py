@@ -20,13 +20,13 @@ _SOFTWARE = "fedpedbrain"
 _SERIES_NUMBER = 9000
 # A value of VR LO may not be longer (DICOM PS3.5 6.2).
 _LONGEST_LO = 64
-# All that an object needs to belong to its patient and study (PS3.3 C.7.1.1 and C.7.2.1, types 1 and 2), and what its
-# source is; beside these, only groups that describe the image.
-_KEPT = {
+# All that an object has to say of its patient and study, be it that nothing is known (PS3.3 C.7.1.1, C.7.2.1, type 2).
+_OF_PATIENT_AND_STUDY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
-    *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
-    *("SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "Manufacturer", "ManufacturerModelName"),
-}
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+# What the source is; beside all these, only groups that describe the image.
+_OF_SOURCE = ("SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "Manufacturer", "ManufacturerModelName")
 _IMAGE_GROUPS = {0x0018, 0x0020, 0x0028, 0x5200}
 
 
@@ -43,11 +43,29 @@ def write_segmentation_object(
     scan : a DICOM scan
     regions : bool (slices, rows, columns) each, in the layout of the scan's array
     model : ``name`` and ``sha256`` of the model file, and its ``lineage``
+
+    Raises
+    ------
+    StudyError : the source's headers do not say what an object needs
     """
-    sources, order = _read_sources(scan)
-    lineage = model["lineage"]
+    try:
+        sources, order = _read_sources(scan)
+        pixels = np.stack([region[order] for region in regions.values()], axis=-1).astype(np.uint8)
+        segmentation = _build(sources, pixels, list(regions), model)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # highdicom and pydicom say so in several kinds; some messages print whole headers, which name the patient.
+        raise StudyError(f"the headers do not say all that it needs ({type(error).__name__})") from None
+    with replacing(path) as temporary:
+        segmentation.save_as(temporary)
+
+
+def _build(
+    sources: Sequence[pydicom.Dataset], pixels: np.ndarray, regions: Sequence[str], model: Mapping[str, Any]
+) -> hd.seg.Segmentation:
+    """The object of ``pixels``, uint8 (frames, rows, columns, regions)."""
+    name, lineage = f"{_SOFTWARE} {model['name']}"[:_LONGEST_LO], model["lineage"]
     algorithm = hd.AlgorithmIdentificationSequence(
-        name=f"{_SOFTWARE} {model['name']}"[:_LONGEST_LO],
+        name=name,
         family=codes.DCM.ArtificialIntelligence,
         version=model["sha256"],
         parameters={"arm": lineage["arm"], "seed": str(lineage["seed"]), "round": str(lineage["round"])},
@@ -55,16 +73,15 @@ def write_segmentation_object(
     segments = [
         hd.seg.SegmentDescription(
             segment_number=number,
-            segment_label=name[:_LONGEST_LO],
+            segment_label=region[:_LONGEST_LO],
             segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
             segmented_property_type=codes.SCT.Neoplasm,
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
         )
-        for number, name in enumerate(regions, start=1)
+        for number, region in enumerate(regions, start=1)
     ]
-    pixels = np.stack([region[order] for region in regions.values()], axis=-1).astype(np.uint8)
-    segmentation = hd.seg.Segmentation(
+    return hd.seg.Segmentation(
         source_images=sources,
         pixel_array=pixels,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
@@ -74,17 +91,15 @@ def write_segmentation_object(
         sop_instance_uid=hd.UID(),
         instance_number=1,
         manufacturer=_SOFTWARE,
-        manufacturer_model_name=f"{_SOFTWARE} {model['name']}"[:_LONGEST_LO],
+        manufacturer_model_name=name,
         software_versions=version(_SOFTWARE),
         device_serial_number=model["sha256"],
-        series_description=f"{_SOFTWARE} {model['name']}: {', '.join(regions)}"[:_LONGEST_LO],
+        series_description=f"{name}: {', '.join(regions)}"[:_LONGEST_LO],
         content_description="Automatic segmentation, not for clinical use",
         content_label="SEGMENTATION",
         # A segment without a voxel is a finding, too, and an object needs a frame.
         omit_empty_frames=bool(pixels.any()),
     )
-    with replacing(path) as temporary:
-        segmentation.save_as(temporary)
 
 
 def _read_sources(scan: Scan) -> tuple[list[pydicom.Dataset], Sequence[int]]:
@@ -92,20 +107,35 @@ def _read_sources(scan: Scan) -> tuple[list[pydicom.Dataset], Sequence[int]]:
     headers = [_without_details(pydicom.dcmread(path, stop_before_pixels=True)) for path in scan.files]
     if not scan.frame_numbers:
         for header in headers:
-            # As the positions give it: some scanners write the gap between slices for their distance.
-            header.SpacingBetweenSlices = DS(scan.image.GetSpacing()[2], auto_format=True)
+            _state_slices(header, scan)
         return headers, range(len(headers))
     if len(headers) > 1 or sorted(scan.frame_numbers) != list(range(int(headers[0].NumberOfFrames))):
-        raise StudyError(
-            f"{scan.files[0]}: frames of several stacks or files cannot be referred to by one segmentation; export "
-            "the stack alone"
-        )
+        raise StudyError("the scan is not all frames of one file; export it as a series of its own")
+    (shared,), frames = headers[0].SharedFunctionalGroupsSequence, headers[0].PerFrameFunctionalGroupsSequence
+    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+        # What is the same of all frames may be said of each, where it is not looked for.
+        if keyword not in shared:
+            shared[keyword] = frames[0][keyword]
+    _state_slices(shared.PixelMeasuresSequence[0], scan)
     return headers, np.argsort(scan.frame_numbers)
 
 
+def _state_slices(measures: pydicom.Dataset, scan: Scan) -> None:
+    """State the distance of slices that their positions give: some scanners write the gap between them instead."""
+    measures.SpacingBetweenSlices = DS(scan.image.GetSpacing()[2], auto_format=True)
+    if not measures.get("SliceThickness"):
+        measures.SliceThickness = measures.SpacingBetweenSlices
+
+
 def _without_details(header: pydicom.Dataset) -> pydicom.Dataset:
-    """Take everything about patient, study and institution away that an object of the same study can do without."""
+    """Take everything about patient, study and institution away that an object of the same study can do without.
+
+    What it cannot do without and is not there stays empty.
+    """
     for element in list(header):
-        if element.tag.group not in _IMAGE_GROUPS and element.keyword not in _KEPT:
+        if element.tag.group not in _IMAGE_GROUPS and element.keyword not in (*_OF_PATIENT_AND_STUDY, *_OF_SOURCE):
             del header[element.tag]
+    for keyword in _OF_PATIENT_AND_STUDY:
+        if keyword not in header:
+            setattr(header, keyword, "")
     return header

@@ -92,11 +92,12 @@ def build_scan_view(scan_name: str, image: sitk.Image, models: Sequence[ModelVie
     regions = {name: None for model in models for name in model.result["labels"]}
     if len(regions) > 1:
         words.append(f"outlines from full colour to pale: {', '.join(map(readable, regions))}")
-    if not models[0].result["scan"]["is_orientation_known"]:
-        words.append("right and left as the config assumes")
+    are_sides_known = models[0].result["scan"]["is_orientation_known"]
+    if not are_sides_known:
+        words.append("orientation as the config assumes")
     spacing = sitk.DICOMOrient(image, "LPS").GetSpacing()
     aspect = grey.shape[1] * spacing[1] / (grey.shape[2] * spacing[0])
-    return CaseView(grey, _all_masks(grey.shape, models), panels, "  ·  ".join(words), aspect)
+    return CaseView(grey, _all_masks(grey.shape, models), panels, "  ·  ".join(words), aspect, are_sides_known)
 
 
 def _all_masks(shape: tuple[int, ...], models: Sequence[ModelView]) -> np.ndarray:

@@ -1,15 +1,20 @@
+import gzip
 import json
 from dataclasses import replace
 
+import dicom_files
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 import torch
+from dicom_files import IDENTIFYING
 from fedpedbrain.data.volumes import Volume
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import sha256_of_file, write_json
 from fedpedbrain.inference.scan import ScanPlan, predict_scan_files, predict_volume
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 CPU = torch.device("cpu")
@@ -197,6 +202,65 @@ def test_intensities_are_held_against_the_training_cases(tmp_path, predict):
         write_json(tmp_path / "intensities.json", {"num_cases": 3, "channels": known})
         checks = predict(path, intensities=tmp_path / "intensities.json")[1]["checks"]
         assert [check["is_raised"] for check in checks if check["name"] == "intensity"] == [is_raised]
+
+
+# Other forms.
+
+
+@pytest.fixture
+def plan(config):
+    return replace(PLAN, formats=config["formats"])
+
+
+def test_a_dicom_series_gets_its_mask_and_a_segmentation_object(tmp_path, predict, plan):
+    image = dicom_files.sample_image(size=(12, 10, 5), degrees=20.0)
+    files = dicom_files.write_series(tmp_path / "series", image, order=[3, 0, 4, 1, 2])
+    mask_path, result = predict(tmp_path / "series", plan=plan)
+    assert_same_geometry(sitk.ReadImage(str(mask_path)), image)
+    (series,) = pydicom.dcmread(tmp_path / "out" / "segmentation.dcm").ReferencedSeriesSequence
+    referenced = {item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence}
+    assert referenced == {pydicom.dcmread(path).SOPInstanceUID for path in files}
+    assert result["scan"]["form"] == "dicom"
+
+
+def test_only_the_segmentation_object_names_the_patient(tmp_path, predict, plan):
+    dicom_files.write_series(tmp_path / "series", dicom_files.sample_image())
+    predict(tmp_path / "series", plan=plan)
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    written["mask.nii.gz"] = gzip.decompress(written["mask.nii.gz"])
+    naming = {name for name, text in written.items() for value in IDENTIFYING.values() if value.encode() in text}
+    assert naming == {"segmentation.dcm"}
+
+
+def test_a_mask_is_written_where_no_segmentation_object_can_be(tmp_path, predict, plan):
+    dicom_files.write_series(tmp_path / "series", dicom_files.sample_image(), StudyInstanceUID=None)
+    mask_path, result = predict(tmp_path / "series", plan=plan)
+    assert mask_path.is_file()
+    assert not (tmp_path / "out" / "segmentation.dcm").exists()
+    assert any("no DICOM Segmentation could be written: the headers" in note for note in result["scan"]["notes"])
+
+
+def test_an_array_is_predicted_in_the_geometry_that_the_config_assumes(tmp_path, predict, plan):
+    plan.formats["npy"] |= {"axes": "HWD", "spacing_mm": [5.0, 2.0, 1.0]}
+    np.save(tmp_path / "scan.npy", np.random.default_rng(0).random((12, 9, 5), dtype=np.float32))
+    mask_path, result = predict(tmp_path / "scan.npy", plan=plan)
+    mask = sitk.ReadImage(str(mask_path))
+    assert (mask.GetSize(), mask.GetSpacing()) == ((9, 12, 5), (1.0, 2.0, 5.0))
+    assert [check["is_raised"] for check in result["checks"] if check["name"] == "orientation"] == [True]
+
+
+def test_pictures_are_predicted_upright(tmp_path, predict, plan):
+    (tmp_path / "slices").mkdir()
+    for number in range(3):
+        array = np.random.default_rng(number).integers(0, 256, (10, 14), dtype=np.uint8)
+        Image.fromarray(array).save(tmp_path / "slices" / f"slice_{number:02d}.png")
+    plan.formats["png"] |= {"rotation_degrees": 90}
+    mask = sitk.ReadImage(str(predict(tmp_path / "slices", plan=plan)[0]))
+    # 10 rows and 14 columns, turned.
+    assert mask.GetSize() == (10, 14, 3)
+
+
+# What is refused.
 
 
 def assert_refused(tmp_path, predict, match: str, *scans) -> None:

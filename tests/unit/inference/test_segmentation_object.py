@@ -1,32 +1,48 @@
-"""Segmentation objects, of a real oblique series where it is at hand."""
+"""Segmentation objects of series and multi-frame files, and of a real oblique series where it is at hand."""
 
+import dicom_files
 import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
 import yaml
 from fedpedbrain.data.formats import read_scan
+from fedpedbrain.errors import StudyError
 from fedpedbrain.inference.segmentation_object import write_segmentation_object
 from workspace import REPOSITORY
 
+# What the object says of the software that made it.
+OWN = {"DeviceSerialNumber"}
 MODEL = {"name": "fedavg", "sha256": "5" * 64, "lineage": {"arm": "fedavg", "seed": 0, "round": 3}}
 
 
-@pytest.fixture(scope="module")
-def scan():
-    folder = REPOSITORY.parent / "shared" / "data" / "ge_pd_dicom"
-    if not folder.is_dir():
-        pytest.skip(f"the real series is not at {folder}")
-    config = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
-    return read_scan(folder, config["formats"])
+FORMATS = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))["formats"]
+SERIES, ENHANCED, REAL = "series", "enhanced", "real"
+SHUFFLED = [3, 0, 4, 1, 2]
+
+
+@pytest.fixture(scope="module", params=[SERIES, ENHANCED, REAL])
+def scan(request, tmp_path_factory):
+    """An oblique scan whose files or frames are in no order, and a real one where it is at hand."""
+    folder = tmp_path_factory.mktemp("scan")
+    image = dicom_files.sample_image(size=(12, 10, 5), degrees=20.0)
+    if request.param == SERIES:
+        dicom_files.write_series(folder, image, order=SHUFFLED)
+    elif request.param == ENHANCED:
+        dicom_files.write_enhanced(folder / "enhanced.dcm", image, order=SHUFFLED)
+    else:
+        folder = REPOSITORY.parent / "shared" / "data" / "ge_pd_dicom"
+        if not folder.is_dir():
+            pytest.skip(f"the real series is not at {folder}")
+    return read_scan(folder, FORMATS)
 
 
 @pytest.fixture(scope="module")
 def regions(scan):
-    """Two boxes, the second within the first; slices 0 to 4 have none."""
+    """Two boxes, the second within the first; the first slice has none."""
     whole, core = (np.zeros(scan.image.GetSize()[::-1], dtype=bool) for _ in range(2))
-    whole[5:9, 100:140, 90:110] = True
-    core[6:8, 110:120, 95:100] = True
+    whole[1:4, 3:9, 2:7] = True
+    core[2:4, 4:6, 3:5] = True
     return {"whole_tumour": whole, "core": core}
 
 
@@ -52,19 +68,26 @@ def test_segments_lie_on_their_source_slices_under_the_regions_names(written, sc
     found = hd.seg.segread(written)
     labels = [found.get_segment_description(number).segment_label for number in found.segment_numbers]
     assert labels == ["whole_tumour", "core"]
-    pixels = found.get_pixels_by_source_instance(source_uids(scan))
+    if scan.frame_numbers:
+        frames = [number + 1 for number in scan.frame_numbers]
+        pixels = found.get_pixels_by_source_frame(source_uids(scan)[0], frames, assert_missing_frames_are_empty=True)
+    else:
+        pixels = found.get_pixels_by_source_instance(source_uids(scan))
     for number, region in enumerate(regions.values()):
         assert (pixels[..., number].astype(bool) == region).all()
 
 
-def test_frames_lie_where_their_source_slices_lie(written, scan):
-    sources = {header.SOPInstanceUID: header for header in map(pydicom.dcmread, scan.files)}
+def test_frames_lie_where_the_scans_slices_lie(written, scan, regions):
     frames = pydicom.dcmread(written).PerFrameFunctionalGroupsSequence
-    assert len(frames) == 4 + 2
+    assert len(frames) == 3 + 2
     for frame in frames:
-        (image,) = frame.DerivationImageSequence[0].SourceImageSequence
-        source = sources[image.ReferencedSOPInstanceUID]
-        assert frame.PlanePositionSequence[0].ImagePositionPatient == source.ImagePositionPatient
+        region = list(regions.values())[frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1]
+        position = [float(part) for part in frame.PlanePositionSequence[0].ImagePositionPatient]
+        column, row, place = scan.image.TransformPhysicalPointToContinuousIndex(position)
+        # The real series' slices lie up to 0.07 mm off their places of 7 mm.
+        assert (column, row) == pytest.approx((0.0, 0.0), abs=0.1)
+        assert place == pytest.approx(round(place), abs=0.02)
+        assert region[round(place)].any()
 
 
 def test_it_says_which_model_made_it(written):
@@ -81,15 +104,14 @@ def test_it_belongs_to_its_patient_and_study_and_carries_no_more_of_them(written
         assert found[keyword].value == source[keyword].value
     of_patient = {element.keyword for element in found if element.tag.group == 0x0010}
     assert of_patient == {"PatientName", "PatientID", "PatientBirthDate", "PatientSex"}
-    for keyword in ("PatientAge", "PatientWeight", "StudyDescription", "StationName"):
-        assert keyword in source
-        assert keyword not in {element.keyword for element in found.iterall()}
+    needed = {"PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "ReferringPhysicianName", "StudyDate"}
+    assert not {element.keyword for element in found.iterall()} & (set(dicom_files.IDENTIFYING) - needed - OWN)
 
 
-def test_the_distance_of_slices_is_that_of_their_positions(written):
+def test_the_distance_of_slices_is_that_of_their_positions(written, scan):
     (measures,) = pydicom.dcmread(written).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
-    # The series itself says 2 mm, which is its gap.
-    assert float(measures.SpacingBetweenSlices) == pytest.approx(7.0, abs=0.01)
+    # The real series says 2 mm, which is its gap.
+    assert float(measures.SpacingBetweenSlices) == pytest.approx(scan.image.GetSpacing()[2], abs=0.01)
 
 
 def test_nothing_found_is_written_too(tmp_path, scan, regions):
@@ -98,3 +120,14 @@ def test_nothing_found_is_written_too(tmp_path, scan, regions):
     found = hd.seg.segread(tmp_path / "empty.dcm")
     assert len(found.segment_numbers) == 2
     assert not found.pixel_array.any()
+
+
+@pytest.mark.parametrize("missing", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_headers_that_say_too_little_are_refused_without_naming_the_patient(tmp_path, missing):
+    dicom_files.write_series(tmp_path / "series", dicom_files.sample_image(), **{missing: None})
+    scan = read_scan(tmp_path / "series", FORMATS)
+    regions = {"core": np.ones(scan.image.GetSize()[::-1], dtype=bool)}
+    with pytest.raises(StudyError, match="the headers do not say all that it needs") as refusal:
+        write_segmentation_object(tmp_path / "object.dcm", scan, regions, MODEL)
+    assert not any(value in str(refusal.value) for value in dicom_files.IDENTIFYING.values())
+    assert not (tmp_path / "object.dcm").exists()

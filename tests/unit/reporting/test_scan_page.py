@@ -114,10 +114,12 @@ def test_models_with_other_regions_stand_side_by_side(image, write_prediction):
     assert "whole tumour, core" in view.caption
 
 
-def test_a_video_without_known_sides_says_so(image, write_prediction):
+def test_a_video_without_known_sides_says_so_and_names_none(image, write_prediction):
     known = make_result("a")["scan"] | {"is_orientation_known": False}
     (view,) = load_model_views([write_prediction("a", box(2, 4), scan=known)], {})
-    assert "right and left as the config assumes" in build_scan_view("child", image, [view]).caption
+    shown = build_scan_view("child", image, [view])
+    assert "orientation as the config assumes" in shown.caption
+    assert not shown.are_sides_known
 
 
 @pytest.mark.parametrize(
