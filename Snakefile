@@ -24,6 +24,7 @@ include: "rules/figures.smk"
 include: "rules/quality.smk"
 include: "rules/reporting.smk"
 include: "rules/inference.smk"
+include: "rules/conversion.smk"
 
 
 report: "rules/captions/workflow.rst"

@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from fedpedbrain.data.layouts import count_cases, list_source_files
 from fedpedbrain.errors import StudyError
+from fedpedbrain.files import files_below
 from fedpedbrain.fingerprint import code_fingerprint
 from fedpedbrain.study import load_study
 from fedpedbrain.worker import announce_worker
@@ -20,7 +21,7 @@ try:
     STUDY = load_study(config, workflow.source_path("schemas/config.schema.yaml"), count_cases)
     STUDY.check_files()
     # A new scan is predicted where the cohort is not.
-    COHORT_FILES = list_source_files(STUDY.source_settings, needed=not STUDY.predicts_scan)
+    COHORT_FILES = list_source_files(STUDY.source_settings, needed=STUDY.needs_cohort)
     if "results/cohort/splits.tsv" in map(os.path.relpath, STUDY.kept_splits):
         raise StudyError("cohort.splits.keep_file: this study's own splits.tsv is made anew; name a copy of it")
 except StudyError as error:
@@ -96,3 +97,10 @@ def every_arm(pattern):
 def of_private_arms(pattern):
     """A file of every differentially private arm and seed."""
     return expand(pattern, arm=[name for name, arm in STUDY.arms.items() if arm.is_private], seed=SEEDS)
+
+
+def files_to_convert(wildcards):
+    """Every file below the folder of DICOM series, or what the target needs."""
+    if not STUDY.converts:
+        raise WorkflowError("snakemake convert_to_bids --config dicom_root=PATH bids_root=PATH")
+    return list(map(str, files_below(STUDY.config["dicom_root"])))

@@ -81,7 +81,7 @@ class Study:
             return self._count_cases(self.source_settings)
         except StudyError:
             # A new scan is predicted where the cohort is not, and then nothing trains.
-            if not self.predicts_scan:
+            if self.needs_cohort:
                 raise
             return dict.fromkeys(self.sites, 0)
 
@@ -272,6 +272,21 @@ class Study:
     def scan_request(self) -> ScanRequest:
         """Which new scans are to be predicted by which models."""
         return ScanRequest(self.config["scan"], self.config["inbox"], self.config["model"])
+
+    @property
+    def converts(self) -> bool:
+        """Whether the config names a folder of DICOM series and one for the BIDS data set that they become."""
+        return self.config["dicom_root"] is not None and self.config["bids_root"] is not None
+
+    @property
+    def participant_columns(self) -> dict[str, str]:
+        """Columns of participants.tsv for site and class."""
+        return {name: self.config["bids"][name] for name in ("site_column", "class_column")}
+
+    @property
+    def needs_cohort(self) -> bool:
+        """Whether a cohort that is not there is an error: scans are predicted and converted where it is not."""
+        return not (self.predicts_scan or self.converts)
 
     @property
     def predicts_scan(self) -> bool:

@@ -15,7 +15,7 @@ from fedpedbrain.data.layouts import bids_root, read_participants
 from fedpedbrain.data.orientation import describe_orientation
 from fedpedbrain.data.volumes import Volume, check_finite, check_same_grid, read_volume
 from fedpedbrain.errors import CohortError, StudyError
-from fedpedbrain.files import sha256_of_file
+from fedpedbrain.files import check_inside, sha256_of_file
 
 NOT_AVAILABLE = ("n/a", "")
 
@@ -118,7 +118,9 @@ class BidsSource:
                 problems.append(f"site {site}: {error}")
 
     def _check_case(self, case: str, subject: str, site: str, class_name: str, folder: Path) -> Case:
-        images = [_the_one_file(folder, f"**/*_{suffix}.nii.gz") for suffix in self._settings["image_suffixes"]]
+        images = [
+            _the_one_file(self._root, folder, f"**/*_{suffix}.nii.gz") for suffix in self._settings["image_suffixes"]
+        ]
         volumes = [read_volume(path) for path in images]
         for path, volume in zip(images, volumes, strict=True):
             check_finite(path, volume)
@@ -126,7 +128,7 @@ class BidsSource:
         masks = []
         if self._labels:
             pattern = self._settings["mask_glob"].format(subject=folder.relative_to(self._root).as_posix())
-            masks = [_the_one_file(self._root, pattern)]
+            masks = [_the_one_file(self._root, self._root, pattern)]
             mask = read_volume(masks[0])
             check_finite(masks[0], mask)
             check_same_grid(masks[0], mask, images[0], volumes[0])
@@ -157,10 +159,11 @@ class BidsSource:
             )
 
 
-def _the_one_file(folder: Path, pattern: str) -> Path:
-    """The only file that matches, or a message that says what was looked for."""
+def _the_one_file(root: Path, folder: Path, pattern: str) -> Path:
+    """The only file that matches and lies in the data set, or a message that says what was looked for."""
     files = sorted(folder.glob(pattern))
     if len(files) != 1:
         names = ", ".join(path.name for path in files[:3]) or "none"
         raise StudyError(f"{folder}: expected one file like {pattern}, found {len(files)} ({names})")
+    check_inside(files[0], root)
     return files[0]

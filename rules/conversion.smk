@@ -1,0 +1,30 @@
+# From DICOM series to a BIDS folder: snakemake convert_to_bids --config dicom_root=PATH bids_root=PATH
+
+
+rule convert_to_bids:
+    """Convert every DICOM series below a folder to BIDS, under pseudonyms, and list what became of each."""
+    input:
+        files_to_convert,
+    output:
+        table="results/conversion/series.tsv",
+    log:
+        "results/logs/conversion/convert_to_bids.log",
+    benchmark:
+        "results/benchmarks/conversion/convert_to_bids.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        dicom_root=STUDY.config["dicom_root"],
+        bids_root=STUDY.config["bids_root"],
+        conversion=STUDY.config["conversion"],
+        sites=STUDY.sites,
+        dicom=STUDY.config["formats"]["dicom"],
+        columns=STUDY.participant_columns,
+        code=code("convert_to_bids"),
+    message:
+        "converting DICOM series to BIDS"
+    script:
+        "../workflow_scripts/convert_to_bids.py"
