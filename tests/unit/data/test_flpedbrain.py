@@ -36,7 +36,7 @@ def folder(tmp_path):
 def settings(config, folder):
     """Argument of ``open_source`` for the folder."""
     cohort = config["cohort"] | {"source": "flpedbrain", "sites": {"training": ["AA"], "external": ["BB"]}}
-    block = config["flpedbrain"] | {"voxel_spacing_mm": [4.0, 2.0, 1.0]}
+    block = config["flpedbrain"] | {"voxel_spacing_mm": [4.0, 2.0, 1.0], "orientation": "PLS"}
     return {"cohort": cohort, "root": str(folder), "sites": ["AA", "BB"], "flpedbrain": block, "receipts": []}
 
 
@@ -186,7 +186,16 @@ def test_a_sites_own_normal_cases_come_before_the_shared_ones(settings, folder):
     assert_refused(settings, "no file AA_normals_uint8_val.npy with normal cases of site AA", normals="site")
 
 
-def test_too_few_normal_cases_are_refused_with_the_numbers(settings):
+def test_of_a_sites_own_normal_cases_all_are_taken_where_they_are_too_few(settings, folder, caplog):
+    (folder / "AA_normals_uint8_train.npy").write_bytes(site_file([0], seed=77))
+    with caplog.at_level("WARNING", logger="fedpedbrain"):
+        names = [case.case for case in normals_of(cases_of(settings, normal_fraction=0.5), "AA")]
+    assert names[0] == "AA-normal-train-0000"
+    assert [name[:13] for name in names[1:]] == ["AA-normal-val"] * 2
+    assert "AA_normals_uint8_train.npy: 2 normal cases wanted, all 1 taken" in caplog.text
+
+
+def test_too_few_shared_normal_cases_are_refused_with_the_numbers(settings):
     # 8 shared ones: AA takes 4, BB wants 8.
     words = "4 normal cases are left, 8 are wanted for 8 tumour cases; lower flpedbrain.normal_fraction"
     assert_refused(settings, f"site BB: {SHARED_NORMALS['train']}: {words}", normal_fraction=1.0)

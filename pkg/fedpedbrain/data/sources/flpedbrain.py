@@ -5,6 +5,7 @@ patient. They carry no geometry either: voxel spacing and orientation are what t
 """
 
 import hashlib
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ import SimpleITK as sitk
 
 from fedpedbrain.cohort import UNKNOWN_CLASS, Case
 from fedpedbrain.data.copies import voxel_digests
-from fedpedbrain.data.flpedbrain_files import SitePart, choose_parts
+from fedpedbrain.data.flpedbrain_files import SHARED_NORMALS, SitePart, choose_parts
 from fedpedbrain.data.memory_maps import forget_pages
 from fedpedbrain.data.orientation import describe_orientation
 from fedpedbrain.data.pickled_arrays import read_pickled_arrays
@@ -25,6 +26,8 @@ from fedpedbrain.data.volumes import Volume
 from fedpedbrain.downloads import check_sha256
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.seeds import derive_seed
+
+logger = logging.getLogger(__name__)
 
 # Images, masks and labels in a file of one site, and in the two files of normal cases that all sites share.
 _KEYS = (
@@ -79,7 +82,8 @@ class FlpedbrainSource:
 
         Normal cases are drawn without replacement: a file's rows stand in an order that its name and the seed decide,
         and each site takes as many as it needs, one site after the other. So no two sites get the same one, and another
-        site at the end of the list leaves the earlier ones theirs.
+        site at the end of the list leaves the earlier ones theirs. A site's own file that has too
+        few is used up.
         """
         problems: list[str] = []
         cases: list[Case] = []
@@ -134,6 +138,9 @@ class FlpedbrainSource:
         num_tumours = sum(self._name_of(label) != self._normal_class for label in labels.tolist())
         num_normals = math.floor(self._settings["normal_fraction"] * num_tumours + 0.5)
         first, num_there = num_taken[part.normals], len(self._table(part.normals).labels)
+        if num_normals > num_there and part.normals not in SHARED_NORMALS.values():
+            logger.warning("%s: %d normal cases wanted, all %d taken", part.normals, num_normals, num_there)
+            num_normals = num_there
         if first + num_normals > num_there:
             raise StudyError(
                 f"{part.normals}: {num_there - first} normal cases are left, {num_normals} are wanted for "
