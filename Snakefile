@@ -30,17 +30,6 @@ include: "rules/conversion.smk"
 report: "rules/captions/workflow.rst"
 
 
-rule all:
-    """The whole study."""
-    default_target: True
-    input:
-        "results/report.html",
-        "results/cohort/audit.html",
-        expand("results/models/{arm}/seed-{seed}/best.pth", arm=ARMS, seed=SEEDS),
-        expand("results/models/{arm}/seed-{seed}/lineage.json", arm=ARMS, seed=SEEDS),
-        expand("results/models/{arm}/seed-{seed}/intensities.json", arm=ARMS, seed=SEEDS),
-
-
 rule cohort:
     """The checked and preprocessed cohort alone: index, splits, shards and audit."""
     input:
@@ -50,9 +39,16 @@ rule cohort:
 rule models:
     """The best model of every arm and seed, and where it comes from."""
     input:
-        expand("results/models/{arm}/seed-{seed}/best.pth", arm=ARMS, seed=SEEDS),
-        expand("results/models/{arm}/seed-{seed}/lineage.json", arm=ARMS, seed=SEEDS),
-        expand("results/models/{arm}/seed-{seed}/intensities.json", arm=ARMS, seed=SEEDS),
+        expand("results/models/{arm}/seed-{seed}/{file}", arm=ARMS, seed=SEEDS, file=MODEL_FILES),
+
+
+rule all:
+    """The whole study."""
+    default_target: True
+    input:
+        "results/report.html",
+        "results/cohort/audit.html",
+        rules.models.input,
 
 
 rule predict:

@@ -34,6 +34,8 @@ ARMS = list(STUDY.arms)
 SEEDS = STUDY.seeds
 SITES = STUDY.sites
 LAST_ROUND = STUDY.num_rounds
+# What a study leaves behind of every arm and seed.
+MODEL_FILES = ["best.pth", "lineage.json", "intensities.json"]
 
 
 wildcard_constraints:
