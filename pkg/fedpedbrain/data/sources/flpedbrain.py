@@ -82,8 +82,7 @@ class FlpedbrainSource:
 
         Normal cases are drawn without replacement: a file's rows stand in an order that its name and the seed decide,
         and each site takes as many as it needs, one site after the other. So no two sites get the same one, and another
-        site at the end of the list leaves the earlier ones theirs. A site's own file that has too
-        few is used up.
+        site at the end of the list leaves the earlier ones theirs. A site's own file that has too few is used up.
         """
         problems: list[str] = []
         cases: list[Case] = []
