@@ -33,8 +33,8 @@ def check_cohort(config: Mapping[str, Any]) -> None:
     if splits["test_fraction"] + splits["validation_fraction"] >= 1.0:
         raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
     _check_channels(config)
-    if cohort["source"] == "class_folders":
-        _check_class_folders(cohort)
+    if cohort["source"] == "class_folders" and cohort["regions"]:
+        raise StudyError("cohort.regions: the class_folders source has no outlines; write []")
     if cohort["source"] == "flpedbrain":
         _check_flpedbrain(config["flpedbrain"], sites, normal)
 
@@ -87,14 +87,6 @@ def _check_channels(config: Mapping[str, Any]) -> None:
             f"cohort.channels: {len(channels)} channels but {len(config['bids']['image_suffixes'])} "
             "bids.image_suffixes; give one suffix a channel"
         )
-
-
-def _check_class_folders(cohort: Mapping[str, Any]) -> None:
-    """Refuse what pictures in class folders cannot give: outlines, or cases without a class."""
-    if cohort["regions"]:
-        raise StudyError("cohort.regions: the class_folders source has no outlines; write []")
-    if not cohort["classes"]:
-        raise StudyError("cohort.classes: the class_folders source has nothing but classes; name them")
 
 
 def _check_flpedbrain(block: Mapping[str, Any], sites: Sequence[str], normal_class: str | None) -> None:

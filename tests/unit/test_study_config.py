@@ -1,5 +1,4 @@
 import json
-import re
 
 import matplotlib
 import pytest
@@ -469,6 +468,18 @@ def test_every_arm_has_its_own_settings_digest(load):
 def test_a_study_seed_has_its_own_start(load):
     study = load()
     assert study.model_seed(0) != study.model_seed(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"regions": [{"name": "whole", "labels": [1]}]}, "cohort.regions: the class_folders source has no outlines"),
+        ({"regions": [], "classes": [], "normal_class": None}, "cohort: no regions and no classes"),
+        ({"regions": [], "channels": ["T1", "T2"]}, "cohort.channels: the class_folders source has one channel"),
+    ],
+)
+def test_what_pictures_in_class_folders_cannot_give_is_refused(load, changes, message):
+    assert refusal(load, {"cohort": {"source": "class_folders"} | changes}).startswith(message)
 
 
 def test_the_source_does_not_see_the_splits(load):

@@ -40,13 +40,15 @@ def outline_table(sites: Sequence[Mapping[str, Any]], regions: Sequence[str]) ->
     """Volumes of the outlines of every site, and cases whose outline the grid does not hold."""
     rows = []
     for site in sites:
-        cells = [Cell(site["site"]), Cell(str(site["num_empty_masks"])), Cell(str(site["num_cut_cases"]))]
+        cells = [Cell(site["site"]), Cell(str(site["num_cut_cases"]))]
         for region in regions:
             values = site["volume_quartiles_ml"][region]
             cells += [Cell(MISSING if values is None else f"{value:.1f}") for value in values or [None] * 3]
         rows.append(cells)
-    quartiles = [f"{readable(region)}, {name}" for region in regions for name in ("lower quartile", "median", "upper")]
-    columns = ["Site", "Cases without outline", "Outlines cut at the grid", *quartiles]
+    quartiles = [
+        f"{readable(region)}, {name}" for region in regions for name in ("lower quartile", "median", "upper quartile")
+    ]
+    columns = ["Site", "Outlines cut at the grid", *quartiles]
     caption = "Outlines by site; volumes on the network's grid in ml, of cases that have the region"
     return Table(caption, columns, [Group("", rows)], (0,))
 

@@ -161,6 +161,14 @@ def test_a_picture_that_is_none_is_refused_by_name(settings, tmp_path):
     assert problem.startswith(f"site south: {path}: ")
 
 
+def test_a_link_that_leads_out_of_the_cohort_is_refused(settings, add, tmp_path):
+    outside = add("../outside.png", 40)
+    link = tmp_path / "pictures" / "south" / "normal" / "link.png"
+    link.symlink_to(outside)
+    (problem,) = problems_of(settings)
+    assert problem.startswith(f"site south: {link}: a link that leads out of")
+
+
 @pytest.mark.parametrize("name", ["a{b}.png", "a;b.png"])
 def test_a_name_that_the_workflow_cannot_hold_is_refused(settings, add, name):
     add(f"south/normal/{name}", 30)

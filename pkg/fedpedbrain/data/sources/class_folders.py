@@ -15,7 +15,7 @@ from fedpedbrain.data.formats import read_scan
 from fedpedbrain.data.layouts import find_pictures
 from fedpedbrain.data.volumes import Volume
 from fedpedbrain.errors import CohortError, StudyError
-from fedpedbrain.files import sha256_of_file
+from fedpedbrain.files import check_inside, sha256_of_file
 from fedpedbrain.lineage import digest_of
 
 
@@ -105,6 +105,7 @@ class ClassFolderSource:
 
     def _case(self, site: str, path: Path, class_name: str, copy_of: dict[tuple[str, tuple[str, ...]], Case]) -> Case:
         """A picture's case; ``copy_of`` holds the first case of each site with the same pixels."""
+        check_inside(path, self._root)
         image, name = self._read(path), self._name(path)
         digests = voxel_digests([image])
         contents = {"file": sha256_of_file(path), "class": class_name, "read": self._formats["picture"]}
