@@ -1,10 +1,9 @@
-"""New scans of every form in an inbox, predicted by two models of the tiny study; real ones where they are at hand."""
+"""New scans in an inbox, predicted by two models of the tiny study; a real series where it is at hand."""
 
 import json
 import shutil
 
 import imageio.v3 as iio
-import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
@@ -16,7 +15,7 @@ from workspace import REPOSITORY
 
 pytestmark = pytest.mark.slow
 REAL = REPOSITORY.parent / "shared" / "data"
-SERIES, CHILDREN = "ge_pd_dicom", ("DIPG_03", "MEDU_05")
+SERIES = "ge_pd_dicom"
 
 
 def phantom_head() -> sitk.Image:
@@ -28,17 +27,13 @@ def phantom_head() -> sitk.Image:
 
 @pytest.fixture
 def inbox(tmp_path):
-    """A simulated head as NIfTI and as an array, a broken file, and the real scans that are at hand."""
+    """A simulated head, a broken file, and the real series where it is at hand."""
     folder = tmp_path / "inbox"
     folder.mkdir()
-    head = phantom_head()
-    sitk.WriteImage(head, str(folder / "head.nii.gz"))
-    # The axes that formats.npy assumes.
-    np.save(folder / "array.npy", sitk.GetArrayFromImage(head).transpose(1, 2, 0))
+    sitk.WriteImage(phantom_head(), str(folder / "head.nii.gz"))
     (folder / "broken.nii.gz").write_bytes(b"no image")
-    for path in (REAL / SERIES, *(REAL / "pediatric_png" / child for child in CHILDREN)):
-        if path.is_dir():
-            shutil.copytree(path, folder / path.name)
+    if (REAL / SERIES).is_dir():
+        shutil.copytree(REAL / SERIES, folder / SERIES)
     return folder
 
 
@@ -76,7 +71,7 @@ def test_an_inbox_is_predicted_once_whatever_is_wrong_with_one_of_its_scans(stud
             assert [check["is_raised"] for check in prediction["checks"] if check["name"] == "intensity"] != [None]
         assert len(list(iio.imiter(folder / "slices.mp4"))) == read_scan(scan, formats).image.GetSize()[2]
         assert "Not a medical device" in (folder / "scan.html").read_text()
-    assert not list(results_of(study_copy, "array").glob("*/segmentation.dcm"))
+    assert not list(results_of(study_copy, "head").glob("*/segmentation.dcm"))
 
     # The next call redoes nothing: the broken one alone, mended.
     dates = {path: path.stat().st_mtime_ns for path in (study_copy.folder / "results/inference").rglob("*.*")}

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from dicom_files import IDENTIFYING
+from fedpedbrain.data.formats import read_scan
 from fedpedbrain.data.volumes import Volume
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import sha256_of_file, write_json
@@ -258,6 +259,16 @@ def test_pictures_are_predicted_upright(tmp_path, predict, plan):
     mask = sitk.ReadImage(str(predict(tmp_path / "slices", plan=plan)[0]))
     # 10 rows and 14 columns, turned.
     assert mask.GetSize() == (10, 14, 3)
+
+
+@pytest.mark.parametrize("name", ["ge_pd_dicom", "pediatric_png/DIPG_03", "pediatric_png/MEDU_05"])
+def test_real_scans_get_masks_in_their_own_geometry(repository, predict, plan, name):
+    path = repository.parent / "shared" / "data" / name
+    if not path.is_dir():
+        pytest.skip(f"the real scan is not at {path}")
+    mask_path, result = predict(path, plan=plan)
+    assert_same_geometry(sitk.ReadImage(str(mask_path)), read_scan(path, plan.formats).image)
+    assert result["volumes_ml"]["whole_tumour"] > 1000
 
 
 # What is refused.
