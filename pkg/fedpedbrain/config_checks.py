@@ -76,16 +76,18 @@ def _check_local_arms(config: Mapping[str, Any]) -> None:
 
 
 def _check_channels(config: Mapping[str, Any]) -> None:
-    """Every channel comes from one image: one suffix each in a BIDS folder, one in all from the other sources."""
-    channels = config["cohort"]["channels"]
-    source = config["cohort"]["source"]
-    if source in ("phantom", "flpedbrain", "class_folders"):
+    """Every channel comes from one image: one suffix each in a BIDS folder, one column each in a table, else one."""
+    channels, source = config["cohort"]["channels"], config["cohort"]["source"]
+    named = {"bids": ("bids.image_suffixes", config["bids"]["image_suffixes"])}
+    named |= {"listed": ("listed.columns.images", config["listed"]["columns"]["images"])}
+    if source not in named:
         if len(channels) != 1:
             raise StudyError(f"cohort.channels: the {source} source has one channel, found {len(channels)}; name one")
-    elif len(channels) != len(config["bids"]["image_suffixes"]):
+        return
+    key, names = named[source]
+    if len(channels) != len(names):
         raise StudyError(
-            f"cohort.channels: {len(channels)} channels but {len(config['bids']['image_suffixes'])} "
-            "bids.image_suffixes; give one suffix a channel"
+            f"cohort.channels: {len(channels)} channels but {len(names)} {key}; give one of each a channel"
         )
 
 

@@ -120,6 +120,7 @@ BLOCKS_OF_ARGUMENTS = {
 BLOCKS_OF_NAMES = {
     "phantom.cases",
     "bids.class_map",
+    "listed.class_map",
     "class_folders.class_map",
     "flpedbrain.sha256",
     "flpedbrain.site_parts",

@@ -2,14 +2,16 @@
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fedpedbrain.data.flpedbrain_files import find_files
 from fedpedbrain.errors import StudyError
-from fedpedbrain.files import read_table
+from fedpedbrain.files import files_below, read_table
 
+# What a cell of a table says where nothing is known.
+NOT_AVAILABLE = ("n/a", "")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # The job graph reads braces as wildcards; a table of cases separates paths by semicolons.
 _FORBIDDEN_IN_PATHS = frozenset("{};")
@@ -61,18 +63,79 @@ def find_pictures(root: str | None) -> dict[str, list[Path]]:
     for folder in sorted(path for path in Path(root).iterdir() if path.is_dir()):
         pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
         found[folder.name] = [path for path in pictures if not path.name.startswith(".")]
-    named_badly = [path for pictures in found.values() for path in pictures if set(str(path)) & _FORBIDDEN_IN_PATHS]
+    _refuse_names([path for pictures in found.values() for path in pictures], "paths of pictures")
+    return found
+
+
+def _refuse_names(paths: Iterable[Path], what: str) -> None:
+    named_badly = [path for path in paths if set(str(path)) & _FORBIDDEN_IN_PATHS]
     if named_badly:
         raise StudyError(
-            f"{named_badly[0]}: paths of pictures may hold none of {' '.join(sorted(_FORBIDDEN_IN_PATHS))} "
+            f"{named_badly[0]}: {what} may hold none of {' '.join(sorted(_FORBIDDEN_IN_PATHS))} "
             f"({len(named_badly)} do); rename them"
         )
-    return found
 
 
 def _class_folder_files(settings: Mapping[str, Any]) -> list[str]:
     found = find_pictures(settings["root"])
     return [str(path) for site in settings["sites"] for path in found.get(site, [])]
+
+
+def read_listing(
+    root: str | None, settings: Mapping[str, Any], has_classes: bool, has_masks: bool
+) -> list[dict[str, str]]:
+    """Rows of a table of cases; refused where it or a column is missing, or where it is no text.
+
+    Parameters
+    ----------
+    settings : the ``listed`` block of the config
+    has_classes, has_masks : whether the study needs these columns
+    """
+    if root is None:
+        raise StudyError("cohort_root: the listed source needs the folder of the table; add --config cohort_root=PATH")
+    path, columns = Path(root) / settings["table"], settings["columns"]
+    if not path.is_file():
+        raise StudyError(f"{path}: missing; cohort_root is to be the folder of the table that listed.table names")
+    try:
+        rows = read_table(path, csv.QUOTE_NONE)
+    except UnicodeDecodeError:
+        raise StudyError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    needed = [columns["case"], columns["patient"], columns["site"], *columns["images"]]
+    needed += [columns["class"]] * has_classes + [columns["mask"]] * has_masks
+    for column in needed:
+        if not rows or column not in rows[0]:
+            found = ", ".join(filter(None, rows[0])) if rows else "no rows"
+            raise StudyError(f"{path}: expected a column {column!r}, found: {found}; see listed.columns in the config")
+    for number, row in enumerate(rows, start=2):
+        if None in row.values() or None in row:
+            amount = "more" if None in row else "fewer"
+            raise StudyError(f"{path}: line {number} has {amount} cells than the header; correct it")
+        empty = [column for column in needed[: 3 + len(columns["images"])] if not row[column]]
+        if empty:
+            raise StudyError(f"{path}: line {number} has no {empty[0]}; fill it in, or remove the line")
+    return rows
+
+
+def _listed_files(settings: Mapping[str, Any]) -> list[str]:
+    cohort, listed = settings["cohort"], settings["listed"]
+    rows = read_listing(settings["root"], listed, bool(cohort["classes"]), bool(cohort["regions"]))
+    columns = [*listed["columns"]["images"], *([listed["columns"]["mask"]] if cohort["regions"] else [])]
+    root = Path(settings["root"])
+    paths = {
+        root / row[column]
+        for row in rows
+        if row[listed["columns"]["site"]] in settings["sites"]
+        for column in columns
+        if row[column] not in NOT_AVAILABLE
+    }
+    missing = sorted(path for path in paths if not path.exists())
+    if missing:
+        raise StudyError(
+            f"{root / listed['table']}: names {missing[0]}, not there ({len(missing)} in all); correct the table"
+        )
+    files = [file for path in sorted(paths) for file in (files_below(path) if path.is_dir() else [path])]
+    _refuse_names(files, "paths that a table of cases names")
+    return [str(root / listed["table"]), *map(str, files)]
 
 
 def _flpedbrain_files(settings: Mapping[str, Any]) -> list[str]:
@@ -91,6 +154,7 @@ def _flpedbrain_files(settings: Mapping[str, Any]) -> list[str]:
 _LISTINGS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "phantom": _no_files,
     "bids": _bids_files,
+    "listed": _listed_files,
     "class_folders": _class_folder_files,
     "flpedbrain": _flpedbrain_files,
 }
@@ -124,6 +188,12 @@ def _count_pictures(settings: Mapping[str, Any]) -> dict[str, int]:
     return {site: len(pictures) for site, pictures in find_pictures(settings["root"]).items()}
 
 
+def _count_listed(settings: Mapping[str, Any]) -> dict[str, int]:
+    cohort, listed = settings["cohort"], settings["listed"]
+    rows = read_listing(settings["root"], listed, bool(cohort["classes"]), bool(cohort["regions"]))
+    return Counter(row[listed["columns"]["site"]] for row in rows)
+
+
 def _refuse_to_count(settings: Mapping[str, Any]) -> dict[str, int]:
     raise StudyError("arms.phases: cases of the published files are not counted before they are read; name the sites")
 
@@ -131,6 +201,7 @@ def _refuse_to_count(settings: Mapping[str, Any]) -> dict[str, int]:
 _COUNTS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, int]]] = {
     "phantom": _count_simulated,
     "bids": _count_participants,
+    "listed": _count_listed,
     "class_folders": _count_pictures,
     "flpedbrain": _refuse_to_count,
 }

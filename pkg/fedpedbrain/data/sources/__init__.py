@@ -7,6 +7,7 @@ from fedpedbrain.data.flpedbrain_files import find_files
 from fedpedbrain.data.sources.bids import BidsSource
 from fedpedbrain.data.sources.class_folders import ClassFolderSource
 from fedpedbrain.data.sources.flpedbrain import FlpedbrainSource
+from fedpedbrain.data.sources.listed import ListedSource
 from fedpedbrain.data.sources.phantom.source import PhantomSource
 from fedpedbrain.data.volumes import Volume
 
@@ -32,10 +33,19 @@ def _phantom(settings: dict) -> Source:
     return PhantomSource(settings["sites"], cohort["classes"], cohort["normal_class"], settings["phantom"])
 
 
+def _labels(settings: dict) -> set[int]:
+    """Mask labels that the study's regions are made of."""
+    return {label for region in settings["cohort"]["regions"] for label in region["labels"]}
+
+
 def _bids(settings: dict) -> Source:
-    cohort = settings["cohort"]
-    labels = {label for region in cohort["regions"] for label in region["labels"]}
-    return BidsSource(settings["root"], settings["sites"], cohort["classes"], labels, settings["bids"])
+    classes = settings["cohort"]["classes"]
+    return BidsSource(settings["root"], settings["sites"], classes, _labels(settings), settings["bids"])
+
+
+def _listed(settings: dict) -> Source:
+    classes, formats = settings["cohort"]["classes"], settings["formats"]
+    return ListedSource(settings["root"], settings["sites"], classes, _labels(settings), settings["listed"], formats)
 
 
 def _class_folders(settings: dict) -> Source:
@@ -52,7 +62,13 @@ def _flpedbrain(settings: dict) -> Source:
     return FlpedbrainSource(find_files(settings), settings["sites"], settings["cohort"], settings["flpedbrain"])
 
 
-SOURCES = {"phantom": _phantom, "bids": _bids, "class_folders": _class_folders, "flpedbrain": _flpedbrain}
+SOURCES = {
+    "phantom": _phantom,
+    "bids": _bids,
+    "listed": _listed,
+    "class_folders": _class_folders,
+    "flpedbrain": _flpedbrain,
+}
 
 
 def open_source(settings: dict) -> Source:

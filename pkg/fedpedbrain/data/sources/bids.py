@@ -5,19 +5,15 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from fedpedbrain.cohort import UNKNOWN_CLASS, Case
 from fedpedbrain.data.class_names import map_classes
-from fedpedbrain.data.copies import voxel_digests
-from fedpedbrain.data.layouts import bids_root, read_participants
-from fedpedbrain.data.orientation import describe_orientation
-from fedpedbrain.data.volumes import Volume, check_finite, check_same_grid, read_volume
+from fedpedbrain.data.layouts import NOT_AVAILABLE, bids_root, read_participants
+from fedpedbrain.data.sources.outlined_case import outlined_case
+from fedpedbrain.data.volumes import Volume, check_finite, read_volume
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.files import check_inside, sha256_of_file
-
-NOT_AVAILABLE = ("n/a", "")
 
 
 class BidsSource:
@@ -121,42 +117,23 @@ class BidsSource:
         images = [
             _the_one_file(self._root, folder, f"**/*_{suffix}.nii.gz") for suffix in self._settings["image_suffixes"]
         ]
-        volumes = [read_volume(path) for path in images]
-        for path, volume in zip(images, volumes, strict=True):
-            check_finite(path, volume)
-            check_same_grid(path, volume, images[0], volumes[0])
-        masks = []
+        volumes = [self._read(path) for path in images]
+        mask = None
         if self._labels:
             pattern = self._settings["mask_glob"].format(subject=folder.relative_to(self._root).as_posix())
-            masks = [_the_one_file(self._root, self._root, pattern)]
-            mask = read_volume(masks[0])
-            check_finite(masks[0], mask)
-            check_same_grid(masks[0], mask, images[0], volumes[0])
-            self._check_labels(masks[0], mask)
-        digest = hashlib.sha256("".join(map(sha256_of_file, [*images, *masks])).encode())
+            path = _the_one_file(self._root, self._root, pattern)
+            mask = (path, self._read(path))
+        files = [*images, mask[0]] if mask else images
+        digest = hashlib.sha256("".join(map(sha256_of_file, files)).encode())
         digest.update(class_name.encode())
-        return Case(
-            case=case,
-            patient=subject,
-            site=site,
-            class_name=class_name,
-            images=tuple(map(str, images)),
-            mask=str(masks[0]) if masks else "",
-            shape=volumes[0].GetSize()[::-1],
-            spacing_mm=volumes[0].GetSpacing()[::-1],
-            sha256=digest.hexdigest(),
-            orientation=describe_orientation(volumes[0]),
-            voxel_sha256=voxel_digests(volumes),
-        )
+        names = {"case": case, "patient": subject, "site": site, "class_name": class_name}
+        return outlined_case(names, list(zip(images, volumes, strict=True)), mask, self._labels, digest.hexdigest())
 
-    def _check_labels(self, path: Path, mask: sitk.Image) -> None:
-        found = np.unique(sitk.GetArrayViewFromImage(mask))
-        strange = [value for value in found.tolist() if value != 0 and value not in self._labels]
-        if strange:
-            raise StudyError(
-                f"{path}: mask label {strange[0]:g} belongs to no region of cohort.regions "
-                f"(labels {sorted(self._labels)}); correct the mask or add the label to a region"
-            )
+    @staticmethod
+    def _read(path: Path) -> sitk.Image:
+        volume = read_volume(path)
+        check_finite(path, volume)
+        return volume
 
 
 def _the_one_file(root: Path, folder: Path, pattern: str) -> Path:
