@@ -119,7 +119,19 @@ def resample_image(image: sitk.Image, frame: sitk.Image) -> np.ndarray:
     return _sample(oriented, frame, air)
 
 
+def _is_grid_of(frame: sitk.Image, image: sitk.Image) -> bool:
+    """Whether an image's voxels are a frame's, to a thousandth of a voxel at the far corner."""
+    if image.GetSize() != frame.GetSize():
+        return False
+    corners = [(0, 0, 0), [size - 1 for size in image.GetSize()]]
+    places = [[item.TransformIndexToPhysicalPoint(corner) for corner in corners] for item in (image, frame)]
+    is_turned = not np.allclose(image.GetDirection(), frame.GetDirection(), atol=1e-6)
+    return not is_turned and np.allclose(*places, rtol=0.0, atol=1e-3 * min(image.GetSpacing()))
+
+
 def _sample(oriented: sitk.Image, frame: sitk.Image, outside: float) -> np.ndarray:
+    if _is_grid_of(frame, oriented):
+        return sitk.GetArrayFromImage(oriented).astype(np.float32)
     smooth = _smooth_for(oriented, frame)
     return sitk.GetArrayFromImage(sitk.Resample(smooth, frame, sitk.Transform(), sitk.sitkLinear, outside))
 
@@ -127,6 +139,8 @@ def _sample(oriented: sitk.Image, frame: sitk.Image, outside: float) -> np.ndarr
 def resample_region(region: sitk.Image, frame: sitk.Image) -> np.ndarray:
     """Sample a binary region on a frame: bool (D, H, W), true where it covers at least half of the voxel."""
     oriented = to_lps(region)
+    if _is_grid_of(frame, oriented):
+        return sitk.GetArrayViewFromImage(oriented) >= 0.5
     # Four standard deviations are more than the blur reaches, and two voxels more than interpolation does.
     reach = 4.0 * np.sqrt(_blur_variance(oriented, frame)) / np.array(oriented.GetSpacing())
     outlined = cut_to_outline(oriented, np.ceil(reach).astype(int) + 2)
@@ -137,7 +151,8 @@ def resample_region(region: sitk.Image, frame: sitk.Image) -> np.ndarray:
 
 def cut_to_outline(mask: sitk.Image, margin: Sequence[int] = (0, 0, 0)) -> sitk.Image | None:
     """The part of a mask that holds all its labels and a margin (x, y, z) of voxels; None where there is no label."""
-    outlined = np.nonzero(sitk.GetArrayViewFromImage(mask))[::-1]
+    values = sitk.GetArrayViewFromImage(mask)
+    outlined = [np.flatnonzero(values.any(axes)) for axes in ((0, 1), (0, 2), (1, 2))]
     if not outlined[0].size:
         return None
     first = [max(int(axis.min()) - voxels, 0) for axis, voxels in zip(outlined, margin, strict=True)]

@@ -266,3 +266,25 @@ def test_a_region_is_sampled_as_the_image_of_it_would_be(grid, direction):
     found = resample_region(region, frame)
     np.testing.assert_array_equal(found, resample_image(sitk.Cast(region, sitk.sitkFloat32), frame) >= 0.5)
     assert found.any()
+
+
+@pytest.mark.parametrize("direction", [None, TILTED])
+def test_an_image_on_the_grid_itself_is_taken_as_it_is_and_as_resampling_would_give_it(direction):
+    values = np.random.default_rng(0).integers(0, 200, (5, 7, 6)).astype(np.uint8)
+    image = to_image(values, spacing=(0.9, 0.9, 2.5), origin=(-70.0, 30.0, 11.0), direction=direction)
+    frame = grid_frame(image, values.shape, "image")
+    resampled = sitk.GetArrayFromImage(sitk.Resample(sitk.Cast(image, sitk.sitkFloat32), frame, sitk.Transform()))
+    taken = resample_image(image, frame)
+    assert taken.dtype == np.float32
+    assert np.array_equal(taken, values)
+    np.testing.assert_allclose(resampled, taken, atol=1e-3)
+    assert np.array_equal(resample_region(sitk.Cast(image > 99, sitk.sitkUInt8), frame), values > 99)
+
+
+def test_a_grid_half_a_voxel_away_is_resampled():
+    values = np.zeros((4, 4, 4), np.uint8)
+    values[2, 2, 2] = 100
+    image = to_image(values)
+    frame = grid_frame(image, values.shape, "image")
+    frame.SetOrigin((np.array(frame.GetOrigin()) + [frame.GetSpacing()[0] / 2, 0, 0]).tolist())
+    assert resample_image(image, frame)[2, 2, 1:3].tolist() == [50.0, 50.0]
