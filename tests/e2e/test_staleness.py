@@ -40,6 +40,13 @@ def test_a_changed_figure_colour_reruns_one_figure_and_the_report(finished_study
     assert jobs == {"plot_confusion": 1, "write_report": 1, "all": 1}
 
 
+def test_after_the_models_alone_the_report_trains_nothing(finished_study):
+    jobs, whole = (planned(finished_study, "--forceall", "--", target) for target in ("models", "all"))
+    # What reads updates, which are deleted then.
+    for rule in ("aggregate_round", "inspect_updates"):
+        assert jobs[rule] == whole[rule] > 0
+
+
 def test_a_comment_in_the_package_reruns_nothing(study_copy):
     study_copy.edit("pkg/fedpedbrain/federated/averaging.py", "import torch\n", "import torch\n\n# A remark.\n")
     assert planned(study_copy) == {}
