@@ -78,7 +78,8 @@ def test_an_inbox_is_predicted_once_whatever_is_wrong_with_one_of_its_scans(stud
     shutil.copy(inbox / "head.nii.gz", inbox / "broken.nii.gz")
     result = predict(study_copy, inbox)
     assert result.returncode == 0, result.stdout
-    assert "4 steps to do" in result.stdout
+    # Two predictions, the video, the page, and the target itself.
+    assert "5 steps to do" in result.stdout
     assert all(path.stat().st_mtime_ns == date for path, date in dates.items() if path.exists())
     assert (results_of(study_copy, "broken") / "scan.html").is_file()
 
