@@ -53,7 +53,7 @@ def test_a_comment_in_the_package_reruns_nothing(study_copy):
 
 
 def test_an_edit_of_the_averaging_code_reruns_every_average(study_copy):
-    old, new = "self._factors.get(name, 0.0) + factors[name]", "factors[name] + self._factors.get(name, 0.0)"
+    old, new = "total.div_(sum(factors))", "total.div_(math.fsum(factors))"
     study_copy.edit("pkg/fedpedbrain/federated/averaging.py", old, new)
     jobs = planned(study_copy)
     assert jobs["aggregate_round"] == 2 * ARMS

@@ -286,5 +286,5 @@ def test_a_grid_half_a_voxel_away_is_resampled():
     values[2, 2, 2] = 100
     image = to_image(values)
     frame = grid_frame(image, values.shape, "image")
-    frame.SetOrigin((np.array(frame.GetOrigin()) + [frame.GetSpacing()[0] / 2, 0, 0]).tolist())
+    frame.SetOrigin(frame.TransformContinuousIndexToPhysicalPoint((0.5, 0.0, 0.0)))
     assert resample_image(image, frame)[2, 2, 1:3].tolist() == [50.0, 50.0]
