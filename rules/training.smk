@@ -82,7 +82,7 @@ rule aggregate_round:
         mem_mb=4000,
     params:
         sites=sites_of_round,
-        plan=lambda wildcards: STUDY.round_plan(wildcards.arm),
+        plan=lambda wildcards: STUDY.round_plan(wildcards.arm, int(wildcards.round)),
         code=code("aggregate_round"),
     message:
         f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, averaging"

@@ -170,13 +170,13 @@ class Study:
             "may_be_missing": arm.block["participation"]["allow_missing_sites"],
         }
 
-    def round_plan(self, arm_name: str) -> dict[str, Any]:
+    def round_plan(self, arm_name: str, round_number: int) -> dict[str, Any]:
         """Arguments of ``RoundPlan``: how a round is averaged."""
         arm = self.arms[arm_name]
         return {
             "arm": arm.server_settings,
             "digest": self.settings_digest(arm_name),
-            "num_sites": len(arm.participants),
+            "num_sites": len(arm.phase_of(round_number).sites),
             "is_chain": arm.is_cyclic,
         }
 
@@ -204,8 +204,19 @@ class Study:
     @property
     def comparison_settings(self) -> dict[str, Any]:
         """What the tables that compare the arms are made with."""
-        names = ("reference_arm", "bootstrap_samples", "confidence_level", "seed")
+        names = ("reference_arm", "noninferiority_margin", "reliability_bins")
+        names += ("bootstrap_samples", "confidence_level", "seed")
         return {name: self.config["evaluation"][name] for name in names}
+
+    @property
+    def scoring_settings(self) -> dict[str, float]:
+        """What a case's scores depend on beside the masks: arguments of ``region_scores``."""
+        return {name: self.config["evaluation"][name] for name in ("surface_tolerance_mm", "lesion_overlap")}
+
+    @property
+    def arm_sites(self) -> dict[str, list[str]]:
+        """Arm to the sites that it learns from."""
+        return {arm.name: arm.sites for arm in self.arms.values()}
 
     @property
     def kept_splits(self) -> list[str]:

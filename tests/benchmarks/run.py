@@ -232,7 +232,7 @@ def averaging() -> dict[str, float]:
     torch.set_num_threads(1)
     spec = ModelSpec("i3d_unet", {"width": 1.0, "dropout": 0.5}, ["T2w"], ["tumour"], ["class"] * NUM_CLASSES, {})
     weights = spec.build().state_dict()
-    plan = load_study(CONFIG, SCHEMA_PATH).round_plan("fedavg") | {"num_sites": NUM_UPDATES}
+    plan = load_study(CONFIG, SCHEMA_PATH).round_plan("fedavg", 1) | {"num_sites": NUM_UPDATES}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         start = Lineage("initial", "", 0, 0, "", 0, 0, "", "")

@@ -86,8 +86,8 @@ def test_a_default_written_out_is_the_same_setting(load):
 def test_more_rounds_leave_the_plans_of_the_earlier_ones_as_they_were(load, block):
     few, many = load(3, **block), load(30, **block)
     assert few.settings_digest("fed") == many.settings_digest("fed")
-    assert few.round_plan("fed") == many.round_plan("fed")
     for number in (1, 2, 3):
+        assert few.round_plan("fed", number) == many.round_plan("fed", number)
         sites = few.arms["fed"].sites_in_round(0, number)
         assert sites == many.arms["fed"].sites_in_round(0, number)
         for site in sites:
@@ -108,6 +108,13 @@ def test_the_plan_of_a_sites_round_says_what_it_goes_on_from(load):
     assert plan["state_round"] is None
     assert plan["learning_rate"] == study.config["training"]["optimizer"]["learning_rate"]
     assert plan["start"] == {"kind": "global", "rounds": [1, 2], "site": ""}
+
+
+@pytest.mark.parametrize("name", ["scaffold", "feddyn"])
+def test_a_round_counts_the_sites_of_its_phase_whether_they_take_part_or_not(load, name):
+    phases = [{"largest": 2, "rounds": 2}, {}]
+    study = load(4, strategy={"name": name}, phases=phases, participation={"absent": {"north": [2, 3]}})
+    assert [study.round_plan("fed", number)["num_sites"] for number in (1, 2, 3, 4)] == [2, 2, 3, 3]
 
 
 def test_the_plan_of_an_iid_arm_names_those_who_share_all_cases_out(load):

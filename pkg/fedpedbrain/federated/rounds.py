@@ -55,7 +55,7 @@ class RoundPlan:
     ----------
     arm : ``strategy``, ``weighting``, ``exchange``, ``privacy``, ``minimum_sites`` and ``allow_missing_sites``
     digest : settings digest that every update must carry
-    num_sites : sites of the arm, whether they take part or not
+    num_sites : sites of the round's phase, whether they take part or not
     is_chain : every site went on from the update of the site before it
     """
 

@@ -45,7 +45,7 @@ class RoundUpdates:
     ----------
     updates : of the sites that sent one
     parameter_names : which entries are parameters
-    num_sites : sites of the arm, whether they take part or not
+    num_sites : sites of the round's phase, whether they take part or not
     where : arm and round, for messages
     """
 
