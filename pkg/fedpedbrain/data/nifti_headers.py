@@ -59,7 +59,7 @@ def check_header(path: Path, header: nibabel.Nifti1Header) -> int:
         )
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError:
+    except (HeaderDataError, KeyError):
         raise StudyError(f"{path}: the header states a data type that NIfTI does not know; export it again") from None
     if dtype.kind not in "iuf":
         what = {"c": "complex numbers", "V": "colour (several values a voxel)"}.get(dtype.kind, dtype.name)

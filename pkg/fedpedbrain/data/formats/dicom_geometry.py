@@ -9,6 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from fedpedbrain.data.formats.dicom_headers import Instance, Series
+from fedpedbrain.data.volumes import check_num_voxels
 from fedpedbrain.errors import StudyError
 
 # Two direction cosines, and two pixel spacings (relative), that differ by less are one.
@@ -16,6 +17,7 @@ _SAME_DIRECTION = 1e-3
 _SAME_SPACING = 1e-3
 # Slices shifted sideways by up to this part of a pixel over the whole stack stand one above the other.
 _LARGEST_SHIFT = 0.5
+_MOST_FRAMES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,9 @@ def _frame(instance: Instance, number: int) -> Frame:
 def _frames_of(instance: Instance) -> list[Frame]:
     """All images of a file; those of a file without functional groups follow each other along the normal."""
     header, count = instance.header, instance.num_frames
+    check_num_voxels(instance.path, (header.Rows, header.Columns, count))
+    if count > _MOST_FRAMES:
+        raise StudyError(f"{instance.path}: the header promises {count} frames, more than any scan; export it again")
     own = header.get("PerFrameFunctionalGroupsSequence")
     if own and len(own) != count:
         raise StudyError(

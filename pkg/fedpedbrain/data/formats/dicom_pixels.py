@@ -1,5 +1,6 @@
 """The values of DICOM images: decompression, MONOCHROME1 and the rescale of PS3.3 C.7.6.3 and C.11.1."""
 
+import math
 import struct
 import tempfile
 import warnings
@@ -60,9 +61,15 @@ def read_stored_values(path: Path) -> np.ndarray:
     dataset = read_tags(path, (*PIXEL_TAGS, "PixelData"))
     _check_pixels(path, dataset)
     transfer_syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if transfer_syntax is None:
-        raise StudyError(f"{path}: no transfer syntax in the header; export the series again as DICOM files")
+    if transfer_syntax is None or not transfer_syntax.is_transfer_syntax:
+        raise StudyError(f"{path}: the header names no transfer syntax that is known; export the series uncompressed")
     shape = (int(dataset.get("NumberOfFrames") or 1), dataset.Rows, dataset.Columns)
+    needed = math.prod(shape) * dataset.get("BitsAllocated", 8) // 8
+    if not transfer_syntax.is_compressed and len(dataset.PixelData) < needed:
+        raise StudyError(
+            f"{path}: {needed} bytes of pixels are needed, {len(dataset.PixelData)} are there; it is truncated, copy "
+            "it again"
+        )
     decode = pixel_array if _has_decoder(transfer_syntax) else _decode_by_gdcm
     try:
         with warnings.catch_warnings():
