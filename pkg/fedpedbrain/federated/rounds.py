@@ -17,7 +17,7 @@ from fedpedbrain.federated.secure_sum import from_fixed_point, sum_masked
 from fedpedbrain.federated.state import ServerState, load_state, save_state
 from fedpedbrain.federated.strategies import build_strategy
 from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteUpdate, Weights
-from fedpedbrain.federated.updates import check_update, count_of, is_finite, parameter_names
+from fedpedbrain.federated.updates import check_history, check_update, count_of, is_finite, parameter_names
 from fedpedbrain.files import sha256_of_file
 from fedpedbrain.lineage import MISSING, AveragedUpdate, Lineage
 from fedpedbrain.models.files import LastPartOnly, ModelFile, load_model_file, save_model_file
@@ -105,6 +105,7 @@ class _Exchange:
         if self.plan.is_chain and place:
             expected = replace(expected, parent_sha256=self.sha256_of(self.sites[place - 1]))
         if update.lineage.kind == MISSING and self.plan.arm["allow_missing_sites"]:
+            check_history(update.lineage, replace(expected, kind=MISSING))
             logger.warning("%s: goes on without site %s", self.where, site)
             return None
         check_update(update, self.parent, expected, self.plan.arm["exchange"], self.is_masked)

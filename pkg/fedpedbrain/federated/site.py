@@ -20,7 +20,7 @@ from fedpedbrain.federated.state import ServerState, SiteState, load_state, save
 from fedpedbrain.federated.strategies import build_strategy
 from fedpedbrain.federated.strategies.fedprox import ProximalRule
 from fedpedbrain.federated.strategies.strategy import SiteRule, Strategy
-from fedpedbrain.federated.updates import count_of, masking_context
+from fedpedbrain.federated.updates import count_of, is_finite, masking_context
 from fedpedbrain.files import sha256_of_file, write_json
 from fedpedbrain.lineage import MISSING, Lineage, digest_of
 from fedpedbrain.models.files import ModelFile, load_model_file, save_model_file
@@ -167,6 +167,11 @@ class _SiteRun:
                 model, optimizer, self.dataset, classes, settings, self.work, self.device, rule.correct, privacy
             )
         after = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+        broken = next((name for name, tensor in after.items() if not is_finite(tensor)), None)
+        if broken is not None:
+            raise StudyError(
+                f"{self.who}: training diverged, {broken} holds NaN or infinite values; lower the learning rate"
+            )
         return after, site_state_of(optimizer) if keeps else None, losses
 
     def personal_names(self) -> set[str]:
@@ -278,6 +283,7 @@ def run_site_round(files: SiteFiles, work: SiteRound, plan: SitePlan, device: to
 def report_missing_files(files: SiteFiles, work: SiteRound, plan: SitePlan) -> None:
     """Record that a site takes no part in a round because its training failed; its state stays as it was."""
     start = load_model_file(files.start)
+    _check_start(start, files.start, work, plan)
     owner = {"arm": work.arm, "seed": work.seed, "site": work.site, "settings_digest": plan.digest}
     state = SiteState(**owner, round=work.round)
     if files.state is not None:

@@ -36,6 +36,29 @@ def masking_context(lineage: Lineage) -> bytes:
     return "\x1f".join(map(str, parts)).encode()
 
 
+def check_history(found: Lineage, expected: Lineage) -> None:
+    """Refuse what a site left for another round, arm, seed or setting, or went on from another model with.
+
+    Parameters
+    ----------
+    expected : kind, arm, seed, round, site, settings digest and parent's SHA-256 that it must carry
+
+    Raises
+    ------
+    StudyError : names the site and the round, what was expected and what was found
+    """
+    for field in ("kind", "arm", "seed", "round", "site", "settings_digest", "parent_sha256"):
+        wanted, carried = getattr(expected, field), getattr(found, field)
+        if wanted != carried:
+            raise StudyError(
+                f"{_where(expected)}: expected {field} {wanted!r}, found {carried!r}; delete the update and run again"
+            )
+
+
+def _where(expected: Lineage) -> str:
+    return f"arm {expected.arm}, round {expected.round}, update of site {expected.site}"
+
+
 def check_update(
     update: ModelFile, parent: ModelFile, expected: Lineage, exchange: Mapping[str, Any], is_masked: bool = False
 ) -> None:
@@ -46,7 +69,7 @@ def check_update(
     Parameters
     ----------
     parent : the model that the round started from
-    expected : arm, seed, round, site, settings digest and parent's SHA-256 that the update must carry
+    expected : as of ``check_history``
     exchange : the arm's ``exchange`` block
     is_masked : the update is part of a secure sum
 
@@ -54,11 +77,8 @@ def check_update(
     ------
     StudyError : names the site and the round, what was expected and what was found
     """
-    where = f"arm {expected.arm}, round {expected.round}, update of site {expected.site}"
-    for field in ("kind", "arm", "seed", "round", "site", "settings_digest", "parent_sha256"):
-        wanted, found = getattr(expected, field), getattr(update.lineage, field)
-        if wanted != found:
-            raise StudyError(f"{where}: expected {field} {wanted!r}, found {found!r}; delete the update and run again")
+    where = _where(expected)
+    check_history(update.lineage, expected)
     for field in ("num_cases", "num_steps"):
         if getattr(update.lineage, field) < 0:
             raise StudyError(f"{where}: {field} is {getattr(update.lineage, field)}, expected 0 or more")

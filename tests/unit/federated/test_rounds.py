@@ -124,9 +124,9 @@ def test_a_site_of_no_cases_adds_nothing(exchange):
 # Sites that are missing.
 
 
-def mark_missing(exchange: Exchange, site: str) -> None:
+def mark_missing(exchange: Exchange, site: str, **changes) -> None:
     lineage = Lineage("missing", "fedavg", 0, 2, site, 0, 0, "digest", sha256_of_file(exchange.parent))
-    save_model_file(exchange.updates[site], ModelFile(exchange.spec, lineage, {}))
+    save_model_file(exchange.updates[site], ModelFile(exchange.spec, replace(lineage, **changes), {}))
 
 
 def test_a_round_goes_on_without_a_site_that_may_be_missing(exchange):
@@ -140,6 +140,22 @@ def test_a_round_goes_on_without_a_site_that_may_be_missing(exchange):
 def test_a_site_that_may_not_be_missing_is_refused(exchange):
     mark_missing(exchange, "south")
     assert_refused(exchange, "expected kind 'update', found 'missing'")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("arm", "fedprox"),
+        ("seed", 1),
+        ("round", 1),
+        ("site", "north"),
+        ("settings_digest", "another"),
+        ("parent_sha256", "00ff"),
+    ],
+)
+def test_a_site_that_was_missing_elsewhere_is_refused(exchange, field, value):
+    mark_missing(exchange, "south", **{field: value})
+    assert_refused(exchange, f"expected {field} .*, found {value!r}; delete", allow_missing_sites=True)
 
 
 def test_a_round_of_too_few_sites_is_refused(exchange):
@@ -213,9 +229,9 @@ def test_whole_weights_where_halves_were_agreed_are_refused(exchange):
 # What is refused. Each test changes one thing of the update of south.
 
 
-def assert_refused(exchange: Exchange, match: str) -> None:
+def assert_refused(exchange: Exchange, match: str, **arm) -> None:
     with pytest.raises(StudyError, match=match) as caught:
-        exchange.aggregate()
+        exchange.aggregate(**arm)
     message = str(caught.value)
     assert "arm fedavg" in message
     assert "round 2" in message

@@ -329,6 +329,21 @@ def test_a_site_whose_training_failed_twice_is_left_out_and_its_state_stays(trai
     assert str(after.optimizer) == str(before.optimizer)
 
 
+def test_a_site_that_goes_on_from_another_arms_model_is_refused_however_often_it_is_tried(train, federation):
+    (first,) = federation("first", {})
+    for attempt in (1, 3):
+        with pytest.raises(StudyError, match="expected a model of arm 'fedprox'"):
+            train(
+                "other",
+                start=first.result,
+                round_number=2,
+                arm="fedprox",
+                plan={"may_be_missing": True},
+                attempt=attempt,
+            )
+    assert not list(first.result.parent.glob("other*"))
+
+
 @pytest.mark.parametrize(("may_be_missing", "attempt"), [(False, 3), (True, 1), (True, 2)])
 def test_a_site_trains_unless_it_failed_and_may_be_missing(train, may_be_missing, attempt):
     done = train(plan={"may_be_missing": may_be_missing}, attempt=attempt)
