@@ -25,6 +25,7 @@ from fedpedbrain.training.optimizers import build_optimizer
 CPU = torch.device("cpu")
 CLASSES = ["normal", "dipg"]
 SITE_ROUND = SiteRound("fedavg", 0, 1, "north")
+DITTO = {"strategy": {"name": "ditto", "lambda": 0.1}}
 
 
 def weights_differ(first: Path, second: Path) -> bool:
@@ -361,6 +362,13 @@ def test_an_update_is_no_start(train, tmp_path):
 def test_a_site_without_training_cases_is_refused_by_name(train, tmp_path, make_case, write_shard):
     shard = write_shard(tmp_path / "tested", [make_case("a", split="test")])
     assert_refused(train, tmp_path, "site north: no training case", shards=[shard])
+
+
+@pytest.mark.parametrize("block", [{}, {"privacy": {"clip_norm": 1.0}}, DITTO], ids=["plain", "clipped", "ditto"])
+def test_training_that_diverges_names_the_arm_the_site_and_the_round(train, tmp_path, settings, block):
+    settings["optimizer"] |= {"name": "sgd", "learning_rate": 1e38, "momentum": 0.9}
+    match = r"^arm fedavg, site north, round 1: training diverged, \S+ holds NaN or infinite values; lower the learning"
+    assert_refused(train, tmp_path, match, block=block)
 
 
 def test_running_out_of_memory_names_the_arm_the_site_and_the_round(train, tmp_path, monkeypatch):
