@@ -124,9 +124,9 @@ def test_a_site_of_no_cases_adds_nothing(exchange):
 # Sites that are missing.
 
 
-def mark_missing(exchange: Exchange, site: str, **changes) -> None:
-    lineage = Lineage("missing", "fedavg", 0, 2, site, 0, 0, "digest", sha256_of_file(exchange.parent))
-    save_model_file(exchange.updates[site], ModelFile(exchange.spec, replace(lineage, **changes), {}))
+def mark_missing(exchange: Exchange, sender: str, **changes) -> None:
+    lineage = Lineage("missing", "fedavg", 0, 2, sender, 0, 0, "digest", sha256_of_file(exchange.parent))
+    save_model_file(exchange.updates[sender], ModelFile(exchange.spec, replace(lineage, **changes), {}))
 
 
 def test_a_round_goes_on_without_a_site_that_may_be_missing(exchange):
