@@ -85,6 +85,12 @@ def test_predict_says_what_it_needs(workspace):
     assert "--config scan=PATH model=PATH" in result.stdout
 
 
+def test_conversion_says_what_it_needs(workspace):
+    result = workspace.snakemake("--cores", "1", "convert_to_bids")
+    assert result.returncode != 0
+    assert "--config dicom_root=PATH bids_root=PATH" in result.stdout
+
+
 @pytest.mark.slow
 def test_a_problem_of_the_cohort_stops_before_training_and_keeps_earlier_results(workspace, tmp_path):
     earlier = workspace.folder / "results" / "report.html"

@@ -1,3 +1,4 @@
+import gzip
 import json
 import shutil
 
@@ -81,9 +82,7 @@ def test_nothing_that_identifies_is_written(tmp_path, dicom, convert, caplog):
         convert()
     files = [path for path in [tmp_path / "series.tsv", *(tmp_path / "bids").rglob("*")] if path.is_file()]
     written = b"".join(path.read_bytes() for path in files) + caplog.text.encode()
-    written += b"".join(
-        sitk.ReadImage(str(path)).GetMetaData("descrip").encode() for path in files if path.suffix == ".gz"
-    )
+    written += b"".join(gzip.decompress(path.read_bytes()) for path in files if path.suffix == ".gz")
     values = [*IDENTIFYING.values(), "HOSP-", "Erika", "case 1"]
     assert not [value for value in values if value.encode() in written]
 
