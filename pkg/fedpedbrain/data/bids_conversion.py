@@ -189,7 +189,7 @@ def _read_description(bids_root: Path) -> Mapping[str, Any]:
         return {}
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        is_ours = description["GeneratedBy"][0]["Name"] == _GENERATOR and "PatientsDigest" in description
+        is_ours = description["GeneratedBy"][0]["Name"] == _GENERATOR and "StudiesDigest" in description
     except (ValueError, LookupError, TypeError):
         is_ours = False
     if not is_ours:
@@ -226,8 +226,8 @@ def convert_dicom_files(
     series = find_series(source, (*_TAGS, *_WORD_TAGS, *SIDECAR_TAGS))
     items = [_item(one, source, settings, sites) for one in series]
     patients = sorted({item.patient for item in items})
-    digest = hashlib.sha256("\n".join(patients).encode()).hexdigest()
-    subject_of = name_patients(patients, key_path, digest, description.get("PatientsDigest"))
+    digest = _digest_of_studies(items)
+    subject_of = name_patients(patients, key_path, digest, description.get("StudiesDigest"))
     rows = list(_outcomes(_named(items, subject_of), target, settings["suffixes"], dicom))
     for row in rows:
         _LOGGER.info("series %s: %s", row["series"], row["outcome"])
@@ -243,9 +243,15 @@ def convert_dicom_files(
             "BIDSVersion": "1.10.0",
             "DatasetType": "raw",
             "GeneratedBy": [{"Name": _GENERATOR, "Version": version(_GENERATOR)}],
-            "PatientsDigest": digest,
+            "StudiesDigest": digest,
         },
     )
+
+
+def _digest_of_studies(items: Sequence[_Item]) -> str:
+    """SHA-256 of all patients with their studies: with the studies' UIDs, identifiers cannot be found by trying them."""
+    studies = sorted({"\t".join((item.patient, *item.study)) for item in items})
+    return hashlib.sha256("\n".join(studies).encode()).hexdigest()
 
 
 def _first_reason(rows: Sequence[Mapping[str, str]]) -> str:

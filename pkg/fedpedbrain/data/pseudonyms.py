@@ -19,17 +19,17 @@ def name_patients(
     ----------
     patients : their identifiers
     key_path : table of names and identifiers, kept by the user; who is in it keeps the name, new ones are added
-    digest, earlier_digest : of all patients now, and of those when names were last given
+    digest, earlier_digest : of all patients and studies now, and when names were last given
 
     Raises
     ------
-    StudyError : other patients than last time, and no key that says who had which name
+    StudyError : other patients or studies than last time, and no key that says who had which name
     """
     names = _read_key(key_path)
     if earlier_digest not in (None, digest) and not names:
         raise StudyError(
-            "bids_root: holds names of other patients than dicom_root has now, and no key says whose; name the key in "
-            "conversion.key_file from the first conversion on, or convert into an empty folder"
+            "bids_root: holds names of other patients or studies than dicom_root has now, and no key says whose; name the "
+            "key in conversion.key_file from the first conversion on, or convert into an empty folder"
         )
     used = max((int(name.removeprefix("sub-")) for name in names.values()), default=0)
     new = sorted(set(patients) - set(names), key=lambda patient: hashlib.sha256(patient.encode()).digest())
