@@ -249,7 +249,7 @@ def convert_dicom_files(
 
 
 def _digest_of_studies(items: Sequence[_Item]) -> str:
-    """SHA-256 of all patients with their studies: with the studies' UIDs, identifiers cannot be found by trying them."""
+    """SHA-256 of patients with their studies: with the studies' UIDs, identifiers cannot be found by trying them."""
     studies = sorted({"\t".join((item.patient, *item.study)) for item in items})
     return hashlib.sha256("\n".join(studies).encode()).hexdigest()
 

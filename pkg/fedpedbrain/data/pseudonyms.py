@@ -28,8 +28,8 @@ def name_patients(
     names = _read_key(key_path)
     if earlier_digest not in (None, digest) and not names:
         raise StudyError(
-            "bids_root: holds names of other patients or studies than dicom_root has now, and no key says whose; name the "
-            "key in conversion.key_file from the first conversion on, or convert into an empty folder"
+            "bids_root: holds names of other patients or studies than dicom_root has now, and no key says whose; name "
+            "the key in conversion.key_file from the first conversion on, or convert into an empty folder"
         )
     used = max((int(name.removeprefix("sub-")) for name in names.values()), default=0)
     new = sorted(set(patients) - set(names), key=lambda patient: hashlib.sha256(patient.encode()).digest())
