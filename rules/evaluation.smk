@@ -78,6 +78,7 @@ rule score_predictions:
     params:
         folders=shard_folders(SITES),
         regions=STUDY.model_spec["regions"],
+        settings=STUDY.scoring_settings,
         code=code("score_predictions"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: scoring"
@@ -86,7 +87,7 @@ rule score_predictions:
 
 
 rule compare_arms:
-    """Compare the arms: means, paired differences, confusions."""
+    """Compare the arms: means, paired differences and their tests, confusions, reliability, sites."""
     input:
         scores=every_arm("results/scores/{arm}/seed-{seed}.tsv"),
     output:
@@ -108,6 +109,11 @@ rule compare_arms:
             category="Results",
             labels={"table": "confusion counts"},
         ),
+        tests="results/tables/tests.tsv",
+        reliability="results/tables/reliability.tsv",
+        sites="results/tables/sites.tsv",
+        gains="results/tables/gains.tsv",
+        cross_sites="results/tables/cross_sites.tsv",
     log:
         "results/logs/evaluation/compare.log",
     benchmark:
@@ -118,7 +124,7 @@ rule compare_arms:
     resources:
         mem_mb=2000,
     params:
-        arms=ARMS,
+        arms=STUDY.arm_sites,
         sites=SITES,
         classes=STUDY.config["cohort"]["classes"],
         normal_class=STUDY.config["cohort"]["normal_class"],

@@ -7,9 +7,7 @@ with job_log(snakemake.log[0]):
 
     compare_arms_files(
         scores_paths=snakemake.input.scores,
-        summary_path=snakemake.output.summary,
-        differences_path=snakemake.output.differences,
-        confusion_path=snakemake.output.confusion,
+        table_paths=dict(snakemake.output.items()),
         arms=snakemake.params.arms,
         sites=snakemake.params.sites,
         classes=snakemake.params.classes,

@@ -13,4 +13,5 @@ with job_log(snakemake.log[0]):
         arm=snakemake.wildcards.arm,
         seed=int(snakemake.wildcards.seed),
         regions=snakemake.params.regions,
+        settings=snakemake.params.settings,
     )

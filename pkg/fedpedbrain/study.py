@@ -166,8 +166,8 @@ class Study:
             "start": arm.start_of(site, seed, round_number),
             "state_round": arm.state_round(site, seed, round_number),
             "sites": arm.sites_in_round(seed, round_number),
+            "cases_of": arm.shards_of[site],
             "part_of": arm.participants if arm.is_repartitioned else None,
-            "may_be_missing": arm.block["participation"]["allow_missing_sites"],
         }
 
     def round_plan(self, arm_name: str, round_number: int) -> dict[str, Any]:
@@ -227,7 +227,7 @@ class Study:
     @property
     def allows_missing_sites(self) -> bool:
         """Whether some arm's rounds may go on without a site whose training failed."""
-        return any(arm.block["participation"]["allow_missing_sites"] for arm in self.arms.values())
+        return any(arm.allows_missing_sites for arm in self.arms.values())
 
     @property
     def inspected_arms(self) -> list[str]:

@@ -1,217 +1,207 @@
 """Tables that compare the arms on the same held-out patients."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
-from fedpedbrain.cohort import HELD_OUT, TEST
-from fedpedbrain.evaluation.metrics import bootstrap_interval, confusion_matrix, macro_f1
+from fedpedbrain.evaluation.case_values import case_values, diagnoses, estimate, paired_values, scopes_of
+from fedpedbrain.evaluation.classification import calibration_error, class_scores, group_scores, reliability_bins
+from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
+from fedpedbrain.evaluation.metric_facts import METRICS
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
-from fedpedbrain.files import replacing
-
-POOLED_SCOPE = "all test patients"
-SUMMARY_COLUMNS = (
-    "arm",
-    "scope",
-    "split",
-    "target",
-    "metric",
-    "num_cases",
-    "num_patients",
-    "value",
-    "low",
-    "high",
-    "seed_sd",
+from fedpedbrain.evaluation.significance import (
+    fewest_patients_for_test,
+    holm_p_values,
+    judge_margin,
+    signed_rank_p_value,
 )
-DIFFERENCE_COLUMNS = (
-    "arm",
-    "reference",
-    "scope",
-    "split",
-    "target",
-    "metric",
-    "num_cases",
-    "num_patients",
-    "difference",
-    "low",
-    "high",
+from fedpedbrain.evaluation.site_comparison import cross_sites, joining_gains, site_gaps
+from fedpedbrain.evaluation.tables import (
+    CONFUSION_COLUMNS,
+    DIAGNOSIS,
+    DIFFERENCE_COLUMNS,
+    RELIABILITY_COLUMNS,
+    SUMMARY_COLUMNS,
+    TEST_COLUMNS,
+    read_results,
+    write_results,
 )
-CONFUSION_COLUMNS = ("arm", "split", "true_class", "predicted_class", "num_cases")
-DIAGNOSIS = "diagnosis"
-TEXT_COLUMNS = (
-    "arm",
-    "reference",
-    "case",
-    "patient",
-    "site",
-    "scope",
-    "split",
-    "class",
-    "true_class",
-    "predicted_class",
-    "target",
-    "metric",
-)
-_CASE_KEYS = ["arm", "seed", "case", "patient", "site", "split", "class"]
 
 
-def read_results(path: str | Path) -> pd.DataFrame:
-    """Read one of the study's tables: text stays as it is, though it be ``NA`` or ``007``; numbers may be missing."""
-    numbers = [column for column in pd.read_csv(path, sep="\t", nrows=0) if column not in TEXT_COLUMNS]
-    return pd.read_csv(
-        path,
-        sep="\t",
-        dtype=dict.fromkeys(TEXT_COLUMNS, str),
-        keep_default_na=False,
-        na_values={column: ["", "nan"] for column in numbers},
-    )
-
-
-def case_values(scores: pd.DataFrame, classes: Sequence[str], normal_class: str | None) -> pd.DataFrame:
-    """Reduce scores to one value a case, seed, target and metric.
-
-    Metrics: ``dice`` (tumour cases: the truth is not empty), ``dice_all_cases`` (two empty masks count 1),
-    ``empty_in_normal`` (1 where a normal case's predicted mask is empty) and ``accuracy`` (1 where the most probable
-    class is the true one).
-    """
-    wide = scores[scores["metric"] != "probability"].pivot_table(
-        index=[*_CASE_KEYS, "target"], columns="metric", values="value", observed=True
-    )
-    parts = []
-    if len(wide):
-        wide = wide.reset_index()
-        tumour, normal = wide["true_volume_ml"] > 0, wide["class"] == normal_class
-        empty = (wide["predicted_volume_ml"] == 0).astype(float)
-        parts += [
-            wide[tumour].assign(metric="dice", value=wide["dice"]),
-            wide.assign(metric="dice_all_cases", value=wide["dice"]),
-            wide[normal].assign(metric="empty_in_normal", value=empty),
-        ]
-    predicted = predicted_classes(scores, classes)
-    known = predicted[predicted["class"].isin(classes)]
-    parts.append(
-        known.assign(target=DIAGNOSIS, metric="accuracy", value=(known["predicted"] == known["class"]).astype(float))
-    )
-    return pd.concat(parts)[[*_CASE_KEYS, "target", "metric", "value"]]
-
-
-def predicted_classes(scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """The most probable class of every case and seed, in a column ``predicted``."""
-    probabilities = scores[scores["metric"] == "probability"]
-    if probabilities.empty:
-        return pd.DataFrame(columns=[*_CASE_KEYS, "predicted"])
-    wide = probabilities.pivot_table(index=_CASE_KEYS, columns="target", values="value", observed=True)[list(classes)]
-    return wide.idxmax(axis=1).rename("predicted").reset_index()
-
-
-def scopes_of(values: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Yield (scope, split, rows): all test patients, then every site in its order, external ones last."""
-    yield POOLED_SCOPE, TEST, values[values["split"] == TEST]
-    for split in HELD_OUT:
-        for site, rows in values[values["split"] == split].groupby("site", observed=True):
-            yield str(site), split, rows
-
-
-def summarize(values: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
-    """Mean of every arm, scope, target and metric with a bootstrap interval over patients.
-
-    Values of a case are averaged over seeds first; ``seed_sd`` is the standard deviation of the seeds' own means.
-    """
+def summarize(values: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """Mean of every arm, scope, target and metric; see ``estimate``."""
     rows = []
     for scope, split, part in scopes_of(values):
         for (target, metric, arm), group in part.groupby(["target", "metric", "arm"], observed=True):
-            cases = group.groupby(["patient", "case"])["value"].mean().reset_index()
-            low, high = _interval(cases["value"], cases["patient"], settings)
-            seed_means = group.groupby("seed")["value"].mean()
-            seed_sd = seed_means.std() if len(seed_means) > 1 else np.nan
-            sizes = (len(cases), cases["patient"].nunique())
-            rows.append((arm, scope, split, target, metric, *sizes, cases["value"].mean(), low, high, seed_sd))
+            found = estimate(group, settings)
+            place = {"arm": arm, "scope": scope, "split": split, "target": target, "metric": metric}
+            rows.append(place | found | {"value": found["mean"], "empty_rule": METRICS[metric].empty_rule})
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
 
-def _interval(values: pd.Series, patients: pd.Series, settings: Mapping) -> tuple[float, float]:
-    return bootstrap_interval(
-        values.to_numpy(dtype=float),
-        patients.to_numpy(dtype=str),
-        settings["bootstrap_samples"],
-        settings["confidence_level"],
-        settings["seed"],
-    )
+def compare_with_reference(values: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Paired differences of every arm to the reference arm, and tests of them.
 
-
-def compare_with_reference(values: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
-    """Paired difference of every arm to the reference arm, case by case, with a bootstrap interval over patients."""
+    Returns
+    -------
+    the tables of differences and of tests, the same rows in both
+    """
     reference = settings["reference_arm"]
-    rows = []
+    differences, tests = [], []
     for scope, split, part in scopes_of(values):
-        keys = ["target", "metric", "patient", "case"]
-        means = part.groupby([*keys, "arm"], observed=True)["value"].mean().unstack("arm")
-        for arm in [name for name in means.columns if name != reference]:
-            differences = (means[arm] - means[reference]).rename("value").reset_index()
-            for (target, metric), group in differences.groupby(["target", "metric"], sort=False):
-                low, high = _interval(group["value"], group["patient"], settings)
-                sizes = (len(group), group["patient"].nunique())
-                rows.append((arm, reference, scope, split, target, metric, *sizes, group["value"].mean(), low, high))
-    return pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
+        arms = [arm for arm in part["arm"].sort_values().unique() if arm != reference]
+        pairs = {arm: paired_values(part, arm, reference) for arm in arms}
+        place = {"reference": reference, "scope": scope, "split": split}
+        tested = []
+        for arm, pair in pairs.items():
+            for (target, metric), group in pair.groupby(["target", "metric"]):
+                found = estimate(group, settings)
+                row = place | {"arm": arm, "target": target, "metric": metric}
+                facts = {"difference": found["mean"], "empty_rule": METRICS[metric].empty_rule}
+                differences.append(row | found | facts)
+                by_patient = group.dropna(subset="value").groupby("patient")["value"].mean().to_numpy()
+                tested.append(row | found | {"by_patient": by_patient})
+        tests += judge_differences(tested, settings)
+    return pd.DataFrame(differences, columns=DIFFERENCE_COLUMNS), pd.DataFrame(tests, columns=TEST_COLUMNS)
 
 
-def _confusion_of(predicted: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    index_of = {name: index for index, name in enumerate(classes)}
-    truth, guess = (predicted[column].map(index_of).to_numpy() for column in ("class", "predicted"))
-    return confusion_matrix(truth, guess, len(classes))
+def judge_differences(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Test the differences of one scope: signed ranks, corrected over the arms of a measure, and non-inferiority.
+
+    Parameters
+    ----------
+    rows : each with target, metric, the ends of the interval and ``by_patient``, the mean difference of each patient
+    settings : ``confidence_level`` and ``noninferiority_margin`` (metric to margin)
+    """
+    families: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        families.setdefault((row["target"], row["metric"]), []).append(row)
+    tested = []
+    for (_, metric), family in families.items():
+        fewest = fewest_patients_for_test(len(family), 1.0 - settings["confidence_level"])
+        enough = [len(row["by_patient"]) >= max(fewest, MIN_PATIENTS_FOR_INTERVAL) for row in family]
+        p_values = [signed_rank_p_value(row["by_patient"]) for row in family]
+        # An arm that is not tested counts in the correction all the same: what is looked at does not depend on it.
+        corrected = holm_p_values(p_values)
+        margin = settings["noninferiority_margin"].get(metric)
+        for row, is_tested, p_value, p_holm in zip(family, enough, p_values, corrected, strict=True):
+            verdict = "" if margin is None else judge_margin(row["low"], row["high"], margin, METRICS[metric].better)
+            tested.append(
+                dict(row)
+                | {"num_arms": len(family), "margin": margin, "noninferiority": verdict}
+                | ({"p_value": p_value, "p_holm": p_holm} if is_tested else {})
+            )
+    return tested
 
 
-def count_confusions(predicted: pd.DataFrame, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Confusion counts of every arm and split (summed over seeds), and macro-F1 in the summary's columns."""
-    known = predicted[predicted["class"].isin(classes)]
-    counts, f1_rows = [], []
+def score_diagnoses(
+    known: pd.DataFrame, classes: Sequence[str], num_bins: int
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Score the diagnosis over groups of cases, seed by seed; ``seed_sd`` is the spread of the seeds' scores.
+
+    Parameters
+    ----------
+    known : cases with probabilities, see ``diagnoses``
+    num_bins : of the reliability diagrams
+
+    Returns
+    -------
+    rows of the summary (of the diagnosis and of each class), the table of confusions (summed over seeds), and the bins
+    of the reliability diagrams (over the predictions of all seeds)
+    """
+    scored, confusions, bins = [], [], []
     for scope, split, part in scopes_of(known):
         for arm, group in part.groupby("arm", observed=True):
-            sizes = (group["case"].nunique(), group["patient"].nunique())
-            value = macro_f1(_confusion_of(group, classes))
-            f1_rows.append((arm, scope, split, DIAGNOSIS, "macro_f1", *sizes, value, np.nan, np.nan, np.nan))
+            place = {"arm": arm, "scope": scope, "split": split}
+            scored += [place | row for row in _diagnosis_rows(group, classes, num_bins)]
+            columns = zip(*reliability_bins(*_arrays(group, classes), num_bins), strict=True)
+            bins += [
+                (arm, scope, split, number / num_bins, (number + 1) / num_bins, *column)
+                for number, column in enumerate(columns)
+            ]
     for (arm, split), group in known.groupby(["arm", "split"], observed=True):
-        matrix = _confusion_of(group, classes)
-        counts += [
+        matrix = confusion_matrix(group["class"], group["predicted"], labels=list(classes))
+        confusions += [
             (arm, split, true_class, predicted_class, int(matrix[row, column]))
             for row, true_class in enumerate(classes)
             for column, predicted_class in enumerate(classes)
         ]
-    return pd.DataFrame(counts, columns=CONFUSION_COLUMNS), pd.DataFrame(f1_rows, columns=SUMMARY_COLUMNS)
+    return (
+        pd.DataFrame(scored, columns=SUMMARY_COLUMNS),
+        pd.DataFrame(confusions, columns=CONFUSION_COLUMNS),
+        pd.DataFrame(bins, columns=RELIABILITY_COLUMNS),
+    )
+
+
+def _arrays(group: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the true class int (N,), and probabilities float (N, K)."""
+    index_of = {name: index for index, name in enumerate(classes)}
+    return group["class"].map(index_of).to_numpy(dtype=int), group[list(classes)].to_numpy(dtype=float)
+
+
+def _diagnosis_rows(group: pd.DataFrame, classes: Sequence[str], num_bins: int) -> list[dict[str, Any]]:
+    """Scores of one arm and scope: of the diagnosis over all cases, and of each class over its own."""
+    by_seed: dict[tuple[str, str], list[float]] = {}
+    for _, part in group.groupby("seed"):
+        truth, probabilities = _arrays(part, classes)
+        by_class = class_scores(truth, probabilities)
+        error = calibration_error(*reliability_bins(truth, probabilities, num_bins))
+        for metric, value in (group_scores(by_class) | {"calibration_error": error}).items():
+            by_seed.setdefault((DIAGNOSIS, metric), []).append(value)
+        for metric, of_classes in by_class.items():
+            for name, value in zip(classes, of_classes, strict=True):
+                by_seed.setdefault((name, metric), []).append(float(value))
+    rows = []
+    for (target, metric), values in by_seed.items():
+        counted = group if target == DIAGNOSIS else group[group["class"] == target]
+        sizes = {"num_cases": counted["case"].nunique(), "num_patients": counted["patient"].nunique()}
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+        rows.append({"target": target, "metric": metric, **sizes, "value": np.mean(values), "seed_sd": spread})
+    return rows
 
 
 def compare_arms_files(
     scores_paths: Sequence[str | Path],
-    summary_path: str | Path,
-    differences_path: str | Path,
-    confusion_path: str | Path,
-    arms: Sequence[str],
+    table_paths: Mapping[str, str | Path],
+    arms: Mapping[str, Sequence[str]],
     sites: Sequence[str],
     classes: Sequence[str],
     normal_class: str | None,
-    settings: Mapping,
+    settings: Mapping[str, Any],
 ) -> None:
     """Read the scores of all arms and seeds and write the tables of the report.
 
     Parameters
     ----------
-    arms, sites : in the order of the config, which the tables keep
-    settings : the ``evaluation`` block
+    table_paths : where to write ``summary``, ``differences``, ``tests``, ``confusion``, ``reliability``, ``sites``,
+        ``gains`` and ``cross_sites``
+    arms : arm to the sites that it learns from, in the order of the config, which the tables keep
+    sites : in the order of the config
+    settings : what the config's ``evaluation`` block says of tables
     """
     scores = pd.concat(map(read_results, scores_paths))[list(SCORE_COLUMNS)]
-    for column, order in (("arm", arms), ("site", sites)):
+    for column, order in (("arm", list(arms)), ("site", sites)):
         scores[column] = pd.Categorical(scores[column], categories=order, ordered=True)
     values = case_values(scores, classes, normal_class)
-    confusion, f1 = count_confusions(predicted_classes(scores, classes), classes)
+    of_diagnosis, confusion, reliability = score_diagnoses(
+        diagnoses(scores, classes), classes, settings["reliability_bins"]
+    )
     summary = summarize(values, settings)
-    if len(f1):
-        summary = pd.concat([summary, f1])
-    for table, path in (
-        (summary, summary_path),
-        (compare_with_reference(values, settings), differences_path),
-        (confusion, confusion_path),
-    ):
-        with replacing(path) as temporary:
-            table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+    if len(of_diagnosis):
+        summary = pd.concat([summary, of_diagnosis])
+    differences, tests = compare_with_reference(values, settings)
+    tables = {
+        "summary": summary,
+        "differences": differences,
+        "tests": tests,
+        "confusion": confusion,
+        "reliability": reliability,
+        "sites": site_gaps(summary, classes),
+        "gains": joining_gains(values, arms, settings),
+        "cross_sites": cross_sites(summary, arms),
+    }
+    write_results(tables, table_paths)

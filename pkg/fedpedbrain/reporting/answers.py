@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION
-from fedpedbrain.evaluation.comparison import POOLED_SCOPE
+from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.reporting.results import (
     Estimate,
     Measure,

@@ -15,7 +15,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from fedpedbrain.cohort import EXTERNAL, SPLITS, TEST
 from fedpedbrain.data.case_measures import UNKNOWN_LABEL
-from fedpedbrain.evaluation.comparison import read_results
+from fedpedbrain.evaluation.tables import read_results
 from fedpedbrain.reporting.style import (
     FAINT,
     INK,

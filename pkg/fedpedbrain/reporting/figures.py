@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fedpedbrain.cohort import EXTERNAL
-from fedpedbrain.evaluation.comparison import DIAGNOSIS, POOLED_SCOPE, read_results
-from fedpedbrain.evaluation.metrics import MIN_PATIENTS_FOR_INTERVAL
+from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
+from fedpedbrain.evaluation.tables import DIAGNOSIS, POOLED_SCOPE, read_results
 from fedpedbrain.reporting.style import (
     FAINT,
     INK,

@@ -10,8 +10,8 @@ import yaml
 from markupsafe import Markup
 
 from fedpedbrain.cohort import TEST
-from fedpedbrain.evaluation.comparison import POOLED_SCOPE, read_results
-from fedpedbrain.evaluation.metrics import MIN_PATIENTS_FOR_INTERVAL
+from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
+from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.files import read_table, replacing
 from fedpedbrain.reporting import answers, arms_in_words, score_tables, site_updates, tables
 from fedpedbrain.reporting.pages import data_uri, page_environment, template_text

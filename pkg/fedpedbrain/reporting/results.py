@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from fedpedbrain.cohort import EXTERNAL, TEST
-from fedpedbrain.evaluation.comparison import DIAGNOSIS, POOLED_SCOPE, read_results
-from fedpedbrain.evaluation.metrics import MIN_PATIENTS_FOR_INTERVAL
+from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
+from fedpedbrain.evaluation.tables import DIAGNOSIS, POOLED_SCOPE, read_results
 from fedpedbrain.reporting.style import readable
 
 MISSING = "–"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedpedbrain.evaluation.comparison import POOLED_SCOPE
+from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.reporting.answers import describe_difference, federated_arms, local_arms, main_arms, site_gains
 from fedpedbrain.reporting.results import (
     MISSING,

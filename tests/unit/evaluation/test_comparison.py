@@ -3,20 +3,16 @@ import warnings
 from dataclasses import dataclass, field
 
 import pytest
-from fedpedbrain.evaluation.comparison import (
-    CONFUSION_COLUMNS,
-    DIAGNOSIS,
-    DIFFERENCE_COLUMNS,
-    POOLED_SCOPE,
-    SUMMARY_COLUMNS,
-    compare_arms_files,
-    read_results,
-)
+from fedpedbrain.evaluation import tables as columns_of
+from fedpedbrain.evaluation.comparison import compare_arms_files
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
+from fedpedbrain.evaluation.tables import DIAGNOSIS, POOLED_SCOPE, read_results
 from fedpedbrain.files import read_table, write_table
 
 CLASSES = ["normal", "dipg", "ependymoma"]
 SETTINGS = {"reference_arm": "centralized", "bootstrap_samples": 200, "confidence_level": 0.95, "seed": 0}
+SETTINGS |= {"reliability_bins": 5, "noninferiority_margin": {"dice": 0.05, "hd95_mm": 2.0, "accuracy": None}}
+TABLES = ("summary", "differences", "tests", "confusion", "reliability", "sites", "gains", "cross_sites")
 
 
 @dataclass
@@ -34,6 +30,8 @@ class Scored:
     predicted_ml: float = 5.0
     seed: int = 0
     classes: list[str] = field(default_factory=lambda: CLASSES)
+    # Metric to its value and, where the rule for empty masks decided it, the rule's name.
+    others: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def rows(self, arm: str) -> list[dict]:
         common = {"arm": arm, "seed": self.seed, "case": self.case, "patient": self.patient or self.case}
@@ -48,14 +46,18 @@ class Scored:
             ]
         if self.predicted is not None:
             values += [(name, "probability", 0.6 if name == self.predicted else 0.2) for name in self.classes]
-        return [common | {"target": target, "metric": metric, "value": value} for target, metric, value in values]
+        rows = [common | {"target": target, "metric": metric, "value": value} for target, metric, value in values]
+        return rows + [
+            common | {"target": self.target, "metric": metric, "value": value, "empty_rule": rule}
+            for metric, (value, rule) in self.others.items()
+        ]
 
 
 class Tables:
-    """The three tables, each a list of rows of text."""
+    """All tables by name, each a list of rows of text."""
 
-    def __init__(self, summary: list, differences: list, confusion: list) -> None:
-        self.summary, self.differences, self.confusion = summary, differences, confusion
+    def __init__(self, **tables: list) -> None:
+        vars(self).update(tables)
 
     def one(self, table: str, **wanted: str) -> dict[str, str]:
         (row,) = [row for row in getattr(self, table) if wanted.items() <= row.items()]
@@ -70,7 +72,11 @@ def compare(tmp_path):
     """Compare arms by their scored cases; sites stand in the order given."""
 
     def _compare(
-        arms: dict[str, list[Scored]], sites=("north", "south", "west"), classes=CLASSES, normal_class="normal"
+        arms: dict[str, list[Scored]],
+        sites=("north", "south", "west"),
+        classes=CLASSES,
+        normal_class="normal",
+        trained_on=None,
     ) -> Tables:
         paths = []
         for arm, cases in arms.items():
@@ -78,17 +84,17 @@ def compare(tmp_path):
                 rows = [row for case in cases if case.seed == seed for row in case.rows(arm)]
                 paths.append(tmp_path / f"{arm}-{seed}.tsv")
                 write_table(paths[-1], SCORE_COLUMNS, rows)
-        outputs = [tmp_path / f"{name}.tsv" for name in ("summary", "differences", "confusion")]
+        outputs = {name: tmp_path / f"{name}.tsv" for name in TABLES}
         compare_arms_files(
             paths,
-            *outputs,
-            arms=list(arms),
+            outputs,
+            arms={arm: ["north", "south"] for arm in arms} | (trained_on or {}),
             sites=list(sites),
             classes=classes,
             normal_class=normal_class,
             settings=SETTINGS,
         )
-        return Tables(*map(read_table, outputs))
+        return Tables(**{name: read_table(path) for name, path in outputs.items()})
 
     return _compare
 
@@ -166,7 +172,9 @@ def test_too_few_patients_have_no_interval_and_are_counted(compare):
         assert (few["num_cases"], few["num_patients"], few["low"], few["high"]) == ("10", "5", "", "")
     one_more = [*cases, Scored("f", 0.5)]
     enough = compare({"centralized": one_more}).one("summary", metric="dice", scope=POOLED_SCOPE)
-    assert (enough["num_patients"], enough["low"], enough["high"]) == ("6", "0.5", "0.5")
+    assert (enough["num_patients"], enough["low"], enough["high"]) == ("6", "", "")
+    unlike = compare({"centralized": [*cases, Scored("f", 0.7)]}).one("summary", metric="dice", scope=POOLED_SCOPE)
+    assert 0.5 <= float(unlike["low"]) < float(unlike["high"]) <= 0.7
 
 
 def test_one_seed_has_no_spread(compare):
@@ -233,8 +241,9 @@ def test_differences_are_paired_case_by_case(compare):
     )
     row = tables.one("differences", metric="dice", scope=POOLED_SCOPE)
     assert (row["arm"], row["reference"], row["num_cases"]) == ("fedavg", "centralized", "6")
-    # The same in every case: nothing is uncertain.
-    assert [float(row[key]) for key in ("difference", "low", "high")] == pytest.approx([0.1] * 3)
+    # The same in every case: no spread can be read from it.
+    assert float(row["difference"]) == pytest.approx(0.1)
+    assert (row["low"], row["high"]) == ("", "")
 
 
 def test_a_difference_is_the_arm_less_the_reference(compare):
@@ -328,7 +337,9 @@ def test_a_study_without_classes_has_dice_alone(compare):
 def test_a_study_without_regions_has_accuracy_alone(compare):
     cases = [Scored("a", predicted="dipg"), Scored("b", predicted="normal")]
     tables = compare({"centralized": cases, "fedavg": cases})
-    assert {row["metric"] for row in tables.summary} == {"accuracy", "macro_f1"}
+    of_diagnosis = {row["metric"] for row in tables.summary if row["target"] == DIAGNOSIS}
+    assert of_diagnosis == {"accuracy", "macro_f1", "balanced_accuracy", "auroc", "calibration_error"}
+    assert {row["target"] for row in tables.summary} == {DIAGNOSIS, *CLASSES}
     assert tables.value("fedavg", "accuracy") == 0.5
     assert {row["metric"] for row in tables.differences} == {"accuracy"}
 
@@ -346,9 +357,213 @@ def test_tables_are_made_without_a_warning_and_keep_their_columns(compare, tmp_p
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compare({"centralized": cases, "fedavg": cases}, classes=CLASSES if cases[0].predicted else [])
-    for name, columns in (
-        ("summary", SUMMARY_COLUMNS),
-        ("differences", DIFFERENCE_COLUMNS),
-        ("confusion", CONFUSION_COLUMNS),
-    ):
+    expected = {
+        "summary": columns_of.SUMMARY_COLUMNS,
+        "differences": columns_of.DIFFERENCE_COLUMNS,
+        "tests": columns_of.TEST_COLUMNS,
+        "confusion": columns_of.CONFUSION_COLUMNS,
+        "reliability": columns_of.RELIABILITY_COLUMNS,
+        "sites": columns_of.SITE_COLUMNS,
+        "gains": columns_of.GAIN_COLUMNS,
+        "cross_sites": columns_of.CROSS_SITE_COLUMNS,
+    }
+    for name, columns in expected.items():
         assert (tmp_path / f"{name}.tsv").read_text().splitlines()[0].split("\t") == list(columns)
+
+
+# Empty masks.
+
+
+def test_values_by_the_rule_for_empty_masks_are_named_and_counted(compare):
+    missed = {"hd95_mm": (99.0, "diagonal_or_left_out"), "lesion_precision": (math.nan, "left_out_without_lesion")}
+    cases = [
+        Scored("a", 0.8, others={"hd95_mm": (3.0, ""), "lesion_precision": (0.5, "")}),
+        Scored("b", 0.0, predicted_ml=0.0, others=missed),
+    ]
+    tables = compare({"centralized": cases, "fedavg": cases[:1] + cases[1:]})
+    hd95 = tables.one("summary", arm="fedavg", metric="hd95_mm", scope=POOLED_SCOPE)
+    counts = ("num_cases", "num_by_rule", "num_left_out")
+    assert (float(hd95["value"]), hd95["empty_rule"]) == (51.0, "diagonal_or_left_out")
+    assert [hd95[key] for key in counts] == ["2", "1", "0"]
+    precision = tables.one("summary", arm="fedavg", metric="lesion_precision", scope=POOLED_SCOPE)
+    assert precision["value"] == "0.5"
+    assert [precision[key] for key in counts] == ["1", "0", "1"]
+    paired = tables.one("differences", metric="lesion_precision", scope=POOLED_SCOPE)
+    assert [paired[key] for key in counts] == ["1", "0", "1"]
+
+
+def test_a_case_that_one_arm_leaves_out_is_in_no_pair(compare):
+    left_out = {"lesion_precision": (math.nan, "left_out_without_lesion")}
+    found = {"lesion_precision": (1.0, "")}
+    reference = [Scored("a", 0.8, others={"lesion_precision": (0.0, "")}), Scored("b", 0.8, others=found)]
+    tables = compare({"centralized": reference, "fedavg": [Scored("a", 0.8, others=left_out), reference[1]]})
+    row = tables.one("differences", metric="lesion_precision", scope=POOLED_SCOPE)
+    assert (row["difference"], row["num_cases"], row["num_left_out"]) == ("0", "1", "1")
+
+
+def test_surface_metrics_are_of_tumour_cases_alone(compare):
+    normal = Scored("n", 0.0, class_name="normal", others={"hd95_mm": (99.0, "diagonal_or_left_out")})
+    tables = compare({"centralized": [normal, Scored("a", 0.8, others={"hd95_mm": (3.0, "")})]})
+    assert tables.value("centralized", "hd95_mm") == 3.0
+
+
+# Seeds.
+
+
+def test_the_spread_over_seeds_of_a_difference_is_that_of_the_seeds_own_differences(compare):
+    reference = [Scored(case, 0.5, seed=seed) for seed in (0, 1) for case in "ab"]
+    other = [Scored(case, 0.6 + 0.2 * seed, seed=seed) for seed in (0, 1) for case in "ab"]
+    row = compare({"centralized": reference, "fedavg": other}).one("differences", metric="dice", scope=POOLED_SCOPE)
+    assert float(row["difference"]) == pytest.approx(0.2)
+    assert float(row["seed_sd"]) == pytest.approx(math.sqrt(0.02), abs=1e-6)
+
+
+def test_scores_of_a_group_are_means_over_seeds(compare):
+    right = [Scored("a", predicted="dipg"), Scored("b", predicted="normal", class_name="normal")]
+    wrong = [Scored("a", predicted="normal", seed=1), Scored("b", predicted="dipg", class_name="normal", seed=1)]
+    row = compare({"centralized": right + wrong}).one("summary", metric="macro_f1", scope=POOLED_SCOPE)
+    # One seed has 1, the other 0.
+    assert float(row["value"]) == 0.5
+    assert float(row["seed_sd"]) == pytest.approx(math.sqrt(0.5), abs=1e-6)
+
+
+# Tests and margins.
+
+
+def better_by(step: float, number: int) -> tuple[list[Scored], list[Scored]]:
+    """A reference and an arm that is better in every case, by other amounts."""
+    base = [Scored(f"{n:02d}", 0.3) for n in range(number)]
+    return base, [Scored(f"{n:02d}", 0.3 + step * (1 + n / 100)) for n in range(number)]
+
+
+def test_a_difference_in_every_patient_is_found(compare):
+    base, better = better_by(0.1, 10)
+    row = compare({"centralized": base, "fedavg": better}).one("tests", metric="dice", scope=POOLED_SCOPE)
+    assert float(row["p_value"]) == pytest.approx(2 / 2**10, rel=1e-5)
+    assert (row["p_holm"], row["num_arms"], row["noninferiority"]) == (row["p_value"], "1", "non-inferior")
+    assert row["margin"] == "0.05"
+
+
+def test_p_values_are_corrected_over_the_arms_of_a_measure(compare):
+    base, better = better_by(0.1, 10)
+    tables = compare({"centralized": base, "one": better, "two": base, "three": better})
+    rows = {arm: tables.one("tests", arm=arm, metric="dice", scope=POOLED_SCOPE) for arm in ("one", "two", "three")}
+    assert [float(row["p_holm"]) for row in rows.values()] == pytest.approx([3 / 2**9, 1.0, 3 / 2**9], abs=1e-6)
+
+
+def test_patients_too_few_for_a_corrected_test_have_none(compare):
+    base, better = better_by(0.1, 7)
+    # 2 / 2^7 is 1.6 %, four times that is more than 5 %.
+    one = compare({"centralized": base, "fedavg": better}).one("tests", metric="dice", scope=POOLED_SCOPE)
+    assert float(one["p_holm"]) == pytest.approx(2 / 2**7)
+    four = compare({"centralized": base} | dict.fromkeys("abcd", better))
+    row = four.one("tests", arm="a", metric="dice", scope=POOLED_SCOPE)
+    assert (row["p_value"], row["p_holm"], row["num_patients"]) == ("", "", "7")
+
+
+def test_cases_of_a_patient_are_one_difference_of_the_test(compare):
+    base, better = better_by(0.1, 12)
+    for number, (one, other) in enumerate(zip(base, better, strict=True)):
+        one.patient = other.patient = f"p{number // 2}"
+    row = compare({"centralized": base, "fedavg": better}).one("tests", metric="dice", scope=POOLED_SCOPE)
+    assert (row["num_patients"], float(row["p_value"])) == ("6", 2 / 2**6)
+
+
+def test_a_metric_of_which_less_is_better_is_judged_the_other_way(compare):
+    base = [Scored(f"{n}", 0.5, others={"hd95_mm": (5.0, "")}) for n in range(10)]
+    worse = [Scored(f"{n}", 0.5, others={"hd95_mm": (9.0 + n / 10, "")}) for n in range(10)]
+    tables = compare({"centralized": base, "fedavg": worse})
+    assert tables.one("tests", metric="hd95_mm", scope=POOLED_SCOPE)["noninferiority"] == "inferior"
+    swapped = compare({"centralized": worse, "fedavg": base})
+    assert swapped.one("tests", metric="hd95_mm", scope=POOLED_SCOPE)["noninferiority"] == "non-inferior"
+
+
+def test_without_a_margin_or_an_interval_nothing_is_said_of_it(compare):
+    base, better = better_by(0.1, 5)
+    tables = compare({"centralized": base, "fedavg": better})
+    assert tables.one("tests", metric="dice", scope=POOLED_SCOPE)["noninferiority"] == ""
+    assert tables.one("tests", metric="dice_all_cases", scope=POOLED_SCOPE)["margin"] == ""
+
+
+# Reliability.
+
+
+def test_predictions_are_binned_by_the_probability_of_the_most_probable_class(compare):
+    tables = compare({"centralized": [Scored("a", predicted="dipg"), Scored("b", predicted="normal")]})
+    rows = [row for row in tables.reliability if row["scope"] == POOLED_SCOPE]
+    assert [row["num_predictions"] for row in rows] == ["0", "0", "2", "0", "0"]
+    keys = ("lowest_probability", "highest_probability", "mean_probability", "accuracy")
+    assert [float(rows[2][key]) for key in keys] == [0.4, 0.6, 0.6, 0.5]
+    assert tables.value("centralized", "calibration_error") == pytest.approx(0.1)
+
+
+# Sites.
+
+
+def of_sites(**dice: float) -> list[Scored]:
+    """Three cases of each site, all with the site's Dice."""
+    return [
+        Scored(f"{site}-{n}", value, site=site, split="external" if site == "west" else "test")
+        for site, value in dice.items()
+        for n in range(3)
+    ]
+
+
+def test_the_gap_is_from_the_worst_to_the_best_training_site(compare):
+    tables = compare({"centralized": of_sites(north=0.8, south=0.5, west=0.1)})
+    row = tables.one("sites", metric="dice")
+    assert [row[key] for key in ("worst_site", "worst", "best_site", "best", "gap")] == [
+        *("south", "0.5", "north", "0.8", "0.3"),
+    ]
+
+
+def test_the_worst_site_has_the_largest_error(compare):
+    cases = of_sites(north=0.8, south=0.5)
+    for case in cases:
+        case.others = {"hd95_mm": (30.0 if case.site == "south" else 3.0, "")}
+    row = compare({"centralized": cases}).one("sites", metric="hd95_mm")
+    assert (row["better"], row["worst_site"], row["best_site"], row["gap"]) == ("lower", "south", "north", "27")
+
+
+def test_a_site_of_two_patients_is_neither_worst_nor_best(compare):
+    cases = [*of_sites(north=0.8, south=0.5), Scored("e", 0.0, site="east"), Scored("f", 0.0, site="east")]
+    row = compare({"centralized": cases}, sites=["north", "south", "east"]).one("sites", metric="dice")
+    assert (row["worst_site"], row["num_sites"], row["num_too_small"]) == ("south", "2", "1")
+
+
+def test_a_site_gains_what_an_arm_has_over_its_own_local_arm_there(compare):
+    trained_on = {"local-north": ["north"], "local-south": ["south"], "others": ["south", "west"]}
+    arms = {
+        "centralized": of_sites(north=0.8, south=0.5),
+        "local-north": of_sites(north=0.7, south=0.1),
+        "local-south": of_sites(north=0.0, south=0.6),
+        "others": of_sites(north=0.9, south=0.9),
+    }
+    tables = compare(arms, trained_on=trained_on)
+    gains = {(row["arm"], row["site"]): float(row["gain"]) for row in tables.gains if row["metric"] == "dice"}
+    # The arm that did not learn from the north is no way for the north to join.
+    assert gains == pytest.approx(
+        {("centralized", "north"): 0.1, ("centralized", "south"): -0.1, ("others", "south"): 0.3}
+    )
+
+
+def test_every_arm_at_every_site_says_what_it_was_trained_on(compare):
+    trained_on = {
+        "centralized": ["east", "north", "south"],
+        "local-north": ["north"],
+        "loo-north": ["east", "south"],
+    }
+    tables = compare(
+        {arm: of_sites(north=0.8, south=0.5, west=0.2) for arm in trained_on},
+        sites=["north", "south", "east", "west"],
+        trained_on=trained_on,
+    )
+    rows = {(row["arm"], row["tested_on"]): row for row in tables.cross_sites if row["metric"] == "dice"}
+    assert rows["local-north", "south"]["kind"] == "one site"
+    assert rows["local-north", "south"]["is_own_site"] == "0"
+    assert rows["local-north", "north"]["is_own_site"] == "1"
+    left_out = rows["loo-north", "north"]
+    assert (left_out["kind"], left_out["trained_on"], left_out["is_own_site"]) == ("all but one", "east;south", "0")
+    assert rows["centralized", "west"]["split"] == "external"
+    assert rows["centralized", "west"]["kind"] == "all sites"
+    assert rows["centralized", "west"]["value"] == "0.2"

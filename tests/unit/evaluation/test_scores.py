@@ -1,19 +1,89 @@
+import math
+
 import numpy as np
 import pytest
+from fedpedbrain.evaluation.metric_facts import EMPTY_RULES, METRICS, REGION_METRICS
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS, region_scores, score_predictions_files
 from fedpedbrain.files import read_table, write_table
+
+SETTINGS = {"surface_tolerance_mm": 5.0, "lesion_overlap": 0.1}
+VOLUMES = ("true_volume_ml", "predicted_volume_ml")
+
+
+def scores(predicted, truth, spacing_mm=(5.0, 10.0, 10.0)) -> tuple[dict[str, float], dict[str, str]]:
+    """Value and rule of every metric, as dicts."""
+    rows = list(region_scores(predicted, truth, spacing_mm, **SETTINGS))
+    return {metric: value for metric, value, _ in rows}, {metric: rule for metric, _, rule in rows if rule}
 
 
 def test_scores_of_one_region():
     truth, predicted = np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 2), np.uint8)
     truth[0] = 1
     predicted[0, 0] = 1
-    # 4 and 2 voxels of 0.5 ml, 2 of them in common.
-    assert dict(region_scores(predicted, truth, 0.5)) == {
+    found, rules = scores(predicted, truth)
+    # 4 and 2 voxels of 0.5 ml, 2 of them in common; the other 2 lie 10 mm off.
+    assert found == {
         "dice": pytest.approx(2 / 3),
+        "surface_dice": pytest.approx(4 / 6),
+        "hd95_mm": pytest.approx(10.0),
+        "volume_error_ml": 1.0,
+        "relative_volume_error": 0.5,
+        "volume_bias_ml": -1.0,
+        "lesion_sensitivity": 1.0,
+        "lesion_precision": 1.0,
         "true_volume_ml": 2.0,
         "predicted_volume_ml": 1.0,
     }
+    assert rules == {}
+
+
+EMPTY, FULL = np.zeros((2, 3, 4), np.uint8), np.ones((2, 3, 4), np.uint8)
+# 12 ml; corners are 5, 20 and 30 mm apart.
+DIAGONAL_MM = math.hypot(5.0, 20.0, 30.0)
+OVERLAP, DISTANCE, LESION = "one_or_zero", "diagonal_or_left_out", "left_out_without_lesion"
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "expected", "rules"),
+    [
+        (
+            EMPTY,
+            EMPTY,
+            [1.0, 1.0, math.nan, 0.0, math.nan, 0.0, math.nan, math.nan],
+            [OVERLAP, OVERLAP, DISTANCE, "", "left_out_without_truth", "", LESION, LESION],
+        ),
+        (
+            EMPTY,
+            FULL,
+            [0.0, 0.0, DIAGONAL_MM, 12.0, 1.0, -12.0, 0.0, math.nan],
+            [OVERLAP, OVERLAP, DISTANCE, "", "", "", "", LESION],
+        ),
+        (
+            FULL,
+            EMPTY,
+            [0.0, 0.0, DIAGONAL_MM, 12.0, math.nan, 12.0, math.nan, 0.0],
+            [OVERLAP, OVERLAP, DISTANCE, "", "left_out_without_truth", "", LESION, ""],
+        ),
+    ],
+    ids=["both empty", "empty prediction", "empty truth"],
+)
+def test_empty_masks_follow_the_declared_rule_and_name_it(predicted, truth, expected, rules):
+    found, named = scores(predicted, truth)
+    np.testing.assert_allclose([found[metric] for metric in REGION_METRICS], expected)
+    assert [named.get(metric, "") for metric in REGION_METRICS] == rules
+
+
+def test_every_rule_that_a_metric_names_is_declared():
+    assert {facts.empty_rule for facts in METRICS.values()} == {"", *EMPTY_RULES}
+
+
+def test_lesions_that_are_missed_and_invented_count():
+    truth, predicted = np.zeros((2, 1, 1, 9), np.uint8)
+    truth[..., [0, 4, 8]] = 1
+    predicted[..., [0, 2]] = 1
+    found, _ = scores(predicted, truth)
+    assert found["lesion_sensitivity"] == pytest.approx(1 / 3)
+    assert found["lesion_precision"] == 1 / 2
 
 
 @pytest.fixture
@@ -36,18 +106,19 @@ def score(tmp_path, shards):
         np.save(tmp_path / "masks.npy", masks)
         write_table(tmp_path / "probabilities.tsv", ["case", "class", "probability"], probabilities)
         inputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv", shards)
-        score_predictions_files(*inputs, tmp_path / "scores.tsv", "fedavg", 3, regions)
+        score_predictions_files(*inputs, tmp_path / "scores.tsv", "fedavg", 3, regions, SETTINGS)
         return read_table(tmp_path / "scores.tsv")
 
     return _score
 
 
-def test_every_held_out_case_has_three_rows_a_region(score):
+def test_every_held_out_case_has_a_row_a_region_and_metric(score):
     rows = score(["whole", "core"], [])
     assert tuple(rows[0]) == SCORE_COLUMNS
     found = {(row["case"], row["target"], row["metric"]): float(row["value"]) for row in rows}
+    assert len(found) == len(rows) == 2 * 2 * len([*REGION_METRICS, *VOLUMES])
     # A grid of 256 voxels of 0.5 ml; the core is never there.
-    assert found == {
+    assert {key: value for key, value in found.items() if key[2] in ("dice", *VOLUMES)} == {
         ("tested", "whole", "dice"): 1.0,
         ("tested", "whole", "true_volume_ml"): 128.0,
         ("tested", "whole", "predicted_volume_ml"): 128.0,
@@ -61,6 +132,8 @@ def test_every_held_out_case_has_three_rows_a_region(score):
         ("foreign", "core", "true_volume_ml"): 0.0,
         ("foreign", "core", "predicted_volume_ml"): 0.0,
     }
+    decided = {(row["case"], row["target"]) for row in rows if row["empty_rule"]}
+    assert decided == {("tested", "core"), ("foreign", "whole"), ("foreign", "core")}
 
 
 def test_a_row_names_arm_seed_case_patient_site_split_and_class(score):

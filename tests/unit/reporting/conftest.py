@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedpedbrain.cohort import SPLITS, Case, write_cases
-from fedpedbrain.evaluation.comparison import (
+from fedpedbrain.evaluation.tables import (
     CONFUSION_COLUMNS,
     DIAGNOSIS,
     DIFFERENCE_COLUMNS,
@@ -94,7 +94,7 @@ class StudyWriter:
         self.table("confusion", CONFUSION_COLUMNS, counts)
 
     def table(self, name: str, columns: tuple, rows: list[tuple]) -> None:
-        write_table(self.folder / f"{name}.tsv", columns, (dict(zip(columns, row, strict=True)) for row in rows))
+        write_table(self.folder / f"{name}.tsv", columns, (dict(zip(columns, row, strict=False)) for row in rows))
 
     def write_audit(self) -> None:
         sites = []

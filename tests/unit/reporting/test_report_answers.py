@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from fedpedbrain.evaluation.comparison import DIFFERENCE_COLUMNS, SUMMARY_COLUMNS
+from fedpedbrain.evaluation.tables import DIFFERENCE_COLUMNS, SUMMARY_COLUMNS
 from fedpedbrain.files import write_table
 from fedpedbrain.reporting import answers
 from fedpedbrain.reporting.results import Estimate, Measure, Results, format_bytes, format_change, format_score
@@ -75,7 +75,7 @@ def test_names_that_pandas_takes_for_nothing_stay_names(tmp_path, name):
     paths = []
     for table, columns in (("summary", SUMMARY_COLUMNS), ("differences", DIFFERENCE_COLUMNS)):
         paths.append(tmp_path / f"{table}.tsv")
-        write_table(paths[-1], columns, [{column: row[column] for column in columns}])
+        write_table(paths[-1], columns, [{column: row.get(column, "") for column in columns}])
     results = Results.from_files(*paths)
     measure = Measure(name, "dice", "")
     assert results.test_sites == [name]

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 from fedpedbrain.arm_settings import STRATEGIES
-from fedpedbrain.evaluation.comparison import read_results
+from fedpedbrain.evaluation.tables import read_results
 from fedpedbrain.reporting import answers
 from fedpedbrain.reporting.arms_in_words import (
     PERSONAL_NOTE,

@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from fedpedbrain.evaluation.comparison import read_results
+from fedpedbrain.evaluation.tables import read_results
 from fedpedbrain.reporting.count_figures import draw_cohort, draw_confusion
 from fedpedbrain.reporting.figures import comparison_groups, draw_comparison, draw_convergence
 from fedpedbrain.reporting.style import arm_styles
