@@ -50,6 +50,8 @@ rule train_site:
         gpu=1,
         mem_mb=4000,
         attempt=lambda wildcards, attempt: attempt,
+        # No resource makes a round stale: leave for later failures trains nothing again.
+        may_be_missing=lambda wildcards: int(STUDY.arms[wildcards.arm].allows_missing_sites),
     params:
         folders=lambda wildcards: shard_folders(STUDY.arms[wildcards.arm].shards_of[wildcards.site]),
         plan=lambda wildcards: STUDY.site_plan(wildcards.arm, int(wildcards.seed), int(wildcards.round), wildcards.site),
@@ -80,6 +82,9 @@ rule aggregate_round:
     threads: 1
     resources:
         mem_mb=4000,
+        # Resources, as which they make no round stale.
+        minimum_sites=lambda wildcards: STUDY.arms[wildcards.arm].minimum_sites,
+        allows_missing_sites=lambda wildcards: int(STUDY.arms[wildcards.arm].allows_missing_sites),
     params:
         sites=sites_of_round,
         plan=lambda wildcards: STUDY.round_plan(wildcards.arm, int(wildcards.round)),

@@ -18,4 +18,9 @@ with job_log(snakemake.log[0]):
         new_state=snakemake.output.state,
         state=snakemake.input.get("state") or None,
     )
-    aggregate_round_files(files, of.arm, int(of.seed), int(of.round), RoundPlan(**snakemake.params.plan))
+    plan = RoundPlan(
+        **snakemake.params.plan,
+        minimum_sites=snakemake.resources.minimum_sites,
+        allows_missing_sites=bool(snakemake.resources.allows_missing_sites),
+    )
+    aggregate_round_files(files, of.arm, int(of.seed), int(of.round), plan)

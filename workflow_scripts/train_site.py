@@ -24,4 +24,4 @@ with job_log(snakemake.log[0]):
     )
     work = SiteRound(of.arm, int(of.seed), int(of.round), of.site)
     device = take_device(snakemake.resources.gpu, snakemake.threads)
-    run_site_round(files, work, plan, device, snakemake.resources.attempt)
+    run_site_round(files, work, plan, device, snakemake.resources.attempt, bool(snakemake.resources.may_be_missing))

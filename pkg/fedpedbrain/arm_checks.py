@@ -73,7 +73,7 @@ def _check_blocks(arm: Arm, where: str) -> None:
         and exchange["dtype"] == "float32",
         "exchange: a cyclic arm hands on whole float32 weights; drop the block": arm.is_cyclic and not is_plain,
         "participation.allow_missing_sites: a cyclic arm needs every site; drop it": arm.is_cyclic
-        and arm.block["participation"]["allow_missing_sites"],
+        and arm.allows_missing_sites,
         "privacy: a cyclic arm has no average to protect; drop clip_norm and secure_sum": arm.is_cyclic
         and (shrinks or arm.sums_securely),
         "privacy.noise_multiplier: noise needs clip_norm, the most that a site can change": is_noisy and not shrinks,
@@ -95,7 +95,7 @@ def _check_blocks(arm: Arm, where: str) -> None:
         and (arm.facts.is_robust or name == "fednova"),
         "privacy.secure_sum: masked updates have their own form; drop exchange": arm.sums_securely and not is_plain,
         "privacy.secure_sum: a sum that lacks a site cannot be read; drop allow_missing_sites": arm.sums_securely
-        and arm.block["participation"]["allow_missing_sites"],
+        and arm.allows_missing_sites,
     }
     for message, holds in refusals.items():
         if holds:

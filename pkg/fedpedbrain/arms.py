@@ -120,9 +120,18 @@ class Arm:
     @property
     def server_settings(self) -> dict[str, Any]:
         """The part that the averaging of a round follows."""
-        participation = {key: self.block["participation"][key] for key in ("minimum_sites", "allow_missing_sites")}
         keys = ("weighting", "exchange", "privacy")
-        return {key: self.settings[key] for key in keys} | participation | {"strategy": self.strategy}
+        return {key: self.settings[key] for key in keys} | {"strategy": self.strategy}
+
+    @property
+    def allows_missing_sites(self) -> bool:
+        """Whether a round goes on without a site whose training failed."""
+        return self.block["participation"]["allow_missing_sites"]
+
+    @property
+    def minimum_sites(self) -> int:
+        """The fewest updates that a round is averaged from."""
+        return self.block["participation"]["minimum_sites"]
 
     @property
     def description(self) -> dict[str, Any]:

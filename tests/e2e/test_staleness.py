@@ -40,6 +40,11 @@ def test_a_changed_figure_colour_reruns_one_figure_and_the_report(finished_study
     assert jobs == {"plot_confusion": 1, "write_report": 1, "all": 1}
 
 
+def test_leave_for_missing_sites_trains_nothing_again(finished_study):
+    jobs = planned(finished_study, "--config", "arm_defaults={participation: {allow_missing_sites: true}}")
+    assert jobs == {"write_report": 1, "all": 1}
+
+
 def test_after_the_models_alone_the_report_trains_nothing(finished_study):
     jobs, whole = (planned(finished_study, "--forceall", "--", target) for target in ("models", "all"))
     # What reads updates, which are deleted then.

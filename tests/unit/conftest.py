@@ -85,6 +85,7 @@ def make_plan(settings) -> Callable:
             "start": {"kind": "global" if round_number > 1 else "initial", "rounds": [round_number - 1], "site": ""},
             "state_round": round_number - 1,
             "sites": ["north", "south"],
+            "cases_of": ["north", "south"],
         }
         return SitePlan(**(values | changes))
 
@@ -106,6 +107,7 @@ def train(tmp_path, start, shard, make_plan) -> Callable:
         block=None,
         plan=None,
         attempt=1,
+        may_be_missing=False,
         **work,
     ):
         paths = SimpleNamespace(
@@ -115,7 +117,8 @@ def train(tmp_path, start, shard, make_plan) -> Callable:
         )
         files = SiteFiles(start, shards, **vars(paths), state=state, server_state=server)
         site_round = SiteRound(**({"arm": "fedavg", "seed": 0, "round": round_number, "site": "north"} | work))
-        run_site_round(files, site_round, make_plan(round_number, keep, block or {}, **(plan or {})), CPU, attempt)
+        plan = make_plan(round_number, keep, block or {}, **(plan or {}))
+        run_site_round(files, site_round, plan, CPU, attempt, may_be_missing)
         return SimpleNamespace(update=paths.update, state=paths.new_state, metrics=paths.metrics)
 
     return _train

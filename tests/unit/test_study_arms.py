@@ -96,12 +96,11 @@ def test_more_rounds_leave_the_plans_of_the_earlier_ones_as_they_were(load, bloc
 
 def test_the_plan_of_a_sites_round_says_what_it_goes_on_from(load):
     phases = [{"largest": 2, "rounds": 2, "learning_rate": 0.5}, {"start": "best"}]
-    study = load(4, phases=phases, participation={"allow_missing_sites": True})
+    study = load(4, phases=phases)
     plan = study.site_plan("fed", 0, 2, "east")
     assert plan["sites"] == ["east", "north"]
     assert (plan["state_round"], plan["learning_rate"]) == (1, 0.5)
     assert plan["start"] == {"kind": "global", "rounds": [1], "site": ""}
-    assert plan["may_be_missing"]
     assert plan["part_of"] is None
     plan = study.site_plan("fed", 0, 3, "south")
     assert plan["sites"] == ["east", "north", "south"]
@@ -119,6 +118,31 @@ def test_a_round_counts_the_sites_of_its_phase_whether_they_take_part_or_not(loa
 
 def test_the_plan_of_an_iid_arm_names_those_who_share_all_cases_out(load):
     assert load(participants="iid").site_plan("fed", 0, 1, "east")["part_of"] == ["east", "north", "south"]
+
+
+def test_the_plan_of_a_sites_round_names_whose_cases_it_trains_on(load):
+    study = load()
+    assert study.site_plan("fed", 0, 1, "east")["cases_of"] == ["east"]
+    assert study.site_plan("centralized", 0, 1, "pooled")["cases_of"] == ["north", "east", "south"]
+    assert sorted(load(participants="iid").site_plan("fed", 0, 1, "east")["cases_of"]) == ["east", "north", "south"]
+
+
+def test_in_a_study_of_one_training_site_the_pooled_arm_is_planned_as_the_federated_one(load, config):
+    def plan_of(arm: str, site: str) -> dict:
+        return {key: value for key, value in study.site_plan(arm, 0, 1, site).items() if key not in ("digest", "sites")}
+
+    config["cohort"]["sites"]["training"] = ["north"]
+    study = load()
+    assert plan_of("centralized", "pooled") == plan_of("fed", "north")
+
+
+@pytest.mark.parametrize("participation", [{"allow_missing_sites": True}, {"minimum_sites": 3}], ids=str)
+def test_leave_for_missing_sites_and_the_fewest_sites_leave_the_plans_of_all_rounds(load, participation):
+    before, after = load(), load(participation=participation)
+    for number in (1, 2, 3):
+        assert before.round_plan("fed", number) == after.round_plan("fed", number)
+        for site in ("east", "north", "south"):
+            assert before.site_plan("fed", 0, number, site) == after.site_plan("fed", 0, number, site)
 
 
 def test_a_failed_site_is_tried_again_where_an_arm_may_go_on_without_it(load):

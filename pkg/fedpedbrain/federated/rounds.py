@@ -53,16 +53,20 @@ class RoundPlan:
 
     Attributes
     ----------
-    arm : ``strategy``, ``weighting``, ``exchange``, ``privacy``, ``minimum_sites`` and ``allow_missing_sites``
+    arm : ``strategy``, ``weighting``, ``exchange`` and ``privacy``
     digest : settings digest that every update must carry
     num_sites : sites of the round's phase, whether they take part or not
     is_chain : every site went on from the update of the site before it
+    minimum_sites : the fewest updates that are averaged
+    allows_missing_sites : whether sites may be missing whose training failed
     """
 
     arm: Mapping[str, Any]
     digest: str
     num_sites: int
     is_chain: bool = False
+    minimum_sites: int = 1
+    allows_missing_sites: bool = False
 
 
 class _Exchange:
@@ -104,7 +108,7 @@ class _Exchange:
         place = self.sites.index(site)
         if self.plan.is_chain and place:
             expected = replace(expected, parent_sha256=self.sha256_of(self.sites[place - 1]))
-        if update.lineage.kind == MISSING and self.plan.arm["allow_missing_sites"]:
+        if update.lineage.kind == MISSING and self.plan.allows_missing_sites:
             check_history(update.lineage, replace(expected, kind=MISSING))
             logger.warning("%s: goes on without site %s", self.where, site)
             return None
@@ -171,10 +175,10 @@ def _combine(
         if privacy["noise_multiplier"] > 0:
             mean = _noisy(mean, names, exchange, privacy)
         updates = RoundUpdates([SiteUpdate("all", 1.0, 1, mean)], names, 1, exchange.where)
-    if len(exchange.lineages) < exchange.plan.arm["minimum_sites"]:
+    if len(exchange.lineages) < exchange.plan.minimum_sites:
         raise StudyError(
-            f"{exchange.where}: {len(exchange.lineages)} of at least {exchange.plan.arm['minimum_sites']} sites sent "
-            "an update; see the logs of the others' training"
+            f"{exchange.where}: {len(exchange.lineages)} of at least {exchange.plan.minimum_sites} sites sent an update; "
+            "see the logs of the others' training"
         )
     return build_strategy(exchange.plan.arm["strategy"]).combine(exchange.parent.weights, updates, kept)
 

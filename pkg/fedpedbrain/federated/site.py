@@ -83,8 +83,8 @@ class SitePlan:
     start : ``kind``, ``rounds`` and ``site`` that the model it goes on from may have
     state_round : round of its site state, None for none
     sites : who takes part in the round
+    cases_of : sites whose cases it trains on, its own alone but for a pooled or a repartitioned one
     part_of : sites among which all cases are shared out at random, None where every site has its own
-    may_be_missing : whether the round may go on without it
     """
 
     training: Mapping[str, Any]
@@ -94,8 +94,8 @@ class SitePlan:
     start: Mapping[str, Any]
     state_round: int | None
     sites: Sequence[str]
+    cases_of: Sequence[str]
     part_of: Sequence[str] | None = None
-    may_be_missing: bool = False
 
 
 def _check_start(start: ModelFile, path: str | Path, work: SiteRound, plan: SitePlan) -> None:
@@ -119,6 +119,16 @@ def _check_start(start: ModelFile, path: str | Path, work: SiteRound, plan: Site
         )
 
 
+def _check_cases(dataset: ShardDataset, sites: Sequence[str], who: str) -> None:
+    """Refuse cases of a site that the participant has nothing to do with."""
+    for case in dataset.cases:
+        if case.site not in sites:
+            raise StudyError(
+                f"{who}: expected cases of {', '.join(sites)} in its shards, found {case.case} of {case.site}; delete "
+                "the shards and run again"
+            )
+
+
 class _SiteRun:
     """One site's round in memory."""
 
@@ -128,6 +138,9 @@ class _SiteRun:
         self.start = load_model_file(files.start)
         _check_start(self.start, files.start, work, plan)
         self.dataset = ShardDataset(files.shards, {TRAIN})
+        _check_cases(self.dataset, plan.cases_of, self.who)
+        # All sites together draw as the site where there is one alone, so that training is the same step for step.
+        self.draws = replace(work, site=plan.cases_of[0]) if len(plan.cases_of) == 1 else work
         if plan.part_of is not None:
             self.dataset = self.dataset.select(rows_of_part(self.dataset.cases, plan.part_of, work.site, work.seed))
         if not len(self.dataset):
@@ -149,7 +162,7 @@ class _SiteRun:
         self, weights: Mapping[str, Tensor], optimizer_state: dict[str, Any] | None, rule: SiteRule
     ) -> tuple[dict[str, Tensor], dict[str, Any] | None, list[float]]:
         """Train from weights for the round's epochs; returns weights, the optimizer's state if kept, and losses."""
-        torch.manual_seed(derive_seed(self.work.seed, "training", self.work.round, self.work.site))
+        torch.manual_seed(derive_seed(self.draws.seed, "training", self.draws.round, self.draws.site))
         settings, keeps = self.plan.training, self.plan.arm["optimizer_state"] == "kept"
         privacy = self.plan.arm["privacy"]["example_level"]
         with explained_memory(self.who, settings, self.start.spec.preprocessing["grid"], is_private(privacy)):
@@ -164,7 +177,7 @@ class _SiteRun:
                 restore_site_state(optimizer, optimizer_state, self.rate)
             classes = self.start.spec.classes
             losses = train_model(
-                model, optimizer, self.dataset, classes, settings, self.work, self.device, rule.correct, privacy
+                model, optimizer, self.dataset, classes, settings, self.draws, self.device, rule.correct, privacy
             )
         after = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
         broken = next((name for name, tensor in after.items() if not is_finite(tensor)), None)
@@ -267,14 +280,22 @@ def train_site_files(files: SiteFiles, work: SiteRound, plan: SitePlan, device: 
     )
 
 
-def run_site_round(files: SiteFiles, work: SiteRound, plan: SitePlan, device: torch.device, attempt: int) -> None:
+def run_site_round(
+    files: SiteFiles,
+    work: SiteRound,
+    plan: SitePlan,
+    device: torch.device,
+    attempt: int = 1,
+    may_be_missing: bool = False,
+) -> None:
     """Train; where that has failed twice already and the round may go on without the site, say so instead.
 
     Parameters
     ----------
     attempt : from 1
+    may_be_missing : whether the round may go on without the site
     """
-    if attempt > _TRIES and plan.may_be_missing:
+    if attempt > _TRIES and may_be_missing:
         report_missing_files(files, work, plan)
     else:
         train_site_files(files, work, plan, device)

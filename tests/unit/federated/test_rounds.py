@@ -31,7 +31,6 @@ class Exchange:
         # Digests of their updates that sites state, where these are not the true ones.
         self.stated = {}
         self.arm = {key: WITHOUT_EXCHANGE[key] for key in ("strategy", "exchange", "privacy")}
-        self.arm |= {"weighting": "cases", "minimum_sites": 1, "allow_missing_sites": False}
         lineage = Lineage("global", "fedavg", 0, 1, "", 4, 8, "digest", "grandparent")
         save_model_file(self.parent, ModelFile(self.spec, lineage, self.weights(0.0, 0.0)))
         self.send("north", self.weights(4.0, 8.0, steps=6), num_cases=3, num_steps=2)
@@ -45,8 +44,11 @@ class Exchange:
         lineage = Lineage("update", "fedavg", 0, 2, sender, 1, 1, "digest", sha256_of_file(self.parent), "cases")
         save_model_file(self.updates[sender], ModelFile(self.spec, replace(lineage, **changes), weights))
 
-    def aggregate(self, weighting: str = "cases", num_sites: int = 2, is_chain: bool = False, **arm) -> ModelFile:
-        plan = RoundPlan(self.arm | {"weighting": weighting} | arm, "digest", num_sites, is_chain)
+    def aggregate(
+        self, weighting="cases", num_sites=2, is_chain=False, minimum_sites=1, allows_missing_sites=False, **arm
+    ) -> ModelFile:
+        arm = self.arm | {"weighting": weighting} | arm
+        plan = RoundPlan(arm, "digest", num_sites, is_chain, minimum_sites, allows_missing_sites)
         metrics = {site: path.with_suffix(".json") for site, path in self.updates.items()}
         for site, path in metrics.items():
             write_json(path, {"update_sha256": self.stated.get(site) or sha256_of_file(self.updates[site])})
@@ -131,7 +133,7 @@ def mark_missing(exchange: Exchange, sender: str, **changes) -> None:
 
 def test_a_round_goes_on_without_a_site_that_may_be_missing(exchange):
     mark_missing(exchange, "south")
-    found = exchange.aggregate(allow_missing_sites=True)
+    found = exchange.aggregate(allows_missing_sites=True)
     assert found.weights["weight"].tolist() == [4.0, 8.0]
     assert [(update.site, update.weight) for update in found.lineage.updates] == [("north", 1.0)]
     assert found.lineage.num_cases == 3
@@ -155,13 +157,13 @@ def test_a_site_that_may_not_be_missing_is_refused(exchange):
 )
 def test_a_site_that_was_missing_elsewhere_is_refused(exchange, field, value):
     mark_missing(exchange, "south", **{field: value})
-    assert_refused(exchange, f"expected {field} .*, found {value!r}; delete", allow_missing_sites=True)
+    assert_refused(exchange, f"expected {field} .*, found {value!r}; delete", allows_missing_sites=True)
 
 
 def test_a_round_of_too_few_sites_is_refused(exchange):
     mark_missing(exchange, "south")
     with pytest.raises(StudyError, match="arm fedavg, round 2: 1 of at least 2 sites sent an update"):
-        exchange.aggregate(allow_missing_sites=True, minimum_sites=2)
+        exchange.aggregate(allows_missing_sites=True, minimum_sites=2)
     assert not exchange.result.exists()
 
 

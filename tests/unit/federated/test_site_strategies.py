@@ -15,6 +15,7 @@ from fedpedbrain.federated.site import SiteFiles, train_site_files
 from fedpedbrain.federated.state import ServerState, SiteState, load_state
 from fedpedbrain.files import sha256_of_file
 from fedpedbrain.models.files import load_model_file
+from fedpedbrain.models.pretrained import initialize_model_files
 from fedpedbrain.training.epochs import SiteRound
 
 SITES = ("north", "south")
@@ -44,8 +45,7 @@ def federation(tmp_path, train, make_case, write_shard, start):
     def aggregate(name: str, block: dict, before, number: int, sites) -> SimpleNamespace:
         arm = merged_block(WITHOUT_EXCHANGE, block)
         plan = RoundPlan(
-            {key: arm[key] for key in ("strategy", "exchange", "privacy")}
-            | {"weighting": "cases", "minimum_sites": 1, "allow_missing_sites": True},
+            {key: arm[key] for key in ("strategy", "exchange", "privacy")} | {"weighting": "cases"},
             "digest",
             len(SITES),
         )
@@ -109,13 +109,19 @@ def test_feddyns_first_update_is_that_of_fedprox(federation):
     assert same(prox[0].sites["north"].update, dyn[0].sites["north"].update)
 
 
-def test_the_only_site_of_a_federation_trains_as_if_it_were_alone(federation, train, make_global, settings):
+def test_centralized_training_on_one_site_is_a_federation_of_that_site_step_for_step(
+    federation, train, make_global, settings, start, spec
+):
+    # Whatever is drawn: the order of the cases, their augmentation and what dropout leaves out.
+    spec["options"]["dropout"] = 0.5
+    initialize_model_files(start, spec, 0, 7, None, {})
     alone = federation("alone", {}, 3, sites=["north"])
     shard = alone[0].sites["north"].update.parent / "shard-north"
+    pooled = {"arm": "centralized", "site": "pooled", "plan": {"cases_of": ["north"]}}
     update, state = None, None
     for number in (1, 2, 3):
         options = {} if update is None else {"start": make_global(update, f"global-{number}.pth")}
-        done = train("central", shards=[shard], round_number=number, state=state, keep=True, **options)
+        done = train("central", shards=[shard], round_number=number, state=state, keep=True, **pooled, **options)
         update, state = done.update, done.state
     assert same(alone[-1].result, update)
 
@@ -192,7 +198,7 @@ def train_masked(tmp_path, start, make_plan, make_case, write_shard):
 def combine_masked(start: Path, updates: dict[str, Path], result: Path, is_secure: bool) -> Path:
     arm = {key: WITHOUT_EXCHANGE[key] for key in ("strategy", "exchange")}
     arm |= {"privacy": WITHOUT_EXCHANGE["privacy"] | {"secure_sum": is_secure}}
-    arm |= {"weighting": "cases", "minimum_sites": 1, "allow_missing_sites": False}
+    arm |= {"weighting": "cases"}
     metrics = {site: path.with_suffix(".json") for site, path in updates.items()}
     files = RoundFiles(start, updates, metrics, result, result.with_suffix(".server"))
     aggregate_round_files(files, "fedavg", 0, 1, RoundPlan(arm, "digest", 2))
@@ -319,7 +325,7 @@ def test_a_site_whose_training_failed_twice_is_left_out_and_its_state_stays(trai
         start=first.result,
         round_number=2,
         state=first.sites["north"].state,
-        plan={"may_be_missing": True},
+        may_be_missing=True,
         attempt=3,
     )
     assert load_model_file(missing.update).lineage.kind == "missing"
@@ -331,22 +337,16 @@ def test_a_site_whose_training_failed_twice_is_left_out_and_its_state_stays(trai
 
 def test_a_site_that_goes_on_from_another_arms_model_is_refused_however_often_it_is_tried(train, federation):
     (first,) = federation("first", {})
+    other = {"start": first.result, "round_number": 2, "arm": "fedprox", "may_be_missing": True}
     for attempt in (1, 3):
         with pytest.raises(StudyError, match="expected a model of arm 'fedprox'"):
-            train(
-                "other",
-                start=first.result,
-                round_number=2,
-                arm="fedprox",
-                plan={"may_be_missing": True},
-                attempt=attempt,
-            )
+            train("other", **other, attempt=attempt)
     assert not list(first.result.parent.glob("other*"))
 
 
 @pytest.mark.parametrize(("may_be_missing", "attempt"), [(False, 3), (True, 1), (True, 2)])
 def test_a_site_trains_unless_it_failed_and_may_be_missing(train, may_be_missing, attempt):
-    done = train(plan={"may_be_missing": may_be_missing}, attempt=attempt)
+    done = train(may_be_missing=may_be_missing, attempt=attempt)
     assert load_model_file(done.update).lineage.kind == "update"
 
 
@@ -421,7 +421,10 @@ def test_a_site_of_a_repartition_trains_on_its_part_of_all_cases(train, tmp_path
         )
         for site in ("a", "b")
     ]
-    parts = {site: train(site, shards=shards, site=site, plan={"part_of": ["a", "b"]}) for site in ("a", "b")}
+    parts = {
+        site: train(site, shards=shards, site=site, plan={"cases_of": ["a", "b"], "part_of": ["a", "b"]})
+        for site in ("a", "b")
+    }
     lineages = {site: load_model_file(done.update).lineage for site, done in parts.items()}
     assert [lineage.num_cases for lineage in lineages.values()] == [4, 4]
     assert lineages["a"].cases_sha256 != lineages["b"].cases_sha256
