@@ -297,7 +297,7 @@ def memory() -> dict[str, float]:
                 np.save(Path(folder, f"{name}.npy"), np.ones((num_cases, 1, *grid), np.uint8))
             names = [f"case-{number:03d}" for number in range(num_cases)]
             cases = [
-                Case(name, name, "site", "a", (), "", grid, (1.0, 1.0, 1.0), "sha", "train", (1.0, 1.0, 1.0))
+                Case(name, name, "north", "a", (), "", grid, (1.0, 1.0, 1.0), "sha", "train", (1.0, 1.0, 1.0))
                 for name in names
             ]
             write_cases(Path(folder, "cases.tsv"), cases)

@@ -364,6 +364,16 @@ def test_a_site_without_training_cases_is_refused_by_name(train, tmp_path, make_
     assert_refused(train, tmp_path, "site north: no training case", shards=[shard])
 
 
+@pytest.mark.parametrize("site", ["north", "pooled"])
+def test_cases_of_a_site_that_is_none_of_the_participants_are_refused_by_name(
+    train, tmp_path, shard, make_case, write_shard, site
+):
+    # South's file in the place of another's.
+    shards = [shard, write_shard(tmp_path / "swapped", [make_case("a", "south")])]
+    match = rf"^arm fedavg, site {site}, round 1: expected cases of north, east in its shards, found a of south; delete"
+    assert_refused(train, tmp_path, match, shards=shards, site=site, plan={"cases_of": ["north", "east"]})
+
+
 @pytest.mark.parametrize("block", [{}, {"privacy": {"clip_norm": 1.0}}, DITTO], ids=["plain", "clipped", "ditto"])
 def test_training_that_diverges_names_the_arm_the_site_and_the_round(train, tmp_path, settings, block):
     settings["optimizer"] |= {"name": "sgd", "learning_rate": 1e38, "momentum": 0.9}
