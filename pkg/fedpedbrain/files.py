@@ -1,10 +1,12 @@
 """Writing files so that a reader never meets half of one: JSON, and tab-separated tables without pandas."""
 
 import csv
+import errno
 import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +17,40 @@ from fedpedbrain.errors import StudyError
 # Bytes: large, so that a thread that hashes beside another seldom has to ask for the interpreter.
 _HASHED_AT_ONCE = 1 << 25
 
+# With less left, a disk is taken for full, whatever the library that wrote there says.
+_FULL_BYTES = 1 << 16
+
+
+def _full(path: Path) -> StudyError:
+    return StudyError(f"{path}: no space left on the disk; make room and run again")
+
+
+def _check_room(path: Path) -> None:
+    if shutil.disk_usage(path.parent).free < _FULL_BYTES:
+        raise _full(path)
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path`` that becomes ``path`` if the block ends without an error."""
+    """Yield a temporary name beside ``path`` that becomes ``path`` if the block ends without an error.
+
+    Raises
+    ------
+    StudyError : the disk is full, whether or not the library that wrote there said so
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
+        # ITK's NIfTI writer leaves half a file on a full disk and raises nothing.
+        _check_room(path)
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        _check_room(path)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(path) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

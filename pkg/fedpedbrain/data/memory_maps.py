@@ -1,8 +1,25 @@
-"""Memory of arrays that are read or written row by row through a memory map."""
+"""Arrays that are read or written row by row through a memory map."""
 
 import mmap
+import os
+from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import open_memmap
+
+
+def create_array(path: str | Path, shape: tuple[int, ...]) -> np.memmap:
+    """A new ``.npy`` file of uint8 zeros, mapped; its place on the disk is taken at once.
+
+    Raises
+    ------
+    OSError : the disk has no room for it. Writing through the map there would end the process without a word
+    """
+    array = open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, os.fstat(file.fileno()).st_size))
+    return array
 
 
 def forget_pages(*arrays: np.ndarray) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.lib.format import open_memmap
 
 from fedpedbrain.cohort import read_split_cases, write_cases
 from fedpedbrain.data.frame_table import CaseFrame, Geometry, write_frames
@@ -19,7 +18,7 @@ from fedpedbrain.data.geometry import (
 )
 from fedpedbrain.data.grid import middle_part
 from fedpedbrain.data.intensity import scale_intensity
-from fedpedbrain.data.memory_maps import forget_pages
+from fedpedbrain.data.memory_maps import create_array, forget_pages
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.data.volumes import Volume
 from fedpedbrain.files import replacing, write_table
@@ -106,8 +105,8 @@ def build_shard_files(
     grid = tuple(preprocessing["grid"])
     outlines, frames = [], []
     with replacing(images_path) as images_file, replacing(masks_path) as masks_file:
-        images = open_memmap(images_file, "w+", np.uint8, (len(cases), num_channels, *grid))
-        masks = open_memmap(masks_file, "w+", np.uint8, (len(cases), len(regions), *grid))
+        images = create_array(images_file, (len(cases), num_channels, *grid))
+        masks = create_array(masks_file, (len(cases), len(regions), *grid))
         for row, case in enumerate(cases):
             volume = source.read_case(case)
             images[row], frame = preprocess_images(volume, preprocessing)

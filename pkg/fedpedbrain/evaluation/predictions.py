@@ -5,12 +5,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 
 from fedpedbrain.cohort import HELD_OUT
 from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.data.memory_maps import create_array
 from fedpedbrain.files import replacing, write_table
 from fedpedbrain.models.files import ModelFile, load_model_file
 from fedpedbrain.models.prediction import Prediction, predict_cases
@@ -63,7 +62,7 @@ def predict_cases_files(
     predictions = predict_dataset(model_file, personal, dataset, decision, device, flips)
     rows = []
     with replacing(masks_path) as temporary:
-        masks = open_memmap(temporary, "w+", np.uint8, (len(dataset), len(model_file.spec.regions), *grid))
+        masks = create_array(temporary, (len(dataset), len(model_file.spec.regions), *grid))
         for row, prediction in enumerate(predictions):
             if prediction.regions is not None:
                 masks[row] = prediction.regions

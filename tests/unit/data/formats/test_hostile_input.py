@@ -12,8 +12,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
+import torch
 from dicom_files import IDENTIFYING, sample_image, write_enhanced, write_series
 from fedpedbrain.data.formats import read_scan
+from fedpedbrain.data.memory_maps import create_array
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import check_inside, replacing
 from PIL import Image
@@ -382,11 +385,28 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_leaves_what_was_written_earlier(small_disk):
+def _write_bytes(path):
+    path.write_bytes(np.random.default_rng(0).bytes(1 << 20))
+
+
+def _write_volume(path):
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((64, 64, 64), np.int16)), str(path))
+
+
+def _write_weights(path):
+    torch.save({"weight": torch.ones(1 << 18)}, path)
+
+
+def _write_mapped_array(path):
+    create_array(path, (1 << 20,))[:] = 1
+
+
+@pytest.mark.parametrize("write", [_write_bytes, _write_volume, _write_weights, _write_mapped_array])
+def test_a_full_disk_is_said_in_one_line_and_leaves_what_was_written_earlier(write, small_disk):
     path = small_disk / "image.nii"
     path.write_text("earlier")
-    noise = np.random.default_rng(0).bytes(1 << 20)
-    with pytest.raises(OSError, match="No space left"), replacing(path) as temporary:
-        temporary.write_bytes(noise)
+    message = r"image\.nii: no space left on the disk; make room"
+    with pytest.raises(StudyError, match=message), replacing(path) as temporary:
+        write(temporary)
     assert path.read_text() == "earlier"
     assert [item.name for item in small_disk.iterdir()] == ["image.nii"]
