@@ -6,7 +6,7 @@ GPU ?= $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := run
-.PHONY: run test lint benchmark clean
+.PHONY: run test lint benchmark coverage clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ lint: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python tests/benchmarks/run.py
+
+coverage: $(READY)
+	$(BIN)/python tests/benchmarks/coverage.py
 
 clean:
 	rm -rf results .snakemake

@@ -87,6 +87,7 @@ def package_versions():
         "scipy",
         "SimpleITK",
         "pandas",
+        "scikit-learn",
     ]
     return {name: version(name) for name in names}
 

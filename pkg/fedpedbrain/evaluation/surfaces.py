@@ -1,7 +1,7 @@
 """Distances between the surfaces of two masks, in mm: the 95th-percentile Hausdorff distance and surface Dice.
 
-Erosion and the distance transform are SciPy's. A surface is made of voxels, as MONAI's is: those of the mask that miss a
-neighbour across a face; beyond the grid nothing is filled.
+Erosion and the distance transform are SciPy's. A surface is made of voxels, as MONAI's is: those of the mask that miss
+a neighbour across a face; beyond the grid nothing is filled.
 """
 
 import math
