@@ -178,6 +178,7 @@ class Study:
             "digest": self.settings_digest(arm_name),
             "num_sites": len(arm.phase_of(round_number).sites),
             "is_chain": arm.is_cyclic,
+            "freezes_encoder": self.config["training"]["freeze_encoder"],
         }
 
     @property

@@ -145,6 +145,12 @@ def test_leave_for_missing_sites_and_the_fewest_sites_leave_the_plans_of_all_rou
             assert before.site_plan("fed", 0, number, site) == after.site_plan("fed", 0, number, site)
 
 
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_the_plan_of_a_round_says_whether_the_encoder_trains(load, config, is_frozen):
+    config["training"]["freeze_encoder"] = is_frozen
+    assert load().round_plan("fed", 1)["freezes_encoder"] is is_frozen
+
+
 def test_a_failed_site_is_tried_again_where_an_arm_may_go_on_without_it(load):
     assert not load().allows_missing_sites
     assert load(participation={"allow_missing_sites": True}).allows_missing_sites

@@ -59,6 +59,7 @@ class RoundPlan:
     is_chain : every site went on from the update of the site before it
     minimum_sites : the fewest updates that are averaged
     allows_missing_sites : whether sites may be missing whose training failed
+    freezes_encoder : whether sites leave the encoder as it is, and so the server's noise, too
     """
 
     arm: Mapping[str, Any]
@@ -67,6 +68,7 @@ class RoundPlan:
     is_chain: bool = False
     minimum_sites: int = 1
     allows_missing_sites: bool = False
+    freezes_encoder: bool = False
 
 
 class _Exchange:
@@ -84,6 +86,7 @@ class _Exchange:
         background.shutdown(wait=False)
         self.parent = load_model_file(files.parent, mapped=True)
         self.expected = Lineage("update", arm, seed, round_number, "", 0, 0, plan.digest, parent_sha256.result())
+        self.parameter_names = parameter_names(self.parent, plan.freezes_encoder)
         # Of every site that sent an update.
         self.lineages: dict[str, Lineage] = {}
 
@@ -151,7 +154,7 @@ def _secure_mean(exchange: _Exchange) -> Weights:
 
 
 def _noisy(mean: Weights, names: Sequence[str], exchange: _Exchange, privacy: Mapping[str, Any]) -> Weights:
-    """The mean's parameters with the server's noise."""
+    """The mean with the server's noise on what trains: on all else no site's cases have any influence."""
     deviation = server_noise_deviation(
         privacy["noise_multiplier"], privacy["clip_norm"], max(exchange.shares().values())
     )
@@ -165,7 +168,7 @@ def _combine(
     exchange: _Exchange, kept: Mapping[str, Weights]
 ) -> tuple[dict[str, Tensor], Mapping[str, Mapping[str, Tensor]]]:
     """The next global weights and the server's new state."""
-    privacy, names, sites = exchange.plan.arm["privacy"], parameter_names(exchange.parent), exchange.plan.num_sites
+    privacy, names, sites = exchange.plan.arm["privacy"], exchange.parameter_names, exchange.plan.num_sites
     if exchange.is_masked:
         mean = _secure_mean(exchange)
     else:

@@ -10,6 +10,7 @@ from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.exchange import expected_dtype
 from fedpedbrain.lineage import Lineage
 from fedpedbrain.models.files import ModelFile
+from fedpedbrain.training.execution import freeze_encoder
 
 # How much an update counts before weights are normalised to sum to 1.
 WEIGHTINGS: dict[str, Callable[[Lineage], float]] = {
@@ -24,10 +25,14 @@ def count_of(lineage: Lineage, weighting: str) -> float:
     return WEIGHTINGS[weighting](lineage)
 
 
-def parameter_names(model_file: ModelFile) -> list[str]:
-    """Entries that optimizers train, not buffers."""
+def parameter_names(model_file: ModelFile, freezes_encoder: bool = False) -> list[str]:
+    """Entries that optimizers train: no buffers, and nothing of an encoder that stays as it is."""
     with torch.device("meta"):
-        return [name for name, _ in model_file.spec.build().named_parameters() if name in model_file.weights]
+        model = model_file.spec.build()
+    if freezes_encoder:
+        freeze_encoder(model)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return [name for name in trained if name in model_file.weights]
 
 
 def masking_context(lineage: Lineage) -> bytes:

@@ -32,7 +32,7 @@ def same(first: Path, second: Path) -> bool:
 
 
 @pytest.fixture
-def federation(tmp_path, train, make_case, write_shard, start):
+def federation(tmp_path, train, make_case, write_shard, start, settings):
     """Two sites that go through rounds: ``run(name, block, num_rounds)`` gives the files of each round."""
     shards = {
         site: write_shard(
@@ -48,6 +48,7 @@ def federation(tmp_path, train, make_case, write_shard, start):
             {key: arm[key] for key in ("strategy", "exchange", "privacy")} | {"weighting": "cases"},
             "digest",
             len(SITES),
+            freezes_encoder=settings["freeze_encoder"],
         )
         result, state = (tmp_path / f"{name}-{number}-{part}.pth" for part in ("global", "server"))
         updates, metrics = ({site: getattr(sites[site], kind) for site in sites} for kind in ("update", "metrics"))
@@ -151,6 +152,14 @@ def test_the_servers_noise_is_seeded_and_as_large_as_asked(federation):
     noise = torch.cat([(with_noise[name] - without[name]).flatten() for name in without])
     # 100 clip norms of 0.01 times the share of north, 5 of 8 cases.
     assert noise.std().item() == pytest.approx(100 * 0.01 * 5 / 8, rel=0.1)
+
+
+def test_the_servers_noise_leaves_a_frozen_encoder_as_it_is(federation, start, settings):
+    settings["freeze_encoder"] = True
+    (done,) = federation("noisy", {"privacy": {"clip_norm": 0.01, "noise_multiplier": 100.0}})
+    before, after = weights_of(start), weights_of(done.result)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if not name.startswith("encoder.")}
 
 
 # Forms of exchange.
