@@ -50,16 +50,14 @@ def sites_of_round(wildcards):
 
 
 def secret_key_of_site(wildcards):
-    """The site's own key where the arm sums securely."""
-    folder = f"results/models/{wildcards.arm}/seed-{wildcards.seed}/keys"
-    return f"{folder}/{wildcards.site}.secret" if STUDY.arms[wildcards.arm].sums_securely else []
+    """The site's own key of the round where the arm sums securely."""
+    is_secure = STUDY.arms[wildcards.arm].sums_securely
+    return in_round(wildcards, int(wildcards.round), f"keys/{wildcards.site}.secret") if is_secure else []
 
 
 def public_keys_of_round(wildcards):
     """The keys of all sites of the round where the arm sums securely."""
-    folder = f"results/models/{wildcards.arm}/seed-{wildcards.seed}/keys"
-    sites = sites_of_round(wildcards) if STUDY.arms[wildcards.arm].sums_securely else []
-    return [f"{folder}/{site}.public" for site in sites]
+    return of_round("keys/{site}.public", wildcards) if STUDY.arms[wildcards.arm].sums_securely else []
 
 
 def shards_of_participant(wildcards):

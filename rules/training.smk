@@ -2,23 +2,30 @@
 
 
 rule make_keys:
-    """Make a site's keys for the secure sums of an arm."""
+    """Make a site's keys for one secure sum, and others whenever what it sends may have changed: masks serve once."""
+    input:
+        start=start_of_site,
+        state=state_of_site,
+        server=broadcast_state,
+        shards=shards_of_participant,
     output:
-        secret="results/models/{arm}/seed-{seed}/keys/{site}.secret",
-        public="results/models/{arm}/seed-{seed}/keys/{site}.public",
+        secret=temp("results/models/{arm}/seed-{seed}/round-{round}/keys/{site}.secret"),
+        public=temp("results/models/{arm}/seed-{seed}/round-{round}/keys/{site}.public"),
     log:
-        "results/logs/models/{arm}/seed-{seed}/keys-{site}.log",
+        "results/logs/models/{arm}/seed-{seed}/round-{round}/keys-{site}.log",
     benchmark:
-        "results/benchmarks/models/{arm}/seed-{seed}/keys-{site}.tsv"
+        "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/keys-{site}.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
     resources:
         mem_mb=1000,
     params:
+        plan=lambda wildcards: STUDY.site_plan(wildcards.arm, int(wildcards.seed), int(wildcards.round), wildcards.site),
+        training_code=code("train_site"),
         code=code("make_keys"),
     message:
-        "{wildcards.arm}, seed {wildcards.seed}: making the keys of {wildcards.site}"
+        f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, making keys of {{wildcards.site}}"
     script:
         "../workflow_scripts/make_keys.py"
 

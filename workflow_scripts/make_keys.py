@@ -1,7 +1,9 @@
-"""Make a site's keys for secure sums."""
+"""Make a site's keys for a secure sum."""
 
 from fedpedbrain.jobs import job_log
+from fedpedbrain.worker import fork_from_worker
 
+fork_from_worker()
 with job_log(snakemake.log[0]):
     from fedpedbrain.federated.secure_sum import make_key_files
 

@@ -1,5 +1,6 @@
 """Which files a round goes on from, by the input functions themselves."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -92,10 +93,29 @@ def test_personal_weights_are_read_from_the_last_round_of_each_site(functions):
 
 def test_keys_are_read_where_the_arm_sums_securely_and_of_those_who_take_part(functions):
     these = functions(privacy={"secure_sum": True}, participation={"absent": {"north": [2]}})
-    assert these.secret_key_of_site(of(2, "east")) == f"{FOLDER}/keys/east.secret"
-    assert these.public_keys_of_round(of(2)) == [f"{FOLDER}/keys/{site}.public" for site in ("east", "south")]
+    assert these.secret_key_of_site(of(2, "east")) == f"{FOLDER}/round-002/keys/east.secret"
+    public = [f"{FOLDER}/round-002/keys/{site}.public" for site in ("east", "south")]
+    assert these.public_keys_of_round(of(2)) == public
     plain = functions()
     assert plain.secret_key_of_site(of(2, "east")) == plain.public_keys_of_round(of(2)) == []
+
+
+def inputs_and_plan(rule: str) -> tuple[dict[str, str], str]:
+    """Inputs of a rule that are functions, by name, and its param ``plan``."""
+    inputs = rule.partition("    input:\n")[2].partition("    output:\n")[0]
+    return dict(re.findall(r"^        (\w+)=(\w+),$", inputs, re.MULTILINE)), re.search(r"\n +plan=(.*),\n", rule)[1]
+
+
+def test_keys_serve_once_and_are_made_anew_whenever_an_update_may_be_another(repository):
+    rules = (repository / "rules/training.smk").read_text().split("\n\n\n")
+    keys, training = (
+        next(rule for rule in rules if rule.startswith(f"rule {name}:")) for name in ("make_keys", "train_site")
+    )
+    (inputs, plan), (training_inputs, training_plan) = map(inputs_and_plan, (keys, training))
+    assert inputs | {name: training_inputs[name] for name in ("secret_key", "public_keys")} == training_inputs
+    assert plan == training_plan
+    assert 'training_code=code("train_site")' in keys
+    assert keys.count('=temp("') == 2
 
 
 def test_an_iid_participant_reads_the_shards_of_all_sites(functions):

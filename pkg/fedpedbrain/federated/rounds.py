@@ -180,8 +180,8 @@ def _combine(
         updates = RoundUpdates([SiteUpdate("all", 1.0, 1, mean)], names, 1, exchange.where)
     if len(exchange.lineages) < exchange.plan.minimum_sites:
         raise StudyError(
-            f"{exchange.where}: {len(exchange.lineages)} of at least {exchange.plan.minimum_sites} sites sent an update; "
-            "see the logs of the others' training"
+            f"{exchange.where}: {len(exchange.lineages)} of at least {exchange.plan.minimum_sites} sites sent an "
+            "update; see the logs of the others' training"
         )
     return build_strategy(exchange.plan.arm["strategy"]).combine(exchange.parent.weights, updates, kept)
 

@@ -239,7 +239,7 @@ def _masked(
     count = count_of(lineage, run.plan.arm["weighting"])
     fixed = to_fixed_point(weights, count, len(run.plan.sites))
     public_keys = {site: read_key(path) for site, path in files.public_keys.items()}
-    context = masking_context(lineage)
+    context = masking_context(lineage, public_keys)
     return mask(fixed, run.work.site, read_key(files.secret_key), public_keys, context), {}, {}
 
 

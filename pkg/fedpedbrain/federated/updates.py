@@ -35,10 +35,19 @@ def parameter_names(model_file: ModelFile, freezes_encoder: bool = False) -> lis
     return [name for name in trained if name in model_file.weights]
 
 
-def masking_context(lineage: Lineage) -> bytes:
-    """Names one secure sum: the same for all sites of a round, another for every round, arm and seed."""
+def masking_context(lineage: Lineage, public_keys: Mapping[str, bytes]) -> bytes:
+    """Names one secure sum: the same for all sites of a round, another for every other sum.
+
+    Of another round, arm, seed or start; of other sites, whose masks would else come off by the difference of two sums;
+    and of the same round run again, for which every site makes other keys.
+
+    Parameters
+    ----------
+    public_keys : of every site of the sum
+    """
     parts = (lineage.arm, lineage.seed, lineage.round, lineage.parent_sha256, lineage.settings_digest)
-    return "\x1f".join(map(str, parts)).encode()
+    keys = (part for site in sorted(public_keys) for part in (site, public_keys[site].hex()))
+    return "\x1f".join(map(str, (*parts, *keys))).encode()
 
 
 def check_history(found: Lineage, expected: Lineage) -> None:

@@ -2,6 +2,7 @@ import hashlib
 import hmac
 import random
 import stat
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from fedpedbrain.federated.secure_sum import (
     sum_masked,
     to_fixed_point,
 )
+from fedpedbrain.federated.updates import masking_context
+from fedpedbrain.lineage import Lineage
 
 STEP = 2**24
 SECRETS = {f"site-{index}": bytes([index + 1]) * 32 for index in range(5)}
@@ -258,6 +261,29 @@ def test_another_context_gives_unrelated_masks():
     assert not np.isin(one, two).any()
     same_bits = 1 - np.unpackbits((one ^ two).view(np.uint8)).mean()
     assert abs(same_bits - 0.5) < 0.005  # 1,280,000 bits: 11 standard errors
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{site: key for site, key in KEYS.items() if site != "site-2"}, KEYS | {"site-2": KEYS["site-3"]}],
+    ids=["without a site", "with another key of a site"],
+)
+def test_a_round_that_is_run_again_masks_every_pair_in_another_way(keys):
+    lineage = Lineage("update", "secret", 0, 2, "site-0", 3, 2, "digest", "parent")
+    zeros = {"weight": torch.zeros(2, 3, dtype=torch.int64)}
+    pair = {site: KEYS[site] for site in ("site-0", "site-1")}
+    first, again = (
+        mask(zeros, "site-0", SECRETS["site-0"], pair, masking_context(lineage, of_round))["weight"]
+        for of_round in (KEYS, keys)
+    )
+    assert (first != again).all()
+
+
+def test_all_sites_of_a_round_mask_under_one_context():
+    of_site = Lineage("update", "secret", 0, 2, "site-0", 3, 2, "digest", "parent", "cases")
+    of_other = replace(of_site, site="site-1", num_cases=9, num_steps=5, cases_sha256="other cases")
+    turned = dict(reversed(KEYS.items()))
+    assert masking_context(of_site, KEYS) == masking_context(of_other, turned)
 
 
 def test_a_context_and_a_site_name_never_run_together():
