@@ -10,6 +10,8 @@ from torch import Tensor
 from fedpedbrain.errors import StudyError
 
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+# Shape and dtype.
+Form = tuple[torch.Size, torch.dtype]
 # What tensors may have, beside the parent's dtype, by the config's word.
 DTYPES = {"float32": None, **_HALF, "int8": torch.int8}
 _SCALES = "scales"
@@ -27,6 +29,16 @@ def expected_dtype(tensor: Tensor, settings: Mapping[str, Any]) -> torch.dtype:
     if wanted is None or not tensor.is_floating_point() or (wanted == torch.int8 and tensor.dim() < 2):
         return tensor.dtype
     return wanted
+
+
+def expected_beside(start: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, dict[str, Form]]:
+    """What ``encode`` sends beside the tensors: in int8 a scale for every row of each that is rounded, else nothing."""
+    scales = {
+        name: (tensor.shape[:1], tensor.dtype)
+        for name, tensor in start.items()
+        if tensor.is_floating_point() and expected_dtype(tensor, settings) == torch.int8
+    }
+    return {_SCALES: scales} if scales else {}
 
 
 def _row_scales(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.exchange import receive
+from fedpedbrain.federated.exchange import Form, expected_beside, receive
 from fedpedbrain.federated.privacy import noise_like, server_noise_deviation
 from fedpedbrain.federated.secure_sum import from_fixed_point, sum_masked
 from fedpedbrain.federated.state import ServerState, load_state, save_state
@@ -87,6 +87,7 @@ class _Exchange:
         self.parent = load_model_file(files.parent, mapped=True)
         self.expected = Lineage("update", arm, seed, round_number, "", 0, 0, plan.digest, parent_sha256.result())
         self.parameter_names = parameter_names(self.parent, plan.freezes_encoder)
+        self.strategy = build_strategy(plan.arm["strategy"])
         # Of every site that sent an update.
         self.lineages: dict[str, Lineage] = {}
 
@@ -115,9 +116,17 @@ class _Exchange:
             check_history(update.lineage, replace(expected, kind=MISSING))
             logger.warning("%s: goes on without site %s", self.where, site)
             return None
-        check_update(update, self.parent, expected, self.plan.arm["exchange"], self.is_masked)
+        check_update(update, self.parent, expected, self.plan.arm["exchange"], self.is_masked, self.expected_beside())
         self.lineages[site] = update.lineage
         return update
+
+    def expected_beside(self) -> dict[str, dict[str, Form]]:
+        """What every update holds beside its weights; a masked one has nothing that is not masked."""
+        if self.is_masked:
+            return {}
+        weights = self.parent.weights
+        forms = {name: (weights[name].shape, weights[name].dtype) for name in self.parameter_names}
+        return dict.fromkeys(self.strategy.sends, forms) | expected_beside(weights, self.plan.arm["exchange"])
 
     def receive(self) -> list[SiteUpdate]:
         """The updates in the form that strategies work with; their weights are read when they are combined."""
@@ -183,7 +192,7 @@ def _combine(
             f"{exchange.where}: {len(exchange.lineages)} of at least {exchange.plan.minimum_sites} sites sent an "
             "update; see the logs of the others' training"
         )
-    return build_strategy(exchange.plan.arm["strategy"]).combine(exchange.parent.weights, updates, kept)
+    return exchange.strategy.combine(exchange.parent.weights, updates, kept)
 
 
 def aggregate_round_files(files: RoundFiles, arm: str, seed: int, round_number: int, plan: RoundPlan) -> None:

@@ -1,13 +1,14 @@
 """Updates as the server meets them: what they count, and what is refused."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.exchange import expected_dtype
+from fedpedbrain.federated.exchange import Form, expected_dtype
 from fedpedbrain.lineage import Lineage
 from fedpedbrain.models.files import ModelFile
 from fedpedbrain.training.execution import freeze_encoder
@@ -74,7 +75,12 @@ def _where(expected: Lineage) -> str:
 
 
 def check_update(
-    update: ModelFile, parent: ModelFile, expected: Lineage, exchange: Mapping[str, Any], is_masked: bool = False
+    update: ModelFile,
+    parent: ModelFile,
+    expected: Lineage,
+    exchange: Mapping[str, Any],
+    is_masked: bool = False,
+    beside: Mapping[str, Mapping[str, Form]] = MappingProxyType({}),
 ) -> None:
     """Refuse an update that does not belong to this round or cannot be averaged.
 
@@ -86,6 +92,7 @@ def check_update(
     expected : as of ``check_history``
     exchange : the arm's ``exchange`` block
     is_masked : the update is part of a secure sum
+    beside : shape and dtype of every tensor in each group that must travel beside the weights
 
     Raises
     ------
@@ -96,26 +103,42 @@ def check_update(
     for field in ("num_cases", "num_steps"):
         if getattr(update.lineage, field) < 0:
             raise StudyError(f"{where}: {field} is {getattr(update.lineage, field)}, expected 0 or more")
-    missing = sorted(set(parent.weights) - set(update.weights))
-    extra = sorted(set(update.weights) - set(parent.weights))
-    if missing or extra:
-        raise StudyError(
-            f"{where}: {len(missing)} keys missing ({', '.join(missing[:3]) or 'none'}), "
-            f"{len(extra)} keys unexpected ({', '.join(extra[:3]) or 'none'})"
-        )
-    for name, tensor in update.weights.items():
-        reference = parent.weights[name]
-        dtype = torch.int64 if is_masked else expected_dtype(reference, exchange)
-        if (tensor.shape, tensor.dtype) != (reference.shape, dtype):
-            raise StudyError(
-                f"{where}: {name} expected {tuple(reference.shape)} {dtype}, found {tuple(tensor.shape)} {tensor.dtype}"
-            )
-    for group, tensors in update.sent.items():
-        for name, tensor in tensors.items():
+    weights = {
+        name: (tensor.shape, torch.int64 if is_masked else expected_dtype(tensor, exchange))
+        for name, tensor in parent.weights.items()
+    }
+    _check_tensors(where, update.weights, weights)
+    _check_keys(f"{where}, beside the weights", update.sent, beside)
+    for group, forms in beside.items():
+        _check_tensors(f"{where}, {group}", update.sent[group], forms)
+        for name, tensor in update.sent[group].items():
             if not is_finite(tensor):
                 raise StudyError(
                     f"{where}: {name} of the {group} holds NaN or infinite values; lower the learning rate"
                 )
+
+
+def _check_keys(where: str, found: Any, expected: Mapping[str, Any]) -> None:
+    if not isinstance(found, Mapping):
+        raise StudyError(f"{where}: expected {len(expected)} keys, found a {type(found).__name__}; run the site again")
+    missing, extra = sorted(expected.keys() - found.keys()), sorted(map(str, found.keys() - expected.keys()))
+    if missing or extra:
+        raise StudyError(
+            f"{where}: {len(missing)} keys missing ({', '.join(missing[:3]) or 'none'}), "
+            f"{len(extra)} keys unexpected ({', '.join(extra[:3]) or 'none'}); delete the update and run again"
+        )
+
+
+def _check_tensors(where: str, found: Any, expected: Mapping[str, Form]) -> None:
+    """Refuse tensors of other names, shapes or dtypes."""
+    _check_keys(where, found, expected)
+    for name, (shape, dtype) in expected.items():
+        tensor = found[name]
+        form = f"{tuple(tensor.shape)} {tensor.dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
+        if form != f"{tuple(shape)} {dtype}":
+            raise StudyError(
+                f"{where}: {name} expected {tuple(shape)} {dtype}, found {form}; delete the update and run again"
+            )
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -297,10 +297,78 @@ def test_an_update_of_which_one_bit_changed_on_its_way_is_refused(exchange, plac
 
 
 def test_what_a_strategy_sends_beside_weights_is_checked_too(exchange):
-    update = load_model_file(exchange.updates["south"])
-    beside = {"control_change": {"weight": torch.tensor([float("nan")])}}
-    save_model_file(exchange.updates["south"], replace(update, sent=beside))
-    assert_refused(exchange, "weight of the control_change holds NaN or infinite values")
+    send_beside(exchange, lambda tensor: {"control_change": {NAME: torch.full_like(tensor, float("nan"))}})
+    exchange.arm["strategy"] = SCAFFOLD
+    assert_refused(exchange, f"{NAME} of the control_change holds NaN or infinite values")
+
+
+# A parameter of the network, with the rows that int8 needs.
+NAME = "segmentation_head.weight"
+SCAFFOLD = {"name": "scaffold", "server_learning_rate": 1.0}
+INT8 = {"dtype": "int8", "content": "difference", "error_feedback": False}
+
+
+def send_beside(exchange: Exchange, beside_of, dtype: torch.dtype = torch.float32) -> None:
+    """Have both sites send one parameter, north with what belongs beside it, south with what ``beside_of`` makes."""
+    tensor = torch.ones_like(exchange.spec.build().state_dict()[NAME])
+    parent = load_model_file(exchange.parent)
+    save_model_file(exchange.parent, replace(parent, weights={NAME: torch.zeros_like(tensor)}))
+    right = {"scales": {NAME: torch.ones(len(tensor))}} if dtype == torch.int8 else {"control_change": {NAME: tensor}}
+    for site, beside in (("north", right), ("south", beside_of(tensor))):
+        exchange.send(site, {NAME: torch.ones_like(tensor).to(dtype)})
+        update = load_model_file(exchange.updates[site])
+        save_model_file(exchange.updates[site], replace(update, sent=beside))
+
+
+def test_a_strategy_gets_what_its_sites_send_beside_weights(exchange):
+    send_beside(exchange, lambda tensor: {"control_change": {NAME: tensor}})
+    found = exchange.aggregate(strategy=SCAFFOLD)
+    assert found.weights[NAME].unique().tolist() == [1.0]
+    assert load_tensors(exchange.new_state)["kept"]["control"][NAME].unique().tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("beside_of", "match"),
+    [
+        (lambda tensor: {}, r"beside the weights: 1 keys missing \(control_change\), 0 keys unexpected \(none\)"),
+        (lambda tensor: {"control": {NAME: tensor}, "control_change": {NAME: tensor}}, r"unexpected \(control\)"),
+        (lambda tensor: {"control_change": {}}, rf"control_change: 1 keys missing \({NAME}\)"),
+        (lambda tensor: {"control_change": {NAME: tensor, "bias": tensor}}, r"1 keys unexpected \(bias\)"),
+        # One number would be spread over all elements.
+        (lambda tensor: {"control_change": {NAME: torch.zeros(1)}}, rf"change: {NAME} expected .*, found \(1,\)"),
+        (lambda tensor: {"control_change": {NAME: tensor.double()}}, r"expected .* torch\.float32, found .*float64"),
+    ],
+    ids=["no group", "another group", "no key", "another key", "another shape", "another dtype"],
+)
+def test_what_belongs_beside_the_weights_must_be_there_and_fit(exchange, beside_of, match):
+    send_beside(exchange, beside_of)
+    exchange.arm["strategy"] = SCAFFOLD
+    assert_refused(exchange, match)
+
+
+def test_a_strategy_that_sends_weights_alone_refuses_anything_beside_them(exchange):
+    send_beside(exchange, lambda tensor: {"control_change": {NAME: tensor}})
+    match = r"north, beside the weights: 0 keys missing \(none\), 1 keys unexpected \(control_change\); delete the"
+    with pytest.raises(StudyError, match=match):
+        exchange.aggregate()
+
+
+@pytest.mark.parametrize(
+    ("beside_of", "match"),
+    [
+        (lambda tensor: {}, r"beside the weights: 1 keys missing \(scales\)"),
+        (lambda tensor: {"scales": {}}, rf"scales: 1 keys missing \({NAME}\)"),
+        (
+            lambda tensor: {"scales": {NAME: torch.ones(len(tensor) + 1)}},
+            rf"scales: {NAME} expected \(4,\) .*, found \(5,\)",
+        ),
+    ],
+    ids=["no scales", "no scale", "another shape"],
+)
+def test_every_tensor_of_eight_bits_needs_its_scales(exchange, beside_of, match):
+    send_beside(exchange, beside_of, torch.int8)
+    exchange.arm["exchange"] = INT8
+    assert_refused(exchange, match)
 
 
 def test_an_update_with_code_in_it_is_refused(exchange):

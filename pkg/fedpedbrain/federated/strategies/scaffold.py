@@ -57,6 +57,8 @@ class Scaffold(Strategy):
     Changes of the control variates count by the arm's weighting, as the weights do.
     """
 
+    sends = (_CHANGE,)
+
     def __init__(self, server_learning_rate: float) -> None:
         self._rate = server_learning_rate
 

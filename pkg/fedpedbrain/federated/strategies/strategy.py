@@ -131,10 +131,12 @@ class Strategy:
 
     Attributes
     ----------
+    sends : what sites send beside weights, groups of a tensor for each parameter, of its shape and dtype
     personal_pull : each site trains a model of its own beside the common one, pulled to the round's start by this
         strength; None for no such model
     """
 
+    sends: tuple[str, ...] = ()
     personal_pull: float | None = None
 
     def personal_names(self, model: nn.Module) -> set[str]:
