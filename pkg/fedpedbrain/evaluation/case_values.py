@@ -87,25 +87,27 @@ def estimate(group: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]
     group : values of one arm, or differences of two, of one target and metric
     settings : ``bootstrap_samples``, ``confidence_level`` and ``seed``
     """
-    known = group.dropna(subset="value")
-    cases = known.groupby(["site", "patient", "case"], observed=True)["value"].mean().reset_index()
-    seed_means = known.groupby("seed")["value"].mean()
+    known = group[group["value"].notna()]
+    values = known["value"].to_numpy(dtype=float)
+    case_of, cases = pd.factorize(known["case"])
+    _, first = np.unique(case_of, return_index=True)
+    patients, sites = (known[column].to_numpy(dtype=str)[first] for column in ("patient", "site"))
+    means, seed_means = _means(values, case_of), _means(values, pd.factorize(known["seed"])[0])
     low, high = bootstrap_interval(
-        cases["value"].to_numpy(dtype=float),
-        cases["patient"].to_numpy(dtype=str),
-        cases["site"].to_numpy(dtype=str),
-        settings["bootstrap_samples"],
-        settings["confidence_level"],
-        settings["seed"],
+        means, patients, sites, settings["bootstrap_samples"], settings["confidence_level"], settings["seed"]
     )
-    by_rule = known[known["empty_rule"] != ""]
     return {
         "num_cases": len(cases),
-        "num_patients": cases["patient"].nunique(),
-        "mean": cases["value"].mean() if len(cases) else np.nan,
+        "num_patients": len(np.unique(patients)),
+        "mean": means.mean() if len(means) else np.nan,
         "low": low,
         "high": high,
-        "seed_sd": seed_means.std() if len(seed_means) > 1 else np.nan,
-        "num_by_rule": by_rule["case"].nunique(),
+        "seed_sd": seed_means.std(ddof=1) if len(seed_means) > 1 else np.nan,
+        "num_by_rule": known["case"][known["empty_rule"] != ""].nunique(),
         "num_left_out": group["case"].nunique() - len(cases),
     }
+
+
+def _means(values: np.ndarray, group_of: np.ndarray) -> np.ndarray:
+    """Mean of each group, by its number."""
+    return np.bincount(group_of, weights=values) / np.bincount(group_of)

@@ -411,8 +411,9 @@ def test_surface_metrics_are_of_tumour_cases_alone(compare):
 
 
 def test_the_spread_over_seeds_of_a_difference_is_that_of_the_seeds_own_differences(compare):
-    reference = [Scored(case, 0.5, seed=seed) for seed in (0, 1) for case in "ab"]
-    other = [Scored(case, 0.6 + 0.2 * seed, seed=seed) for seed in (0, 1) for case in "ab"]
+    reference = [Scored(case, 0.4 + 0.1 * seed, seed=seed) for seed in (0, 1) for case in "ab"]
+    other = [Scored(case, 0.5 + 0.3 * seed, seed=seed) for seed in (0, 1) for case in "ab"]
+    # 0.1 with one seed, 0.3 with the other.
     row = compare({"centralized": reference, "fedavg": other}).one("differences", metric="dice", scope=POOLED_SCOPE)
     assert float(row["difference"]) == pytest.approx(0.2)
     assert float(row["seed_sd"]) == pytest.approx(math.sqrt(0.02), abs=1e-6)
