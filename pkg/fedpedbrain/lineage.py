@@ -17,7 +17,10 @@ def digest_of(values: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class AveragedUpdate:
-    """One update that a global model was averaged from, with its weight (all weights of a model sum to 1)."""
+    """One update that a global model was made from.
+
+    Its weight is how much of the whole it counted, 0 where the strategy left it out; all weights of a model sum to 1.
+    """
 
     site: str
     sha256: str

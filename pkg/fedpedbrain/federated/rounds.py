@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.exchange import Form, expected_beside, receive
 from fedpedbrain.federated.privacy import noise_like, server_noise_deviation
 from fedpedbrain.federated.secure_sum import from_fixed_point, sum_masked
 from fedpedbrain.federated.state import ServerState, load_state, save_state
 from fedpedbrain.federated.strategies import build_strategy
-from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteUpdate, Weights
+from fedpedbrain.federated.strategies.strategy import Combined, RoundUpdates, SiteUpdate, Weights
 from fedpedbrain.federated.updates import check_history, check_update, count_of, is_finite, parameter_names
 from fedpedbrain.files import sha256_of_file
 from fedpedbrain.lineage import MISSING, AveragedUpdate, Lineage
@@ -146,9 +144,7 @@ class _Exchange:
         return {site: count_of(lineage, self.plan.arm["weighting"]) for site, lineage in self.lineages.items()}
 
     def shares(self) -> dict[str, float]:
-        """Parts of the whole that the sites' updates count, summing to 1."""
-        if self.plan.is_chain:
-            return {site: float(site == self.sites[-1]) for site in self.lineages}
+        """How much of the whole each site's update counts by the arm's weighting, summing to 1."""
         counts = self.counts()
         return {site: count / sum(counts.values()) for site, count in counts.items()}
 
@@ -173,10 +169,8 @@ def _noisy(mean: Weights, names: Sequence[str], exchange: _Exchange, privacy: Ma
     return {**mean, **{name: mean[name] + value for name, value in noise.items()}}
 
 
-def _combine(
-    exchange: _Exchange, kept: Mapping[str, Weights]
-) -> tuple[dict[str, Tensor], Mapping[str, Mapping[str, Tensor]]]:
-    """The next global weights and the server's new state."""
+def _combine(exchange: _Exchange, kept: Mapping[str, Weights]) -> Combined:
+    """The next global weights, the server's new state, and how much each site counted."""
     privacy, names, sites = exchange.plan.arm["privacy"], exchange.parameter_names, exchange.plan.num_sites
     if exchange.is_masked:
         mean = _secure_mean(exchange)
@@ -192,7 +186,8 @@ def _combine(
             f"{exchange.where}: {len(exchange.lineages)} of at least {exchange.plan.minimum_sites} sites sent an "
             "update; see the logs of the others' training"
         )
-    return exchange.strategy.combine(exchange.parent.weights, updates, kept)
+    combined = exchange.strategy.combine(exchange.parent.weights, updates, kept)
+    return combined if combined.shares else combined._replace(shares=exchange.shares())
 
 
 def aggregate_round_files(files: RoundFiles, arm: str, seed: int, round_number: int, plan: RoundPlan) -> None:
@@ -203,20 +198,20 @@ def aggregate_round_files(files: RoundFiles, arm: str, seed: int, round_number: 
     if files.state is not None:
         kept = load_state(ServerState, files.state, owner | {"round": round_number - 1}).kept
     try:
-        weights, kept = _combine(exchange, kept)
+        combined = _combine(exchange, kept)
     finally:
         # Known last, and said first: what its site did not write needs no other explanation.
         exchange.check_digests()
-    broken = [name for name, tensor in weights.items() if not is_finite(tensor)]
+    broken = [name for name, tensor in combined.weights.items() if not is_finite(tensor)]
     if broken:
         raise StudyError(f"{exchange.where}: the result's {broken[0]} is not finite; lower the server's learning rate")
-    save_model_file(files.result, ModelFile(exchange.parent.spec, _result_lineage(exchange), weights))
-    save_state(files.new_state, ServerState(**owner, round=round_number, kept=kept))
+    lineage = _result_lineage(exchange, combined.shares)
+    save_model_file(files.result, ModelFile(exchange.parent.spec, lineage, combined.weights))
+    save_state(files.new_state, ServerState(**owner, round=round_number, kept=combined.kept))
 
 
-def _result_lineage(exchange: _Exchange) -> Lineage:
-    """History of the global model."""
-    shares = exchange.shares()
+def _result_lineage(exchange: _Exchange, shares: Mapping[str, float]) -> Lineage:
+    """History of the global model, in which the sites' updates counted so much."""
     for site, share in shares.items():
         logger.info("site %s weighs %.4f", site, share)
     return replace(

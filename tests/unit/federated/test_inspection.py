@@ -130,6 +130,17 @@ def test_a_missing_site_is_marked_and_counts_nowhere(inspected):
     assert float(rows["north"]["cosine_to_others"]) == pytest.approx(1.0)
 
 
+def test_an_update_that_was_not_taken_counts_nowhere_in_the_mean(inspected):
+    for site, step, share in (("east", 0.5, 1.0), ("north", 0.25, 0.0), ("south", -9.0, 0.0)):
+        inspected.send(site, step, share)
+    rows = inspected.inspect()
+    assert [row["share"] for row in rows.values()] == ["1.0", "0.0", "0.0"]
+    assert [round(float(row["cosine_to_mean"])) for row in rows.values()] == [1, 1, -1]
+    # Beside the only one that was taken there is no mean of others.
+    assert rows["east"]["cosine_to_others"] == ""
+    assert [round(float(rows[site]["cosine_to_others"])) for site in ("north", "south")] == [1, -1]
+
+
 def test_in_a_chain_a_site_is_measured_from_the_update_that_it_went_on_from(inspected):
     for site, step, share in (("east", 0.5, 0.0), ("north", 1.0, 0.0), ("south", 0.75, 1.0)):
         inspected.send(site, step, share)

@@ -44,6 +44,15 @@ class Exchange:
         lineage = Lineage("update", "fedavg", 0, 2, sender, 1, 1, "digest", sha256_of_file(self.parent), "cases")
         save_model_file(self.updates[sender], ModelFile(self.spec, replace(lineage, **changes), weights))
 
+    def send_alike(self, values: dict[str, float]) -> None:
+        """Write an update of every site, of one parameter of the network that has the site's value throughout."""
+        name, tensor = next(iter(self.spec.build().state_dict().items()))
+        parent = load_model_file(self.parent)
+        save_model_file(self.parent, replace(parent, weights={name: torch.zeros_like(tensor)}))
+        for num_cases, (site, value) in enumerate(values.items(), start=1):
+            self.updates[site] = self.parent.with_name(f"{site}.pth")
+            self.send(site, {name: torch.full_like(tensor, value)}, num_cases=num_cases)
+
     def aggregate(
         self, weighting="cases", num_sites=2, is_chain=False, minimum_sites=1, allows_missing_sites=False, **arm
     ) -> ModelFile:
@@ -94,6 +103,25 @@ def test_the_result_states_what_it_was_averaged_from(exchange):
     assert found.updates == (
         AveragedUpdate("north", sha256_of_file(exchange.updates["north"]), 0.75),
         AveragedUpdate("south", sha256_of_file(exchange.updates["south"]), 0.25),
+    )
+
+
+@pytest.mark.parametrize(
+    "strategy", [{"name": "median"}, {"name": "trimmed_mean", "trim_fraction": 0.4}], ids=["median", "trimmed_mean"]
+)
+def test_where_sites_count_alike_the_result_says_so(exchange, strategy):
+    exchange.send_alike({"north": 4.0, "south": 0.0, "west": 0.5})
+    found = exchange.aggregate(strategy=strategy).lineage.updates
+    assert {update.site: update.weight for update in found} == dict.fromkeys(("north", "south", "west"), 1 / 3)
+
+
+@pytest.mark.parametrize(("num_selected", "weights"), [(1, [0.0, 1.0, 0.0]), (2, [0.0, 0.5, 0.5])])
+def test_the_result_says_which_updates_krum_took(exchange, num_selected, weights):
+    exchange.send_alike({"north": 4.0, "south": 0.0, "west": 0.5})
+    krum = {"name": "krum", "num_byzantine": 0, "num_selected": num_selected}
+    found = exchange.aggregate(strategy=krum).lineage.updates
+    assert {update.site: update.weight for update in found} == dict(
+        zip(("north", "south", "west"), weights, strict=True)
     )
 
 

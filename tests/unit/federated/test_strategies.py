@@ -22,7 +22,8 @@ def make_update(site: str, weight: Tensor, count=1.0, num_steps=2, var=1.0, step
 def combine(name: str, *updates: SiteUpdate, parent=PARENT, state=(), num_sites=0, **options):
     """Combine updates by a strategy with its default options but for those given."""
     strategy = build_strategy({"name": name, **FACTS[name].options, **options})
-    return strategy.combine(parent, RoundUpdates(updates, {"weight"}, num_sites or len(updates)), dict(state))
+    combined = strategy.combine(parent, RoundUpdates(updates, {"weight"}, num_sites or len(updates)), dict(state))
+    return combined.weights, combined.kept
 
 
 def close(found: Tensor, expected: list | Tensor) -> bool:

@@ -1,8 +1,6 @@
 """Cyclic weight transfer: the model goes from site to site."""
 
-from torch import Tensor
-
-from fedpedbrain.federated.strategies.strategy import Memory, RoundUpdates, Strategy, Weights
+from fedpedbrain.federated.strategies.strategy import Combined, Memory, RoundUpdates, Strategy, Weights
 
 
 class Cyclic(Strategy):
@@ -11,6 +9,7 @@ class Cyclic(Strategy):
     Within a round every site goes on from the update of the site before it.
     """
 
-    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
+    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> Combined:
         """Take what the last site made."""
-        return updates.choose([len(updates) - 1]).combine(lambda name, rows: rows[0]), {}
+        last = [len(updates) - 1]
+        return Combined(updates.choose(last).combine(lambda name, rows: rows[0]), {}, updates.shares_of(last))

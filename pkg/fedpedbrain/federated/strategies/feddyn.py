@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedpedbrain.federated.strategies.strategy import (
+    Combined,
     Memory,
     RoundUpdates,
     SiteRule,
@@ -56,7 +57,7 @@ class FedDyn(Strategy):
         """Regularise towards the round's start, less what the site's gradient says."""
         return DynamicRule(start, kept.get(_GRADIENT, {}), self._alpha)
 
-    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
+    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> Combined:
         """Weights are ``mean - h / alpha``, where h changes by ``-alpha * part * (mean - parent)``."""
         mean = updates.mean()
         part = len(updates) / updates.num_sites
@@ -66,4 +67,4 @@ class FedDyn(Strategy):
             step = mean[name].double() - parent[name].double()
             drift[name] = moved(before, step, -self._alpha * part)
             mean[name] = moved(mean[name], drift[name], -1.0 / self._alpha)
-        return mean, {_DRIFT: drift}
+        return Combined(mean, {_DRIFT: drift})

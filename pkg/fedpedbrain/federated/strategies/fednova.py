@@ -1,8 +1,6 @@
 """FedNova: sites count by their direction, not by how many steps they went."""
 
-from torch import Tensor
-
-from fedpedbrain.federated.strategies.strategy import Memory, RoundUpdates, Strategy, Weights, moved
+from fedpedbrain.federated.strategies.strategy import Combined, Memory, RoundUpdates, Strategy, Weights, moved
 
 
 class FedNova(Strategy):
@@ -12,7 +10,7 @@ class FedNova(Strategy):
     by the weighted mean number of steps.
     """
 
-    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
+    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> Combined:
         """Move from the start by the mean direction times the mean number of steps."""
         mean = updates.mean(lambda update: update.count / max(update.num_steps, 1))
         seen = [(update.count, update.num_steps) for update in updates]
@@ -22,4 +20,4 @@ class FedNova(Strategy):
         rate = steps * sum(count / max(num_steps, 1) for count, num_steps in seen) / total
         for name in updates.parameter_names:
             mean[name] = moved(parent[name], mean[name].double() - parent[name].double(), rate)
-        return mean, {}
+        return Combined(mean, {})

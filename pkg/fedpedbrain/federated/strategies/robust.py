@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.averaging import weighted_mean
-from fedpedbrain.federated.strategies.strategy import Memory, RoundUpdates, Strategy, Weights
+from fedpedbrain.federated.strategies.strategy import Combined, Memory, RoundUpdates, Strategy, Weights
 
 
 class ElementWise(Strategy):
@@ -22,7 +22,7 @@ class ElementWise(Strategy):
     def __init__(self, combine_rows: Callable[[Tensor], Tensor]) -> None:
         self._combine_rows = combine_rows
 
-    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
+    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> Combined:
         """Combine every floating-point entry; counters take the largest."""
 
         def combine_rows(name: str, rows: list[Tensor]) -> Tensor:
@@ -31,7 +31,7 @@ class ElementWise(Strategy):
             stacked = torch.stack(rows)
             return self._combine_rows(stacked.double()) if stacked.is_floating_point() else stacked.amax(0)
 
-        return updates.combine(combine_rows), {}
+        return Combined(updates.combine(combine_rows), {}, updates.shares_of(range(len(updates))))
 
 
 def _median_of_rows(rows: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Krum(Strategy):
     def __init__(self, num_byzantine: int, num_selected: int) -> None:
         self._num_byzantine, self._num_selected = num_byzantine, num_selected
 
-    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
+    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> Combined:
         """Take the mean of the updates nearest to their neighbours; of equal scores the earlier name."""
         num_near = len(updates) - self._num_byzantine - 2
         if num_near < 1 or self._num_selected > len(updates):
@@ -95,5 +95,6 @@ class Krum(Strategy):
             )
         # The nearest of all is the update itself.
         scores = _square_distances(updates).sort(1).values[:, 1 : num_near + 1].sum(1)
-        chosen = torch.argsort(scores, stable=True)[: self._num_selected].sort().values
-        return updates.choose(chosen.tolist()).combine(lambda name, rows: weighted_mean(rows, [1.0] * len(rows))), {}
+        chosen = torch.argsort(scores, stable=True)[: self._num_selected].sort().values.tolist()
+        weights = updates.choose(chosen).combine(lambda name, rows: weighted_mean(rows, [1.0] * len(rows)))
+        return Combined(weights, {}, updates.shares_of(chosen))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fedpedbrain.federated.averaging import average_weights
 from fedpedbrain.federated.strategies.strategy import (
+    Combined,
     Memory,
     RoundUpdates,
     SiteRule,
@@ -66,7 +67,7 @@ class Scaffold(Strategy):
         """Correct by the control variates; without any, in the first round, not at all."""
         return ControlledRule(kept.get(_CONTROL, {}), broadcast.get(_CONTROL, {}))
 
-    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
+    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> Combined:
         """Move by the server's rate towards the mean; the server's variate changes by the part of sites there."""
         mean = updates.mean()
         part = len(updates) / updates.num_sites
@@ -76,4 +77,4 @@ class Scaffold(Strategy):
         if self._rate != 1.0:
             for name in updates.parameter_names:
                 mean[name] = moved(parent[name], mean[name].double() - parent[name].double(), self._rate)
-        return mean, {_CONTROL: new_control}
+        return Combined(mean, {_CONTROL: new_control})

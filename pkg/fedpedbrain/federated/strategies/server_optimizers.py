@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fedpedbrain.federated.strategies.strategy import Memory, RoundUpdates, Strategy, Weights, moved
+from fedpedbrain.federated.strategies.strategy import Combined, Memory, RoundUpdates, Strategy, Weights, moved
 
 _FIRST, _SECOND = "first_moment", "second_moment"
 
@@ -16,7 +16,7 @@ class FedAvgM(Strategy):
     def __init__(self, server_learning_rate: float, momentum: float) -> None:
         self._rate, self._momentum = server_learning_rate, momentum
 
-    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
+    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> Combined:
         """Step along the running sum of mean differences."""
         weights, velocities = updates.mean(), {}
         for name in updates.parameter_names:
@@ -25,7 +25,7 @@ class FedAvgM(Strategy):
                 step.add_(state[_FIRST][name].double(), alpha=self._momentum)
             velocities[name] = step.float()
             weights[name] = moved(parent[name], step, self._rate)
-        return weights, {_FIRST: velocities}
+        return Combined(weights, {_FIRST: velocities})
 
 
 def _adagrad(second: Tensor, square: Tensor, beta2: float) -> Tensor:
@@ -60,7 +60,7 @@ class AdaptiveServer(Strategy):
         self._second_moment, self._rate, self._tau = second_moment, server_learning_rate, tau
         self._beta1, self._beta2 = beta1, beta2
 
-    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
+    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> Combined:
         """Step along the first moment, each element by its own rate; buffers are averaged."""
         weights = updates.mean()
         firsts, seconds = {}, {}
@@ -72,7 +72,7 @@ class AdaptiveServer(Strategy):
             second = self._second_moment(second, step.square(), self._beta2)
             weights[name] = moved(parent[name], first / (second.sqrt() + self._tau), self._rate)
             firsts[name], seconds[name] = first.float(), second.float()
-        return weights, {_FIRST: firsts, _SECOND: seconds}
+        return Combined(weights, {_FIRST: firsts, _SECOND: seconds})
 
 
 def fed_adagrad(server_learning_rate: float, tau: float) -> AdaptiveServer:

@@ -4,8 +4,9 @@ Each strategy is FedAvg but for the methods that it overrides. All of them work 
 optimizer trains, the other entries are buffers (batch normalisation's statistics), which are averaged and nothing else.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,12 @@ class RoundUpdates:
         chosen = [self._updates[place] for place in places]
         return RoundUpdates(chosen, self.parameter_names, self.num_sites, self.where)
 
+    def shares_of(self, places: Collection[int]) -> dict[str, float]:
+        """What each site's update counts where these count alike and the others not at all."""
+        return {
+            update.site: 1.0 / len(places) if place in places else 0.0 for place, update in enumerate(self._updates)
+        }
+
     def check_rows(self, name: str, rows: Iterable[Tensor]) -> None:
         """Refuse updates of which a piece holds NaN or infinite values; names the site and the tensor."""
         for update, row in zip(self._updates, rows, strict=True):
@@ -113,6 +120,21 @@ class RoundUpdates:
         return self.combine(lambda name, rows: weighted_mean(rows, factors if name in self.parameter_names else counts))
 
 
+class Combined(NamedTuple):
+    """What comes of a round's updates.
+
+    Attributes
+    ----------
+    weights : of the keys, shapes and dtypes of the updates
+    kept : the server's new state
+    shares : how much of the whole each site's update counted, summing to 1; None where that is the arm's weighting
+    """
+
+    weights: dict[str, Tensor]
+    kept: Memory
+    shares: dict[str, float] | None = None
+
+
 class SiteRule:
     """What a strategy changes in one site's training; this one changes nothing."""
 
@@ -154,19 +176,15 @@ class Strategy:
         """
         return SiteRule()
 
-    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> tuple[dict[str, Tensor], Memory]:
+    def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> Combined:
         """Make the next global weights.
 
         Parameters
         ----------
         parent : weights that the round started from
         state : the server's state after the round before, empty in the first
-
-        Returns
-        -------
-        weights with the keys, shapes and dtypes of the updates, and the server's new state
         """
-        return updates.mean(), {}
+        return Combined(updates.mean(), {})
 
 
 def moved(parent: Tensor, direction: Tensor, rate: float = 1.0) -> Tensor:
