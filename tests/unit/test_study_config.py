@@ -143,6 +143,8 @@ def test_a_text_that_is_no_finite_number_is_refused(load, text):
         ({"bids": {"mask_glob": "{subject}/{_mask.nii.gz"}}, "bids.mask_glob"),
         ({"bids": {"mask_glob": "/masks/{subject}_mask.nii.gz"}}, "bids.mask_glob"),
         ({"evaluation": {"seed": -1}}, "evaluation.seed"),
+        ({"evaluation": {"lesion_overlap": 0}}, "evaluation.lesion_overlap"),
+        ({"evaluation": {"noninferiority_margin": {"dice": 0}}}, "evaluation.noninferiority_margin.dice"),
         ({"reporting": {"video": {"arms": []}}}, "reporting.video.arms"),
         ({"reporting": {"confusion_colour_map": "Bleus"}}, "reporting.confusion_colour_map"),
         ({"arm_defaults": {"strategy": {"name": "fedavgg"}}}, "arm_defaults.strategy.name"),
