@@ -60,9 +60,9 @@ def bootstrap_interval(
 
     The sites are those of the study and not a sample of others, so each keeps its number of patients in every draw, and
     the interval speaks of other patients of these sites. The percentiles are moved outwards for few patients (the
-    expanded percentile interval of Hesterberg, 2015), with the variance of a stratified mean and its degrees of freedom by Satterthwaite
-    (1946): plain percentiles of stratified draws cover a mean of 30 patients about 90 % of the time instead of 95 %.
-    The ends never leave the range of the draws, as those of a studentised bootstrap do.
+    expanded percentile interval of Hesterberg, 2015), with the variance of a stratified mean and its degrees of freedom
+    by Satterthwaite (1946): plain percentiles of stratified draws cover a mean of 30 patients about 90 % of the time
+    instead of 95 %. The ends never leave the range of the draws, as those of a studentised bootstrap do.
 
     Parameters
     ----------
