@@ -2,15 +2,25 @@
 from types import SimpleNamespace
 
 
+def beside_models(wildcards):
+    """What belongs to an arm's history beside its models: states, starts of phases, and models of single sites."""
+    folder, arm = "results/models/{arm}/seed-{seed}", STUDY.arms[wildcards.arm]
+    servers = rounds_of(folder + "/round-{round}/server.pth", wildcards)
+    starts = [
+        in_round(wildcards, number, "best_before.pth")
+        for number in range(1, LAST_ROUND + 1)
+        if arm.starts_from_best(number)
+    ]
+    return [*servers, *of_rounds_and_sites("states/{site}.pth", wildcards), *starts, *personal_models(wildcards)]
+
+
 rule record_lineage:
     """Record every file of an arm, from the common start to the best model, with its SHA-256 and its lineage."""
     input:
         initial="results/models/initial/seed-{seed}.pth",
         models=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/global.pth"),
-        servers=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/server.pth"),
-        states=partial(of_rounds_and_sites, "states/{site}.pth"),
+        beside=beside_models,
         best="results/models/{arm}/seed-{seed}/best.pth",
-        personal=personal_models,
     output:
         lineage="results/models/{arm}/seed-{seed}/lineage.json",
     log:
@@ -53,6 +63,7 @@ rule verify_lineage:
                 ),
                 "best_path": f"results/models/{arm}/seed-{seed}/best.pth",
                 "lineage_path": f"results/models/{arm}/seed-{seed}/lineage.json",
+                "beside_paths": beside_models(SimpleNamespace(arm=arm, seed=seed)),
             }
             for arm in ARMS
             for seed in SEEDS

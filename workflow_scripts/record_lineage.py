@@ -14,5 +14,6 @@ with job_log(snakemake.log[0]):
         model_paths=snakemake.input.models,
         best_path=snakemake.input.best,
         lineage_path=snakemake.output.lineage,
+        beside_paths=snakemake.input.beside,
     )
     record_lineage_files(files)

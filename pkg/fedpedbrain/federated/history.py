@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from fnmatch import fnmatchcase
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
@@ -182,8 +181,18 @@ _BREAKS: dict[str, Callable[[Entry, Sequence[Entry], str, int], str | None]] = {
 }
 
 
-# Kind of a file beside a model, by its name or its folder's.
+# Kind of a file beside a model, by its name or by its folder's, which then lies beside the model.
 _KIND_OF = {"best_before.pth": "best", "server.pth": "server", "states": "state", "personal": "personal"}
+
+
+def _kind_beside(name: str) -> str | None:
+    path = PurePosixPath(name)
+    return _KIND_OF.get(path.name) or _KIND_OF.get(path.parent.name)
+
+
+def _folder_of_model(name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    return path.parent if path.name in _KIND_OF else path.parent.parent
 
 
 @dataclass(frozen=True)
@@ -194,11 +203,13 @@ class ArmFiles:
     ----------
     arm, seed : whose files
     initial_path : the common start
-    model_paths : the global model of every round, in order; beside each may be what is kept after the round, by the
-        server in ``server.pth`` and by sites in the folder ``states``, and in ``best_before.pth`` the model of an
-        earlier round that the round started from
-    best_path : the best of them; beside it may be the folder ``personal`` with models that sites have for themselves
+    model_paths : the global model of every round, in order
+    best_path : the best of them
     lineage_path : the history
+    beside_paths : what belongs to it beside the models, in any order: what is kept after a round, by the server in
+        ``server.pth`` and by sites in the folder ``states``; in ``best_before.pth`` the model of an earlier round that
+        a round started from; in the folder ``personal`` beside the best model those that sites have for themselves.
+        Whatever else lies there is left over from another study
     """
 
     arm: str
@@ -207,6 +218,7 @@ class ArmFiles:
     model_paths: Sequence[str | Path]
     best_path: str | Path
     lineage_path: str | Path
+    beside_paths: Sequence[str | Path] = ()
 
     def name_of(self, path: str | Path) -> str:
         """A file's name in the history."""
@@ -217,40 +229,31 @@ class ArmFiles:
         return Path(os.path.normpath(Path(self.lineage_path).parent / name))
 
     def read_entries(self, recorded_names: Collection[str] = ()) -> Iterator[Entry]:
-        """The entries of all files as they are, one by one; of recorded names also where the file is gone."""
+        """The entries of all files as they are, one by one; of recorded names also where the study has no such file."""
+        names = {self.name_of(path) for path in self.beside_paths} | set(filter(_kind_beside, recorded_names))
         yield self._read_model(self.initial_path, "initial")
         for path in self.model_paths:
             model = self._read_model(path, "global")
             yield model
-            yield from self._read_beside(path, ("best_before.pth", "server.pth", "states/*"), model, recorded_names)
+            yield from self._read_beside(path, model, names)
         best = self._read_model(self.best_path, "best")
         yield best
-        yield from self._read_beside(self.best_path, ("personal/*",), best, recorded_names)
+        yield from self._read_beside(self.best_path, best, names)
 
     def _read_model(self, path: str | Path, kind: str) -> Entry:
         return self._read(path, kind, lambda: load_model_file(path).lineage)
 
-    def _read_beside(
-        self, model_path: str | Path, patterns: Sequence[str], model: Entry, recorded_names: Collection[str]
-    ) -> Iterator[Entry]:
-        """Entries of what lies beside a model and belongs to it, leftovers of other settings aside."""
-        folder = Path(model_path).parent
+    def _read_beside(self, model_path: str | Path, model: Entry, names: Iterable[str]) -> Iterator[Entry]:
+        """Entries of those of the named files that lie beside a model."""
+        folder = PurePosixPath(self.name_of(Path(model_path).parent))
         if model.lineage is None:
             return
-        names = {self.name_of(path) for pattern in patterns for path in folder.glob(pattern)}
-        prefix = "" if (own := self.name_of(folder)) == "." else f"{own}/"
-        names |= {name for name in recorded_names if any(fnmatchcase(name, prefix + pattern) for pattern in patterns)}
-        # A hidden file is one that is being written.
-        for name in sorted(name for name in names if not PurePosixPath(name).name.startswith(".")):
-            path = self.path_of(name)
-            kind = _KIND_OF.get(path.name) or _KIND_OF[path.parent.name]
+        for name in sorted(name for name in names if _folder_of_model(name) == folder):
+            path, kind = self.path_of(name), _kind_beside(name)
             if kind in ("server", "state"):
-                entry = self._read(path, kind, partial(_lineage_of_kept, path, kind, model.lineage))
+                yield self._read(path, kind, partial(_lineage_of_kept, path, kind, model.lineage))
             else:
-                entry = self._read_model(path, kind)
-            is_leftover = not entry.damage and entry.lineage.settings_digest != model.lineage.settings_digest
-            if name in recorded_names or not is_leftover:
-                yield entry
+                yield self._read_model(path, kind)
 
     def _read(self, path: str | Path, kind: str, read: Callable[[], Lineage]) -> Entry:
         name = self.name_of(path)

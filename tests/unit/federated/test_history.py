@@ -48,6 +48,11 @@ class Study:
                 self.save_state(number, site)
         self.best.write_bytes(self.models[1].read_bytes())
         self.save_personal()
+        self.beside = self.arguments["beside_paths"] = [
+            *(path.with_name("server.pth") for path in self.models),
+            *(self.state_path(number, site) for number in (1, 2, 3) for site in ("south", "north")),
+            self.arm_folder / "personal" / "north.pth",
+        ]
 
     def state_path(self, number: int, site: str) -> Path:
         return self.arm_folder / f"round-{number:03d}" / "states" / f"{site}.pth"
@@ -155,22 +160,38 @@ def test_a_state_says_whose_it_is_and_of_which_round(study):
     assert [entry[key] for key in ("arm", "seed", "round", "site")] == ["fedavg", 0, 2, "south"]
 
 
-def test_a_state_that_did_not_stay_is_not_recorded(study):
-    study.state_path(1, "north").unlink()
-    assert "round-001/states/north.pth" not in {entry["name"] for entry in study.record()["files"]}
-    study.verify()
-
-
 def test_a_state_of_a_site_that_sent_no_update_is_recorded(study):
     study.save_state(1, "west")
+    study.beside.append(study.state_path(1, "west"))
     assert "round-001/states/west.pth" in {entry["name"] for entry in study.record()["files"]}
 
 
-def test_a_state_left_over_from_other_settings_is_not_recorded(study):
-    study.save_state(1, "west", settings_digest="earlier")
-    (study.state_path(1, "west").with_name(".77.south.pth")).touch()
-    assert {entry["site"] for entry in study.record()["files"]} == {"", "north", "south"}
+def test_a_state_that_the_study_has_and_that_is_gone_is_named(study):
+    path = study.state_path(1, "north")
+    path.unlink()
+    with pytest.raises(StudyError, match=f"^{path}: missing; bring it "):
+        study.record()
+
+
+@pytest.mark.parametrize("digest", ["digest", "earlier"])
+def test_what_is_left_over_from_a_study_of_other_sites_is_not_recorded(study, digest):
+    # Of a site that took part before, and of a best model that is another now.
+    study.save_state(1, "west", settings_digest=digest)
+    study.save_personal(site="west", parent_sha256="of an earlier best model", settings_digest=digest)
+    (study.arm_folder / "personal" / "north.pth").rename(study.arm_folder / "personal" / "west.pth")
+    study.save_personal()
+    content = study.record()
+    assert {entry["site"] for entry in content["files"]} == {"", "north", "south"}
     study.verify()
+
+
+def test_a_recorded_state_of_a_site_that_is_absent_now_stays_a_part_of_the_history(recorded):
+    path = recorded.state_path(3, "south")
+    recorded.beside.remove(path)
+    recorded.verify()
+    flip(path, 500)
+    with pytest.raises(StudyError, match=f"^{path}: expected SHA-256 "):
+        recorded.verify()
 
 
 def test_a_state_that_does_not_say_whose_it_is_is_known_by_its_place(study):
@@ -257,10 +278,9 @@ def test_a_later_round_in_the_place_of_an_earlier_is_named(recorded):
 
 def test_a_state_that_came_later_is_named(study):
     path = study.state_path(3, "south")
-    whole = path.read_bytes()
-    path.unlink()
+    study.beside.remove(path)
     study.record()
-    path.write_bytes(whole)
+    study.beside.append(path)
     with pytest.raises(StudyError, match=rf"^{path}: expected its record here, found best best\.pth; "):
         study.verify()
 
@@ -488,6 +508,7 @@ def test_a_personal_model_of_another_site_or_parent_is_a_break(study, field, val
 def test_the_best_model_of_a_phase_is_one_of_the_rounds_before(study):
     path = study.models[2].with_name("best_before.pth")
     path.write_bytes(study.models[0].read_bytes())
+    study.beside.append(path)
     study.save_round(3, parent=study.models[0])
     study.record()
     study.verify()
