@@ -49,9 +49,10 @@ def check_arm(arm: Arm, num_rounds: int, seeds: Sequence[int]) -> None:
 
 def _fewest_sites(arm: Arm) -> tuple[int, str]:
     """How many sites every round needs, and the setting that says so."""
-    strategy = arm.strategy
-    if strategy["name"] == "krum":
-        return max(strategy["num_byzantine"] + 3, strategy["num_selected"]), "strategy: krum compares updates"
+    needed = arm.facts.fewest_sites(**arm.strategy_options)
+    if needed > 1:
+        options = ", ".join(f"{name} {value:g}" for name, value in arm.strategy_options.items())
+        return needed, f"strategy: {arm.strategy['name']} ({options}) bears no wrong update"
     if arm.sums_securely:
         return 2, "privacy.secure_sum: the sum of one site is its update"
     return 1, "participants"

@@ -1,6 +1,7 @@
 """Words and defaults of an arm's settings, and what the job graph has to know of each strategy."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +16,27 @@ class StrategyFacts:
     broadcasts : sites need the server's state of the round before
     is_personal : every site keeps weights of its own, and is scored with them
     is_robust : updates are not averaged by their weights
+    fewest_sites : from its options, how many sites a round needs for the strategy to do what it is for
     """
 
     options: dict[str, float] = field(default_factory=dict)
     broadcasts: bool = False
     is_personal: bool = False
     is_robust: bool = False
+    fewest_sites: Callable[..., int] = lambda **options: 1
+
+
+def fewest_for_krum(num_byzantine: int, num_selected: int) -> int:
+    """Sites that Krum needs: its proof asks for ``2 * num_byzantine + 3``, and right updates must do for the selection.
+
+    Blanchard et al., "Machine Learning with Adversaries", NeurIPS 2017, proposition 4.2.
+    """
+    return max(2 * num_byzantine + 3, num_selected + num_byzantine)
+
+
+def fewest_for_trimmed_mean(trim_fraction: float) -> int:
+    """Sites of which the fraction, rounded down, is one or more; a fraction of 0 is meant to leave nobody out."""
+    return math.ceil((1 - 1e-9) / trim_fraction) if trim_fraction > 0 else 1
 
 
 _ADAPTIVE = {"server_learning_rate": 0.01, "beta1": 0.9, "beta2": 0.99, "tau": 0.001}
@@ -39,8 +55,8 @@ STRATEGIES: dict[str, StrategyFacts] = {
     "ditto": StrategyFacts({"lambda": 0.1}, is_personal=True),
     "cyclic": StrategyFacts(),
     "median": StrategyFacts(is_robust=True),
-    "trimmed_mean": StrategyFacts({"trim_fraction": 0.1}, is_robust=True),
-    "krum": StrategyFacts({"num_byzantine": 1, "num_selected": 1}, is_robust=True),
+    "trimmed_mean": StrategyFacts({"trim_fraction": 0.1}, is_robust=True, fewest_sites=fewest_for_trimmed_mean),
+    "krum": StrategyFacts({"num_byzantine": 1, "num_selected": 1}, is_robust=True, fewest_sites=fewest_for_krum),
 }
 
 # What has a meaning only where several sites exchange weights, as an arm without an exchange has it.

@@ -71,6 +71,11 @@ class Arm:
         return {**STRATEGIES[self.block["strategy"]["name"]].options, **self.block["strategy"]}
 
     @property
+    def strategy_options(self) -> dict[str, Any]:
+        """Every option of the strategy."""
+        return {key: value for key, value in self.strategy.items() if key != "name"}
+
+    @property
     def facts(self) -> StrategyFacts:
         """What the job graph has to know of the strategy."""
         return STRATEGIES[self.block["strategy"]["name"]]
@@ -130,8 +135,8 @@ class Arm:
 
     @property
     def minimum_sites(self) -> int:
-        """The fewest updates that a round is averaged from."""
-        return self.block["participation"]["minimum_sites"]
+        """The fewest updates that a round is averaged from, as asked for or as the strategy needs."""
+        return max(self.block["participation"]["minimum_sites"], self.facts.fewest_sites(**self.strategy_options))
 
     @property
     def description(self) -> dict[str, Any]:

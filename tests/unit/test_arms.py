@@ -382,6 +382,7 @@ def test_in_other_arms_no_site_comes_before_another():
 # What may not be said together.
 
 DIFFERENCE = {"content": "difference"}
+FOR_FOUR_SITES = {"krum": {"num_byzantine": 0}, "trimmed_mean": {"trim_fraction": 0.25}}
 
 
 @pytest.mark.parametrize(
@@ -465,16 +466,32 @@ DIFFERENCE = {"content": "difference"}
             "participation.absent: north is absent in no round; list rounds or drop it",
         ),
         (
-            {"strategy": {"name": "krum", "num_byzantine": 2}},
-            "strategy: krum compares updates: round 1 has 4 of at least 5 sites; let more take part",
+            {"strategy": {"name": "krum"}},
+            "strategy: krum (num_byzantine 1, num_selected 1) bears no wrong update: "
+            "round 1 has 4 of at least 5 sites; let more take part",
         ),
         (
             {"strategy": {"name": "krum", "num_byzantine": 0, "num_selected": 5}},
-            "strategy: krum compares updates: round 1 has 4 of at least 5 sites; let more take part",
+            "strategy: krum (num_byzantine 0, num_selected 5) bears no wrong update: "
+            "round 1 has 4 of at least 5 sites; let more take part",
         ),
         (
-            {"strategy": {"name": "krum"}, "participation": {"absent": {"west": [3]}}},
-            "strategy: krum compares updates: round 3 has 3 of at least 4 sites; let more take part",
+            {"strategy": {"name": "krum", "num_byzantine": 1, "num_selected": 5}},
+            "strategy: krum (num_byzantine 1, num_selected 5) bears no wrong update: "
+            "round 1 has 4 of at least 6 sites; let more take part",
+        ),
+        (
+            {"strategy": {"name": "trimmed_mean"}},
+            "strategy: trimmed_mean (trim_fraction 0.1) bears no wrong update: "
+            "round 1 has 4 of at least 10 sites; let more take part",
+        ),
+        (
+            {
+                "strategy": {"name": "trimmed_mean", "trim_fraction": 0.25},
+                "participation": {"absent": {"west": [3]}},
+            },
+            "strategy: trimmed_mean (trim_fraction 0.25) bears no wrong update: "
+            "round 3 has 3 of at least 4 sites; let more take part",
         ),
         (
             {"privacy": {"secure_sum": True}, "participation": {"fraction": 0.25}},
@@ -496,16 +513,24 @@ def test_settings_that_contradict_each_other_are_refused(block, message):
         {"privacy": {"example_level": {"noise_multiplier": 1.0}}},
         {"strategy": {"name": "fedadam"}, "privacy": {"clip_norm": 1.0, "secure_sum": True}},
         {"strategy": {"name": "cyclic"}, "participation": {"fraction": 0.5}},
-        {"strategy": {"name": "krum"}, "participation": {"allow_missing_sites": True}},
+        {"strategy": {"name": "krum", "num_byzantine": 0}, "participation": {"allow_missing_sites": True}},
         {"strategy": {"name": "median"}, "privacy": {"clip_norm": 1.0}},
         {"privacy": {"secure_sum": True}, "participation": {"fraction": 0.5}},
         {"strategy": {"name": "ditto"}, "phases": WARM},
-        *({"strategy": {"name": name}} for name in STRATEGIES),
+        {"strategy": {"name": "trimmed_mean", "trim_fraction": 0.0}},
+        *({"strategy": {"name": name} | FOR_FOUR_SITES.get(name, {})} for name in STRATEGIES),
     ],
     ids=str,
 )
 def test_settings_that_work_together_pass(block):
     check_arm(arm_of(**block), 8, [0, 1])
+
+
+def test_what_a_strategy_needs_is_the_fewest_that_a_round_is_averaged_from():
+    arm = arm_of(strategy={"name": "krum", "num_byzantine": 0})
+    assert arm.minimum_sites == 3
+    assert arm_of(strategy=arm.strategy, participation={"minimum_sites": 4}).minimum_sites == 4
+    assert arm_of().minimum_sites == 1
 
 
 def test_rounds_that_the_study_does_not_run_are_not_checked():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from fedpedbrain.arm_settings import STRATEGIES as FACTS
+from fedpedbrain.arm_settings import fewest_for_trimmed_mean
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.strategies import build_strategy
 from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteUpdate
@@ -169,19 +170,48 @@ def test_a_trimmed_mean_leaves_out_the_extremes():
     assert close(weights["weight"], torch.full((2, 3), 2.0))
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.25, 0.3, 1 / 3, 0.34, 0.49])
+def test_a_trimmed_mean_bears_a_wrong_update_from_its_fewest_sites_on(fraction):
+    for count in range(2, 20):
+        updates = [make_update(str(number), START) for number in range(count - 1)]
+        weights, _ = combine("trimmed_mean", *updates, make_update("z", START + 100.0), trim_fraction=fraction)
+        assert close(weights["weight"], START) == (count >= fewest_for_trimmed_mean(fraction))
+
+
 def test_krum_takes_the_update_nearest_to_its_neighbours():
-    values = {"a": 1.0, "b": 1.1, "c": 1.3, "d": 50.0}
+    values = {"a": 1.0, "b": 1.1, "c": 1.3, "d": 1.6, "e": 50.0}
     updates = [make_update(site, torch.full((2, 3), value)) for site, value in values.items()]
     chosen, _ = combine("krum", *updates, num_byzantine=1, num_selected=1)
-    # One neighbour counts: a and b are 0.1 apart, and a comes first.
-    assert close(chosen["weight"], torch.full((2, 3), 1.0))
+    # Two neighbours count: from a 0.1 and 0.3 away, from b 0.1 and 0.2, from c 0.2 and 0.3.
+    assert close(chosen["weight"], torch.full((2, 3), 1.1))
     several, _ = combine("krum", *updates, num_byzantine=1, num_selected=3)
     assert close(several["weight"], torch.full((2, 3), 3.4 / 3))
 
 
-def test_krum_refuses_too_few_updates():
-    with pytest.raises(StudyError, match=r"krum has 2 updates, needs at least 4 with num_byzantine 1"):
-        combine("krum", make_update("a", NORTH), make_update("b", SOUTH), num_byzantine=1)
+def test_of_equal_scores_krum_takes_the_earlier_name():
+    # On a line of equal steps the two in the middle score alike.
+    updates = [make_update(site, torch.full((2, 3), value)) for site, value in zip("abcd", (1, 2, 3, 4), strict=True)]
+    chosen, _ = combine("krum", *updates, num_byzantine=0, num_selected=1)
+    assert close(chosen["weight"], torch.full((2, 3), 2.0))
+
+
+@pytest.mark.parametrize(("num_byzantine", "num_selected", "needed"), [(1, 1, 5), (1, 4, 5), (1, 5, 6), (2, 1, 7)])
+def test_krum_refuses_too_few_updates(num_byzantine, num_selected, needed):
+    updates = [make_update(str(number), NORTH + number) for number in range(needed)]
+    options = {"num_byzantine": num_byzantine, "num_selected": num_selected}
+    combine("krum", *updates, **options)
+    match = rf"krum has {needed - 1} updates, needs at least {needed} with num_byzantine {num_byzantine} and"
+    with pytest.raises(StudyError, match=match):
+        combine("krum", *updates[1:], **options)
+
+
+def test_krum_bears_as_many_wrong_updates_that_agree_as_it_says():
+    right, wrong = (torch.full((2, 3), value) for value in (1.0, 9.0))
+    jitter = torch.tensor([[0.01, -0.02, 0.0], [0.03, 0.0, 0.01]])
+    updates = [make_update(f"a{number}", wrong) for number in range(2)]
+    updates += [make_update(f"b{number}", right + number * jitter) for number in range(5)]
+    weights, _ = combine("krum", *updates, num_byzantine=2, num_selected=5)
+    assert (weights["weight"] < 1.5).all()
 
 
 @pytest.mark.parametrize("name", ["median", "trimmed_mean"])

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fedpedbrain.arm_settings import fewest_for_krum
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.averaging import weighted_mean
 from fedpedbrain.federated.strategies.strategy import Combined, Memory, RoundUpdates, Strategy, Weights
@@ -86,13 +87,13 @@ class Krum(Strategy):
 
     def combine(self, parent: Weights, updates: RoundUpdates, state: Memory) -> Combined:
         """Take the mean of the updates nearest to their neighbours; of equal scores the earlier name."""
-        num_near = len(updates) - self._num_byzantine - 2
-        if num_near < 1 or self._num_selected > len(updates):
-            needed = max(self._num_byzantine + 3, self._num_selected)
+        needed = fewest_for_krum(self._num_byzantine, self._num_selected)
+        if len(updates) < needed:
             raise StudyError(
                 f"{updates.where}: krum has {len(updates)} updates, needs at least {needed} with num_byzantine "
                 f"{self._num_byzantine} and num_selected {self._num_selected}; lower these"
             )
+        num_near = len(updates) - self._num_byzantine - 2
         # The nearest of all is the update itself.
         scores = _square_distances(updates).sort(1).values[:, 1 : num_near + 1].sum(1)
         chosen = torch.argsort(scores, stable=True)[: self._num_selected].sort().values.tolist()
