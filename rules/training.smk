@@ -57,6 +57,8 @@ rule train_site:
         gpu=1,
         mem_mb=4000,
         attempt=lambda wildcards, attempt: attempt,
+        # The job's own threads are no more than the run has cores, and another number gives other bytes.
+        num_threads=STUDY.config["training"]["threads"],
         # No resource makes a round stale: leave for later failures trains nothing again.
         may_be_missing=lambda wildcards: int(STUDY.arms[wildcards.arm].allows_missing_sites),
     params:

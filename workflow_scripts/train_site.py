@@ -23,5 +23,5 @@ with job_log(snakemake.log[0]):
         public_keys=dict(zip(plan.sites, given.get("public_keys", ()), strict=False)),
     )
     work = SiteRound(of.arm, int(of.seed), int(of.round), of.site)
-    device = take_device(snakemake.resources.gpu, snakemake.threads)
+    device = take_device(snakemake.resources.gpu, snakemake.resources.num_threads)
     run_site_round(files, work, plan, device, snakemake.resources.attempt, bool(snakemake.resources.may_be_missing))

@@ -61,6 +61,14 @@ def test_every_rule_is_complete(name, block):
     assert not re.search(r"^\s+run:", block, re.MULTILINE)
 
 
+def test_a_site_computes_on_the_configured_threads_however_few_cores_the_run_has():
+    # A job's own threads are capped at the run's cores, and another number of threads gives other bytes.
+    assert 'num_threads=STUDY.config["training"]["threads"]' in dict(rules_with_scripts())["train_site"]
+    script = (REPOSITORY / "workflow_scripts" / "train_site.py").read_text()
+    assert "snakemake.resources.num_threads" in script
+    assert "snakemake.threads" not in script
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_scripts_only_adapt(path):
     tree = ast.parse(path.read_text())
