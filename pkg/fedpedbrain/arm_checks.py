@@ -32,11 +32,13 @@ def check_arm(arm: Arm, num_rounds: int, seeds: Sequence[int]) -> None:
         known = ", ".join(arm.facts.options) or "none"
         raise StudyError(f"{where}.strategy: {arm.strategy['name']} has no option {unknown[0]!r}; its options: {known}")
     _check_blocks(arm, where)
-    for name, rounds in arm.block["participation"]["absent"].items():
-        if name not in arm.participants:
-            raise StudyError(f"{where}.participation.absent: {name!r} does not train in this arm")
-        if not rounds:
-            raise StudyError(f"{where}.participation.absent: {name} is absent in no round; list rounds or drop it")
+    for number, phase in enumerate(arm.phases, start=1):
+        if phase.first_round > num_rounds:
+            raise StudyError(
+                f"{where}.phases: phase {number} would start in round {phase.first_round} of {num_rounds}; shorten the "
+                "phases before it or raise study.rounds"
+            )
+    _check_absences(arm, f"{where}.participation.absent", num_rounds)
     needed, why = _fewest_sites(arm)
     for seed in seeds:
         for round_number in range(1, num_rounds + 1):
@@ -45,6 +47,19 @@ def check_arm(arm: Arm, num_rounds: int, seeds: Sequence[int]) -> None:
                 raise StudyError(
                     f"{where}.{why}: round {round_number} has {found} of at least {needed} sites; let more take part"
                 )
+
+
+def _check_absences(arm: Arm, where: str, num_rounds: int) -> None:
+    """Refuse absences that are none."""
+    for name, rounds in arm.block["participation"]["absent"].items():
+        if name not in arm.participants:
+            raise StudyError(f"{where}: {name!r} does not train in this arm")
+        if not rounds:
+            raise StudyError(f"{where}: {name} is absent in no round; list rounds or drop it")
+        if max(rounds) > num_rounds:
+            raise StudyError(
+                f"{where}: {name} is absent in round {max(rounds)} of {num_rounds}; drop it or raise study.rounds"
+            )
 
 
 def _fewest_sites(arm: Arm) -> tuple[int, str]:

@@ -533,9 +533,27 @@ def test_what_a_strategy_needs_is_the_fewest_that_a_round_is_averaged_from():
     assert arm_of().minimum_sites == 1
 
 
-def test_rounds_that_the_study_does_not_run_are_not_checked():
+def test_a_phase_that_the_studys_rounds_do_not_reach_is_refused():
+    arm = arm_of("warm", phases=WARM)
+    check_arm(arm, 6, [0])
+    for num_rounds, phase, first in ((5, 3, 6), (3, 2, 4)):
+        message = refusal(check_arm, arm, num_rounds, [0])
+        assert message == (
+            f"arms.warm.phases: phase {phase} would start in round {first} of {num_rounds}; shorten the phases before "
+            "it or raise study.rounds"
+        )
+
+
+def test_an_absence_after_the_last_round_is_refused():
+    arm = arm_of("gone", participation={"absent": {"west": [2, 4]}})
+    check_arm(arm, 4, [0])
+    assert refusal(check_arm, arm, 3, [0]) == (
+        "arms.gone.participation.absent: west is absent in round 4 of 3; drop it or raise study.rounds"
+    )
+
+
+def test_the_fewest_sites_are_checked_in_every_round_of_the_study():
     arm = arm_of(participation={"minimum_sites": 4, "absent": {"west": [4]}})
-    check_arm(arm, 3, [0])
     assert "round 4 has 3 of at least 4" in refusal(check_arm, arm, 4, [0])
 
 

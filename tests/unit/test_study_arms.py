@@ -1,10 +1,21 @@
 """What a study makes of its arms: digests of their settings and plans of their rounds."""
 
+import re
+
 import pytest
+import yaml
 from fedpedbrain.arm_settings import STRATEGIES, WITHOUT_EXCHANGE
 from fedpedbrain.study import load_study
 
 DEFAULTS = WITHOUT_EXCHANGE | {"optimizer_state": "kept"}
+
+
+def test_the_readmes_arms_are_arms_of_the_default_study(config, schema_path, repository):
+    examples = re.findall(r"```yaml\n(arms:.*?)```", (repository / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert examples
+    for example in examples:
+        config["arms"] = yaml.safe_load(example)["arms"]
+        load_study(config, schema_path, lambda settings: settings["phantom"]["cases"])
 
 
 @pytest.fixture
