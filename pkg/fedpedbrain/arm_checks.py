@@ -14,7 +14,7 @@ def check_noise(arm: Arm, network: str, loss: Mapping[str, Any]) -> None:
     sites, cases = (arm.block["privacy"][key] for key in ("noise_multiplier", "example_level"))
     if arm.is_private and network in NETWORKS_WITH_BATCH_NORM and arm.block["batch_norm"] != "frozen":
         raise StudyError(
-            f"arms.{arm.name}.privacy.{'noise_multiplier' if sites > 0 else 'example_level'}: {network} sends batch "
+            f"arms.{arm.name}.privacy.{'noise_multiplier' if sites > 0 else 'example_level'}: {network} has batch "
             "statistics, which take no noise; set the arm's batch_norm: frozen, or network.name: unet"
         )
     if cases["noise_multiplier"] > 0 and loss["balance_classes"]:
@@ -75,11 +75,10 @@ def _fewest_sites(arm: Arm) -> tuple[int, str]:
 
 def _check_blocks(arm: Arm, where: str) -> None:
     """Refuse blocks that cannot work together."""
-    exchange, privacy, name = arm.block["exchange"], arm.block["privacy"], arm.strategy["name"]
+    exchange, privacy, name, facts = arm.block["exchange"], arm.block["privacy"], arm.strategy["name"], arm.facts
     is_plain = exchange["dtype"] == "float32" and exchange["content"] == "weights"
     is_noisy = privacy["noise_multiplier"] > 0
     shrinks = privacy["clip_norm"] is not None
-    has_extras = name in ("scaffold", "feddyn")
     refusals = {
         "exchange: int8 has no room for whole weights; set content: difference": exchange["dtype"] == "int8"
         and exchange["content"] == "weights",
@@ -95,20 +94,16 @@ def _check_blocks(arm: Arm, where: str) -> None:
         "privacy.noise_multiplier: noise needs clip_norm, the most that a site can change": is_noisy and not shrinks,
         "privacy.noise_multiplier: rounding makes updates longer than clip_norm; set exchange.dtype: float32": is_noisy
         and exchange["dtype"] != "float32",
-        f"privacy: {name} sends more than weights, which clipping does not cover; use another strategy": has_extras
-        and shrinks,
-        f"privacy.secure_sum: {name} needs more than the sum of the updates; use another strategy": (
-            has_extras or name == "fednova"
-        )
-        and arm.sums_securely,
+        f"privacy: {name} sends more than weights, which clipping does not cover; use another strategy": shrinks
+        and facts.sends_more,
+        f"privacy.secure_sum: {name} needs more than the sum of the updates; use another strategy": arm.sums_securely
+        and facts.needs_each_update,
+        f"privacy.noise_multiplier: {name} needs more than a noisy average; use another strategy": (
+            is_noisy and facts.needs_each_update
+        ),
         f"privacy.example_level: DP-SGD clips gradients that {name} would change; use another strategy": (
-            has_extras or name in ("fedprox", "ditto")
-        )
-        and privacy["example_level"]["noise_multiplier"] > 0,
-        f"privacy.secure_sum: {name} reads single updates; use a strategy that averages": arm.facts.is_robust
-        and arm.sums_securely,
-        f"privacy.noise_multiplier: the noise is that of an average, which {name} does not take": is_noisy
-        and (arm.facts.is_robust or name == "fednova"),
+            facts.corrects_gradients and privacy["example_level"]["noise_multiplier"] > 0
+        ),
         "privacy.secure_sum: masked updates have their own form; drop exchange": arm.sums_securely and not is_plain,
         "privacy.secure_sum: a sum that lacks a site cannot be read; drop allow_missing_sites": arm.sums_securely
         and arm.allows_missing_sites,

@@ -15,14 +15,20 @@ class StrategyFacts:
     options : its options with their defaults
     broadcasts : sites need the server's state of the round before
     is_personal : every site keeps weights of its own, and is scored with them
-    is_robust : updates are not averaged by their weights
+    is_cyclic : a round goes from site to site instead of to all at once
+    sends_more : sites send more than weights
+    corrects_gradients : sites change the gradients of the loss
+    needs_each_update : the mean of the updates, by their weights, is not enough for the server
     fewest_sites : from its options, how many sites a round needs for the strategy to do what it is for
     """
 
     options: dict[str, float] = field(default_factory=dict)
     broadcasts: bool = False
     is_personal: bool = False
-    is_robust: bool = False
+    is_cyclic: bool = False
+    sends_more: bool = False
+    corrects_gradients: bool = False
+    needs_each_update: bool = False
     fewest_sites: Callable[..., int] = lambda **options: 1
 
 
@@ -43,23 +49,32 @@ _ADAPTIVE = {"server_learning_rate": 0.01, "beta1": 0.9, "beta2": 0.99, "tau": 0
 
 STRATEGIES: dict[str, StrategyFacts] = {
     "fedavg": StrategyFacts(),
-    "fedprox": StrategyFacts({"mu": 0.01}),
-    "scaffold": StrategyFacts({"server_learning_rate": 1.0}, broadcasts=True),
-    "feddyn": StrategyFacts({"alpha": 0.01}),
-    "fednova": StrategyFacts(),
+    "fedprox": StrategyFacts({"mu": 0.01}, corrects_gradients=True),
+    "scaffold": StrategyFacts(
+        {"server_learning_rate": 1.0},
+        broadcasts=True,
+        sends_more=True,
+        corrects_gradients=True,
+        needs_each_update=True,
+    ),
+    # Its server counts who sent an update.
+    "feddyn": StrategyFacts({"alpha": 0.01}, corrects_gradients=True, needs_each_update=True),
+    "fednova": StrategyFacts(needs_each_update=True),
     "fedavgm": StrategyFacts({"server_learning_rate": 1.0, "momentum": 0.9}),
     "fedadagrad": StrategyFacts({key: _ADAPTIVE[key] for key in ("server_learning_rate", "tau")}),
     "fedadam": StrategyFacts(_ADAPTIVE),
     "fedyogi": StrategyFacts(_ADAPTIVE),
     "fedbn": StrategyFacts(is_personal=True),
-    "ditto": StrategyFacts({"lambda": 0.1}, is_personal=True),
-    "cyclic": StrategyFacts(),
-    "median": StrategyFacts(is_robust=True),
-    "trimmed_mean": StrategyFacts({"trim_fraction": 0.1}, is_robust=True, fewest_sites=fewest_for_trimmed_mean),
-    "krum": StrategyFacts({"num_byzantine": 1, "num_selected": 1}, is_robust=True, fewest_sites=fewest_for_krum),
+    "ditto": StrategyFacts({"lambda": 0.1}, is_personal=True, corrects_gradients=True),
+    "cyclic": StrategyFacts(is_cyclic=True, needs_each_update=True),
+    "median": StrategyFacts(needs_each_update=True),
+    "trimmed_mean": StrategyFacts({"trim_fraction": 0.1}, needs_each_update=True, fewest_sites=fewest_for_trimmed_mean),
+    "krum": StrategyFacts(
+        {"num_byzantine": 1, "num_selected": 1}, needs_each_update=True, fewest_sites=fewest_for_krum
+    ),
 }
 
-# What has a meaning only where several sites exchange weights, as an arm without an exchange has it.
+# The blocks that speak of an exchange of weights, as an arm without one has them.
 WITHOUT_EXCHANGE: dict[str, Any] = {
     "strategy": {"name": "fedavg"},
     "weighting": "cases",
@@ -75,6 +90,23 @@ WITHOUT_EXCHANGE: dict[str, Any] = {
     },
     "phases": [],
 }
+
+
+# What such an arm may say of these blocks for itself: the rest has no meaning there.
+OWN_WITHOUT_EXCHANGE: dict[str, Callable[[Any], list[str]]] = {
+    "batch_norm": lambda policy: [""] if policy == "local" else [],
+    "privacy": lambda privacy: [f".{key}" for key in privacy if key not in ("example_level", "delta")],
+}
+
+
+def meaningless_without_exchange(block: Mapping[str, Any]) -> list[str]:
+    """Keys of an arm's own block that have no meaning where it exchanges no weights."""
+    return [
+        key + inner
+        for key in WITHOUT_EXCHANGE
+        if key in block
+        for inner in OWN_WITHOUT_EXCHANGE.get(key, lambda value: [""])(block[key])
+    ]
 
 
 def merged_block(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

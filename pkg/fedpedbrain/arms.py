@@ -10,7 +10,13 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from fedpedbrain.arm_settings import STRATEGIES, WITHOUT_EXCHANGE, StrategyFacts, merged_block
+from fedpedbrain.arm_settings import (
+    STRATEGIES,
+    WITHOUT_EXCHANGE,
+    StrategyFacts,
+    meaningless_without_exchange,
+    merged_block,
+)
 from fedpedbrain.errors import StudyError
 from fedpedbrain.seeds import derive_seed
 
@@ -93,7 +99,7 @@ class Arm:
     @property
     def is_cyclic(self) -> bool:
         """Whether a round goes from site to site instead of to all at once."""
-        return self.block["strategy"]["name"] == "cyclic"
+        return self.facts.is_cyclic
 
     @property
     def is_private(self) -> bool:
@@ -338,7 +344,7 @@ def build_arms(
         participants = own["participants"]
         exchanges = participants not in ("pooled", "alone")
         if not exchanges:
-            named = [key for key in WITHOUT_EXCHANGE if key in own]
+            named = meaningless_without_exchange(own)
             if named:
                 raise StudyError(
                     f"arms.{own['name']}.{named[0]}: has no meaning with participants {participants}; drop it"

@@ -37,7 +37,7 @@ def test_noise_with_batch_statistics_that_sites_send_is_refused(load_private, pr
     with pytest.raises(StudyError) as caught:
         load_private("i3d_unet", privacy=privacy, batch_norm=batch_norm)
     assert str(caught.value) == (
-        f"arms.fedavg.privacy.{key}: i3d_unet sends batch statistics, which take no noise; "
+        f"arms.fedavg.privacy.{key}: i3d_unet has batch statistics, which take no noise; "
         "set the arm's batch_norm: frozen, or network.name: unet"
     )
 
@@ -48,6 +48,25 @@ def test_noise_with_batch_statistics_that_sites_send_is_refused(load_private, pr
 )
 def test_noise_without_batch_statistics_is_a_study(load_private, privacy, key, network, batch_norm):
     assert load_private(network, privacy=privacy, batch_norm=batch_norm).arms["fedavg"].is_private
+
+
+@pytest.mark.parametrize(("participants", "name"), [("pooled", "centralized"), ("alone", "local-north")])
+def test_arms_without_exchange_train_privately_as_the_baseline(load_private, config, participants, name):
+    (block,) = (block for block in config["arms"] if block["participants"] == participants)
+    block |= {"privacy": CASE_NOISE | {"delta": 0.001}, "batch_norm": "frozen"}
+    study = load_private("i3d_unet")
+    assert study.arms[name].is_private
+    assert study.arms[name].block["privacy"]["delta"] == 0.001
+    number, sites = 1, study.arms[name].participants
+    plan = study.site_plan(name, 0, number, sites[0])
+    assert plan["arm"]["privacy"]["example_level"] == CASE_NOISE["example_level"]
+    assert plan["arm"]["batch_norm"] == "frozen"
+
+
+def test_a_baseline_with_batch_statistics_takes_no_noise_either(load_private, config):
+    config["arms"][0]["privacy"] = CASE_NOISE
+    with pytest.raises(StudyError, match=r"arms\.centralized\.privacy\.example_level: i3d_unet has"):
+        load_private("i3d_unet")
 
 
 def test_batch_statistics_without_noise_are_a_study(load_private):

@@ -91,9 +91,15 @@ def test_a_strategy_replaces_that_of_the_defaults_whole():
 
 
 @pytest.mark.parametrize("participants", ["pooled", "alone"])
-@pytest.mark.parametrize("key", WITHOUT_EXCHANGE)
-def test_an_arm_without_exchange_refuses_a_federated_block(participants, key):
-    block = {key: WITHOUT_EXCHANGE[key]}
+@pytest.mark.parametrize(
+    ("key", "block"),
+    [
+        *((key, {key: value}) for key, value in WITHOUT_EXCHANGE.items() if key not in ("batch_norm", "privacy")),
+        ("batch_norm", {"batch_norm": "local"}),
+        *((f"privacy.{key}", {"privacy": {key: 1.0}}) for key in ("clip_norm", "noise_multiplier", "secure_sum")),
+    ],
+)
+def test_an_arm_without_exchange_refuses_what_speaks_of_one(participants, key, block):
     with pytest.raises(StudyError) as caught:
         arms_of(participants, **block)
     assert str(caught.value) == f"arms.arm.{key}: has no meaning with participants {participants}; drop it"
@@ -439,15 +445,15 @@ FOR_FOUR_SITES = {"krum": {"num_byzantine": 0}, "trimmed_mean": {"trim_fraction"
         ),
         (
             {"strategy": {"name": "median"}, "privacy": {"secure_sum": True}},
-            "privacy.secure_sum: median reads single updates; use a strategy that averages",
+            "privacy.secure_sum: median needs more than the sum of the updates; use another strategy",
         ),
         (
             {"strategy": {"name": "trimmed_mean"}, "privacy": {"clip_norm": 1.0, "noise_multiplier": 1.0}},
-            "privacy.noise_multiplier: the noise is that of an average, which trimmed_mean does not take",
+            "privacy.noise_multiplier: trimmed_mean needs more than a noisy average; use another strategy",
         ),
         (
             {"strategy": {"name": "fednova"}, "privacy": {"clip_norm": 1.0, "noise_multiplier": 1.0}},
-            "privacy.noise_multiplier: the noise is that of an average, which fednova does not take",
+            "privacy.noise_multiplier: fednova needs more than a noisy average; use another strategy",
         ),
         (
             {"exchange": DIFFERENCE, "privacy": {"secure_sum": True}},
@@ -515,6 +521,7 @@ def test_settings_that_contradict_each_other_are_refused(block, message):
         {"strategy": {"name": "cyclic"}, "participation": {"fraction": 0.5}},
         {"strategy": {"name": "krum", "num_byzantine": 0}, "participation": {"allow_missing_sites": True}},
         {"strategy": {"name": "median"}, "privacy": {"clip_norm": 1.0}},
+        {"strategy": {"name": "feddyn"}, "privacy": {"clip_norm": 1.0}},
         {"privacy": {"secure_sum": True}, "participation": {"fraction": 0.5}},
         {"strategy": {"name": "ditto"}, "phases": WARM},
         {"strategy": {"name": "trimmed_mean", "trim_fraction": 0.0}},

@@ -250,11 +250,12 @@ def train_site_files(files: SiteFiles, work: SiteRound, plan: SitePlan, device: 
     own = {name: run.state.personal[name] for name in run.personal_names() if name in run.state.personal}
     rule = run.strategy.site_rule(run.start.weights, run.state.kept, run.broadcast)
     weights, optimizer, losses = run.train({**run.start.weights, **own}, run.state.optimizer, rule)
-    kept, sent = rule.finish(weights)
     personal = {"personal": {name: weights[name] for name in sorted(run.personal_names())}}
     personal |= _train_personal(run, run.strategy)
     lineage = run.lineage(sha256_of_file(files.start))
     weights, norm = _clip(run, weights, weights)
+    # What a site remembers of its update is what the server sees of it.
+    kept, sent = rule.finish(weights)
     if plan.arm["privacy"]["secure_sum"]:
         tensors, beside, residual = _masked(run, weights, lineage, files)
     else:

@@ -92,7 +92,7 @@ def who_trains(arm: Arm, study: Study) -> str:
 def how_it_trains(arm: Arm) -> str:
     """What happens in a round, in sentences; what goes without saying is not said."""
     if len(arm["participants"]) == 1:
-        return "No exchange."
+        return " ".join(filter(None, ["No exchange.", _BATCH_NORM[arm["batch_norm"]], *_privacy(arm["privacy"])]))
     parts = [f"{strategy_of(arm)}.", _BATCH_NORM[arm["batch_norm"]], _exchange(arm["exchange"])]
     parts += [*_phases(arm), *_participation(arm), *_privacy(arm["privacy"])]
     if arm["is_personal"]:
@@ -157,7 +157,7 @@ def _privacy(privacy: Mapping[str, Any]) -> list[str]:
         sentences.append("Secure sum: updates are masked, so that the server can read only their sum.")
     if of_cases["noise_multiplier"] > 0:
         sentences.append(
-            f"DP-SGD at the sites: the gradient of every case is shortened to {of_cases['clip_norm']:g}, with noise "
+            f"DP-SGD: the gradient of every case is shortened to {of_cases['clip_norm']:g}, with noise "
             f"(multiplier {of_cases['noise_multiplier']:g})."
         )
     return sentences

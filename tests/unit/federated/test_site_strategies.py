@@ -143,6 +143,15 @@ def test_a_clipped_update_has_the_clip_norm(federation, start):
         assert json.loads(done.sites[site].metrics.read_text())["update_norm"] > 0.01
 
 
+def test_a_feddyn_site_remembers_the_step_that_it_sent_after_clipping(federation, start):
+    block = {"strategy": {"name": "feddyn", "alpha": 0.5}, "privacy": {"clip_norm": 0.01}}
+    (done,) = federation("clipped", block)
+    before, sent = weights_of(start), weights_of(done.sites["north"].update)
+    gradient = load_state(SiteState, done.sites["north"].state, {}).kept["gradient"]
+    for name, tensor in gradient.items():
+        torch.testing.assert_close(tensor, -0.5 * (sent[name] - before[name]))
+
+
 def test_the_servers_noise_is_seeded_and_as_large_as_asked(federation):
     (plain,) = federation("plain", {"privacy": {"clip_norm": 0.01}})
     noisy = {"privacy": {"clip_norm": 0.01, "noise_multiplier": 100.0}}

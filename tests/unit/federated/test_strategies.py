@@ -342,6 +342,51 @@ def test_with_these_options_the_server_does_as_in_fedavg(name):
     assert torch.equal(found["running_var"], expected["running_var"])
 
 
+# Steps are nothing against tau, so that all elements go at one rate: the server's over twice tau, or over tau where the
+# second moment has forgotten its start.
+OUT_OF_REACH = {"beta1": 0.0, "beta2": 0.0, "tau": 1e6}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("fedadagrad", {"tau": 1e6, "server_learning_rate": 2e6}),
+        ("fedadam", OUT_OF_REACH | {"server_learning_rate": 1e6}),
+        ("fedyogi", OUT_OF_REACH | {"server_learning_rate": 2e6}),
+    ],
+)
+def test_an_adaptive_server_that_adapts_to_nothing_is_fedavg(name, options):
+    parent, state, plain = PARENT, {}, PARENT
+    for north, south in ((NORTH, SOUTH), (SOUTH, START)):
+        updates = [make_update("a", north, 3.0, var=2.0), make_update("b", south, 1.0, var=6.0)]
+        parent, state = combine(name, *updates, parent=parent, state=state, **options)
+        plain, _ = combine("fedavg", *updates, parent=plain)
+        torch.testing.assert_close(parent, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_feddyn_is_fedavg_where_a_round_is_a_vanishing_part_of_all_sites():
+    updates = [make_update("a", NORTH, 3.0), make_update("b", SOUTH, 1.0)]
+    found, _ = combine("feddyn", *updates, num_sites=10**9, alpha=0.5)
+    expected, _ = combine("fedavg", *updates)
+    torch.testing.assert_close(found, expected)
+
+
+def test_without_alpha_a_feddyn_site_trains_as_in_fedavg():
+    gradient, rule = one_step("feddyn", NORTH, SOUTH, alpha=0.0)
+    assert torch.equal(gradient, SOUTH)
+    kept, sent = rule.finish({"weight": NORTH})
+    assert not kept["gradient"]["weight"].any()
+    assert sent == {}
+
+
+@pytest.mark.parametrize(("name", "sites"), [("cyclic", 1), ("median", 1), ("median", 2)])
+def test_of_so_few_sites_that_count_alike_it_is_fedavg(name, sites):
+    updates = [make_update("a", NORTH, var=2.0), make_update("b", SOUTH, var=6.0)][:sites]
+    found, _ = combine(name, *updates)
+    expected, _ = combine("fedavg", *updates)
+    assert all(torch.equal(found[key], expected[key]) for key in PARENT)
+
+
 def test_a_trimmed_mean_of_nothing_is_the_mean():
     updates = [make_update("a", NORTH), make_update("b", SOUTH)]
     found, _ = combine("trimmed_mean", *updates, trim_fraction=0.0)

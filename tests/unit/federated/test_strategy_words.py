@@ -1,13 +1,14 @@
 """The words for strategies: the config's, those of the job graph and those of the package are the same."""
 
 import pytest
+import torch
 import yaml
 from fedpedbrain.arm_settings import STRATEGIES as FACTS
 from fedpedbrain.arm_settings import WITHOUT_EXCHANGE
 from fedpedbrain.arms import build_arms
 from fedpedbrain.federated.strategies import STRATEGIES, build_strategy
-from fedpedbrain.federated.strategies.robust import ElementWise, Krum
-from fedpedbrain.federated.strategies.strategy import Strategy
+from fedpedbrain.federated.strategies.cyclic import Cyclic
+from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteRule, SiteUpdate, Strategy
 
 
 @pytest.fixture
@@ -42,11 +43,32 @@ def test_an_arm_gives_its_strategy_every_option(name):
     assert isinstance(build_strategy(arm.site_settings["strategy"]), Strategy)
 
 
-def test_facts_say_which_strategies_do_not_average():
-    robust = {name for name, facts in FACTS.items() if facts.is_robust}
-    built = {name: build_strategy({"name": name, **facts.options}) for name, facts in FACTS.items()}
-    # The median and the trimmed mean share a base class.
-    assert robust == {name for name, made in built.items() if isinstance(made, Krum | ElementWise)}
+@pytest.mark.parametrize("name", FACTS)
+def test_facts_say_for_which_strategies_the_mean_of_the_updates_is_enough(name):
+    options = FACTS[name].options | ({"num_byzantine": 0} if name == "krum" else {})
+    strategy = build_strategy({"name": name, **options})
+    rows = {"a": (4.0, 3), "b": (8.0, 1), "c": (1.0, 2)}
+    sent = {group: {"weight": torch.ones(1)} for group in strategy.sends}
+    updates = [
+        SiteUpdate(site, float(number), number, {"weight": torch.tensor([value])}, sent)
+        for site, (value, number) in rows.items()
+    ]
+    parent = {"weight": torch.zeros(1)}
+    each = RoundUpdates(updates, ["weight"], 4)
+    mean = each.mean()
+    alike = RoundUpdates([SiteUpdate(site, 1.0, 1, mean, sent) for site in rows], ["weight"], 3)
+    found, expected = (strategy.combine(parent, of, {}) for of in (each, alike))
+    is_enough = torch.equal(found.weights["weight"], expected.weights["weight"]) and not strategy.sends
+    assert is_enough is not FACTS[name].needs_each_update
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_facts_say_what_strategies_do_at_the_sites(name):
+    made = build_strategy({"name": name, **FACTS[name].options})
+    assert bool(made.sends) == FACTS[name].sends_more
+    is_corrected = type(made.site_rule({}, {}, {})).correct is not SiteRule.correct
+    assert (is_corrected or made.personal_pull is not None) == FACTS[name].corrects_gradients
+    assert isinstance(made, Cyclic) == FACTS[name].is_cyclic
 
 
 def test_facts_say_by_which_strategies_sites_keep_weights_of_their_own(spec):

@@ -67,7 +67,7 @@ def test_every_strategy_has_words_that_name_its_options():
             "a length of 2. The server adds noise",
         ),
         ({"privacy": {"secure_sum": True}}, "Secure sum: updates are masked"),
-        ({"privacy": {"example_level": {"noise_multiplier": 0.7}}}, "DP-SGD at the sites: the gradient of every case"),
+        ({"privacy": {"example_level": {"noise_multiplier": 0.7}}}, "DP-SGD: the gradient of every case"),
         ({"participation": {"fraction": 0.5}}, "In each round 50 % of the sites, drawn at random."),
         ({"participation": {"absent": {"b": [2, 3]}}}, "Absent: b in rounds 2 and 3."),
         ({"participation": {"allow_missing_sites": True}}, "A round goes on without a site whose training fails."),
