@@ -171,7 +171,7 @@ def test_a_sites_number_of_cases_does_not_decide_its_memory(
     initialize_model_files(tmp_path / "start.pth", spec, 0, 7, None, {})
     for site, num_cases in (("small", 10), ("large", 300)):
         images = np.random.default_rng(0).integers(0, 256, (num_cases, 1, *grid), dtype=np.uint8)
-        write_shard(tmp_path / site, [make_case(f"{site}-{number}", site) for number in range(num_cases)], images)
+        write_shard(tmp_path / site, [make_case(f"{site}-{number}", "north") for number in range(num_cases)], images)
     command = [sys.executable, "-c", TRAIN_TWO_SITES, str(tmp_path), json.dumps(vars(make_plan()))]
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     small_kb, large_kb = (int(line.split()[1]) for line in answer.stdout.splitlines())
