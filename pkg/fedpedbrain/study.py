@@ -172,12 +172,14 @@ class Study:
 
     def round_plan(self, arm_name: str, round_number: int) -> dict[str, Any]:
         """Arguments of ``RoundPlan``: how a round is averaged."""
-        arm = self.arms[arm_name]
+        arm, optimizer = self.arms[arm_name], self.config["training"]["optimizer"]
+        has_fresh_momentum = optimizer["name"] == "sgd" and not arm.keeps_optimizer_state
         return {
             "arm": arm.server_settings,
             "digest": self.settings_digest(arm_name),
             "num_sites": len(arm.phase_of(round_number).sites),
             "is_chain": arm.is_cyclic,
+            "momentum": optimizer["momentum"] if has_fresh_momentum else 0.0,
             "freezes_encoder": self.config["training"]["freeze_encoder"],
         }
 

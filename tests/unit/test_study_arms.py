@@ -156,6 +156,14 @@ def test_leave_for_missing_sites_and_the_fewest_sites_leave_the_plans_of_all_rou
             assert before.site_plan("fed", 0, number, site) == after.site_plan("fed", 0, number, site)
 
 
+@pytest.mark.parametrize(
+    ("name", "state", "momentum"), [("sgd", "fresh", 0.8), ("sgd", "kept", 0.0), ("adamw", "fresh", 0.0)]
+)
+def test_the_plan_of_a_round_knows_momentum_that_begins_anew(load, config, name, state, momentum):
+    config["training"]["optimizer"] |= {"name": name, "momentum": 0.8}
+    assert load(optimizer_state=state).round_plan("fed", 1)["momentum"] == momentum
+
+
 @pytest.mark.parametrize("is_frozen", [False, True])
 def test_the_plan_of_a_round_says_whether_the_encoder_trains(load, config, is_frozen):
     config["training"]["freeze_encoder"] = is_frozen

@@ -57,6 +57,7 @@ class RoundPlan:
     is_chain : every site went on from the update of the site before it
     minimum_sites : the fewest updates that are averaged
     allows_missing_sites : whether sites may be missing whose training failed
+    momentum : of the sites' SGD where it begins anew in every round, else 0
     freezes_encoder : whether sites leave the encoder as it is, and so the server's noise, too
     """
 
@@ -66,6 +67,7 @@ class RoundPlan:
     is_chain: bool = False
     minimum_sites: int = 1
     allows_missing_sites: bool = False
+    momentum: float = 0.0
     freezes_encoder: bool = False
 
 
@@ -175,7 +177,7 @@ def _combine(exchange: _Exchange, kept: Mapping[str, Weights]) -> Combined:
     if exchange.is_masked:
         mean = _secure_mean(exchange)
     else:
-        updates = RoundUpdates(exchange.receive(), names, sites, exchange.where)
+        updates = RoundUpdates(exchange.receive(), names, sites, exchange.where, exchange.plan.momentum)
         mean = updates.mean() if privacy["noise_multiplier"] > 0 else None
     if mean is not None:
         if privacy["noise_multiplier"] > 0:

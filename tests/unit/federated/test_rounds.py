@@ -54,10 +54,17 @@ class Exchange:
             self.send(site, {name: torch.full_like(tensor, value)}, num_cases=num_cases)
 
     def aggregate(
-        self, weighting="cases", num_sites=2, is_chain=False, minimum_sites=1, allows_missing_sites=False, **arm
+        self,
+        weighting="cases",
+        num_sites=2,
+        is_chain=False,
+        minimum_sites=1,
+        allows_missing_sites=False,
+        momentum=0.0,
+        **arm,
     ) -> ModelFile:
         arm = self.arm | {"weighting": weighting} | arm
-        plan = RoundPlan(arm, "digest", num_sites, is_chain, minimum_sites, allows_missing_sites)
+        plan = RoundPlan(arm, "digest", num_sites, is_chain, minimum_sites, allows_missing_sites, momentum)
         metrics = {site: path.with_suffix(".json") for site, path in self.updates.items()}
         for site, path in metrics.items():
             write_json(path, {"update_sha256": self.stated.get(site) or sha256_of_file(self.updates[site])})
@@ -219,6 +226,17 @@ def test_a_servers_state_of_another_round_is_refused(exchange):
     exchange.state = exchange.new_state
     with pytest.raises(StudyError, match=r"server\.pth: expected the state of round 1, found 2"):
         exchange.aggregate()
+
+
+def test_fednova_gets_the_momentum_of_the_plan(exchange):
+    name, tensor = next(iter(exchange.spec.build().state_dict().items()))
+    parent = load_model_file(exchange.parent)
+    save_model_file(exchange.parent, replace(parent, weights={name: torch.zeros_like(tensor)}))
+    # As far as one step and two with momentum 0.5 go along gradients of 1.
+    for site, num_steps, value in (("north", 1, 1.0), ("south", 2, 2.5)):
+        exchange.send(site, {name: torch.full_like(tensor, value)}, num_steps=num_steps)
+    found = exchange.aggregate("uniform", momentum=0.5, strategy={"name": "fednova"})
+    assert found.weights[name].unique().tolist() == [1.75]
 
 
 # A chain of sites.

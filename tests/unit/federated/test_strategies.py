@@ -6,6 +6,7 @@ from fedpedbrain.arm_settings import STRATEGIES as FACTS
 from fedpedbrain.arm_settings import fewest_for_trimmed_mean
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.strategies import build_strategy
+from fedpedbrain.federated.strategies.fednova import counted_gradients
 from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteUpdate
 from torch import Tensor, nn
 
@@ -73,6 +74,38 @@ def test_fednova_weighs_by_counts():
     steps = 0.75 * 2 + 0.25 * 6
     assert close(weights["weight"], START + steps * (0.75 * (NORTH - START) / 2 + 0.25 * (SOUTH - START) / 6))
     assert close(weights["running_var"], [2.0])
+
+
+def walk(num_steps: int, momentum: float, rate: float = 0.5) -> Tensor:
+    """Where SGD leads from the start along a loss whose gradient is 1 everywhere."""
+    weight = nn.Parameter(START.clone())
+    optimizer = torch.optim.SGD([weight], rate, momentum=momentum)
+    for _ in range(num_steps):
+        weight.grad = torch.ones(2, 3)
+        optimizer.step()
+    return weight.detach()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("num_steps", [1, 2, 7])
+def test_the_gradients_that_steps_count_are_those_that_they_go(num_steps, momentum):
+    assert close(START - walk(num_steps, momentum), torch.full((2, 3), 0.5 * counted_gradients(num_steps, momentum)))
+
+
+def test_the_gradients_of_two_steps_with_momentum_by_hand():
+    # The first gradient counts 1 + 0.5, the second 1.
+    assert counted_gradients(2, 0.5) == 2.5
+
+
+def test_fednova_sees_the_same_direction_however_many_steps_with_momentum_sites_take():
+    updates = [make_update("north", walk(1, 0.9), num_steps=1), make_update("south", walk(9, 0.9), num_steps=9)]
+    strategy = build_strategy({"name": "fednova"})
+    found = strategy.combine(PARENT, RoundUpdates(updates, {"weight"}, 2, momentum=0.9), {}).weights["weight"]
+    lengths = [counted_gradients(number, 0.9) for number in (1, 9)]
+    assert close(found, START - 0.5 * sum(lengths) / 2)
+    # Both went along one line: so far as the mean. By numbers of steps it would be another way.
+    by_steps = strategy.combine(PARENT, RoundUpdates(updates, {"weight"}, 2), {}).weights["weight"]
+    assert not close(found, by_steps)
 
 
 def test_server_momentum_adds_the_rounds_before():

@@ -48,16 +48,23 @@ class RoundUpdates:
     parameter_names : which entries are parameters
     num_sites : sites of the round's phase, whether they take part or not
     where : arm and round, for messages
+    momentum : of the sites' SGD where it begins anew in every round, else 0
     """
 
     def __init__(
-        self, updates: Sequence[SiteUpdate], parameter_names: Iterable[str], num_sites: int, where: str = "round"
+        self,
+        updates: Sequence[SiteUpdate],
+        parameter_names: Iterable[str],
+        num_sites: int,
+        where: str = "round",
+        momentum: float = 0.0,
     ) -> None:
         self.where = where
         self._updates = list(updates)
         # In an order that no hash decides: what strategies keep is written in it.
         self.parameter_names = dict.fromkeys(parameter_names)
         self.num_sites = num_sites
+        self.momentum = momentum
 
     def __iter__(self) -> Iterator[SiteUpdate]:
         return iter(self._updates)
@@ -68,7 +75,7 @@ class RoundUpdates:
     def choose(self, places: Iterable[int]) -> "RoundUpdates":
         """Some of the updates alone."""
         chosen = [self._updates[place] for place in places]
-        return RoundUpdates(chosen, self.parameter_names, self.num_sites, self.where)
+        return RoundUpdates(chosen, self.parameter_names, self.num_sites, self.where, self.momentum)
 
     def shares_of(self, places: Collection[int]) -> dict[str, float]:
         """What each site's update counts where these count alike and the others not at all."""
