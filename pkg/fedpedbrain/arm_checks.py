@@ -84,6 +84,9 @@ def _check_blocks(arm: Arm, where: str) -> None:
         and exchange["content"] == "weights",
         "participants: iid parts belong to no site that could have a model of its own; drop iid": arm.is_repartitioned
         and arm.is_personal,
+        f"batch_norm: sites of {name} train two models and keep statistics of one; set average or frozen": (
+            facts.has_second_model and arm.block["batch_norm"] == "local"
+        ),
         "exchange.error_feedback: float32 leaves no error; drop it": exchange["error_feedback"]
         and exchange["dtype"] == "float32",
         "exchange: a cyclic arm hands on whole float32 weights; drop the block": arm.is_cyclic and not is_plain,

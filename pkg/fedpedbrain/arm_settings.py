@@ -15,6 +15,7 @@ class StrategyFacts:
     options : its options with their defaults
     broadcasts : sites need the server's state of the round before
     is_personal : every site keeps weights of its own, and is scored with them
+    has_second_model : every site trains a model of its own beside the common one
     is_cyclic : a round goes from site to site instead of to all at once
     sends_more : sites send more than weights
     corrects_gradients : sites change the gradients of the loss
@@ -25,6 +26,7 @@ class StrategyFacts:
     options: dict[str, float] = field(default_factory=dict)
     broadcasts: bool = False
     is_personal: bool = False
+    has_second_model: bool = False
     is_cyclic: bool = False
     sends_more: bool = False
     corrects_gradients: bool = False
@@ -65,7 +67,7 @@ STRATEGIES: dict[str, StrategyFacts] = {
     "fedadam": StrategyFacts(_ADAPTIVE),
     "fedyogi": StrategyFacts(_ADAPTIVE),
     "fedbn": StrategyFacts(is_personal=True),
-    "ditto": StrategyFacts({"lambda": 0.1}, is_personal=True, corrects_gradients=True),
+    "ditto": StrategyFacts({"lambda": 0.1}, is_personal=True, has_second_model=True, corrects_gradients=True),
     "cyclic": StrategyFacts(is_cyclic=True, needs_each_update=True),
     "median": StrategyFacts(needs_each_update=True),
     "trimmed_mean": StrategyFacts({"trim_fraction": 0.1}, needs_each_update=True, fewest_sites=fewest_for_trimmed_mean),

@@ -420,6 +420,10 @@ FOR_FOUR_SITES = {"krum": {"num_byzantine": 0}, "trimmed_mean": {"trim_fraction"
             "privacy: a cyclic arm has no average to protect; drop clip_norm and secure_sum",
         ),
         (
+            {"strategy": {"name": "ditto"}, "batch_norm": "local"},
+            "batch_norm: sites of ditto train two models and keep statistics of one; set average or frozen",
+        ),
+        (
             {"privacy": {"noise_multiplier": 1.0}},
             "privacy.noise_multiplier: noise needs clip_norm, the most that a site can change",
         ),
@@ -524,6 +528,8 @@ def test_settings_that_contradict_each_other_are_refused(block, message):
         {"strategy": {"name": "feddyn"}, "privacy": {"clip_norm": 1.0}},
         {"privacy": {"secure_sum": True}, "participation": {"fraction": 0.5}},
         {"strategy": {"name": "ditto"}, "phases": WARM},
+        {"strategy": {"name": "ditto"}, "batch_norm": "frozen"},
+        {"strategy": {"name": "fedbn"}, "batch_norm": "local"},
         {"strategy": {"name": "trimmed_mean", "trim_fraction": 0.0}},
         *({"strategy": {"name": name} | FOR_FOUR_SITES.get(name, {})} for name in STRATEGIES),
     ],

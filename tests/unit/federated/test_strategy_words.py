@@ -68,6 +68,7 @@ def test_facts_say_what_strategies_do_at_the_sites(name):
     assert bool(made.sends) == FACTS[name].sends_more
     is_corrected = type(made.site_rule({}, {}, {})).correct is not SiteRule.correct
     assert (is_corrected or made.personal_pull is not None) == FACTS[name].corrects_gradients
+    assert (made.personal_pull is not None) == FACTS[name].has_second_model
     assert isinstance(made, Cyclic) == FACTS[name].is_cyclic
 
 

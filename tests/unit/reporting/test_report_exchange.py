@@ -101,6 +101,13 @@ def test_who_trains_tells_arms_without_a_site_and_controls_apart():
     assert who_trains(arm("one", {"pooled": ["a", "b"]}), STUDY) == "Pooled: the images of a and b in one place"
 
 
+def test_noise_of_an_arm_without_exchange_is_said():
+    alone = {"batch_norm": "frozen", "privacy": {"example_level": {"noise_multiplier": 0.7}}}
+    found = how_it_trains(arm("one", {"pooled": ["a", "b"]}, **alone))
+    assert found.startswith("No exchange. Statistics of batch normalisation stay as they were at the start. DP-SGD: ")
+    assert how_it_trains(arm("one", {"pooled": ["a", "b"]})) == "No exchange."
+
+
 def test_strategies_with_weights_of_their_own_do_not_claim_the_arms():
     assert weight_in_words(arm("one", SITES)) == "by its number of training cases"
     assert weight_in_words(arm("one", SITES, strategy={"name": "median"})) == "all alike"
