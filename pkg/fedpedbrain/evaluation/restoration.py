@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from fedpedbrain.cohort import HELD_OUT
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.data.frame_table import CaseFrame, read_frames
+from fedpedbrain.data.region_labels import label_regions
 from fedpedbrain.files import replacing
 
 
@@ -21,12 +22,11 @@ def restore_labels(regions: np.ndarray, frame: CaseFrame) -> sitk.Image:
 
     Returns
     -------
-    uint8 image; region number r is r + 1, and a later region lies on top of an earlier one
+    uint8 image; region number r is r + 1, and of regions that overlap the smallest lies on top
     """
-    labels = frame.scan.to_image()
-    for number, region in enumerate(regions.astype(bool), start=1):
-        restored = frame.restore(region)
-        labels = labels * (1 - restored) + restored * number
+    restored = (sitk.GetArrayFromImage(frame.restore(region)).astype(bool) for region in regions.astype(bool))
+    labels = sitk.GetImageFromArray(label_regions(restored, frame.scan.size[::-1]))
+    labels.CopyInformation(frame.scan.to_image())
     return labels
 
 

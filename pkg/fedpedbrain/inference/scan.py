@@ -11,8 +11,9 @@ import torch
 
 from fedpedbrain.data.formats import read_scan
 from fedpedbrain.data.formats.scan import Scan
-from fedpedbrain.data.geometry import restore_region
+from fedpedbrain.data.geometry import restore_region, to_lps
 from fedpedbrain.data.grid import middle_part
+from fedpedbrain.data.region_labels import label_regions
 from fedpedbrain.data.shards import preprocess_images
 from fedpedbrain.data.training_intensities import read_intensities
 from fedpedbrain.data.volumes import Volume, check_same_grid
@@ -82,21 +83,16 @@ class ScanPrediction:
         return {name: float(region.sum()) * voxel_ml for name, region in self.regions.items()}
 
     def to_mask(self) -> sitk.Image:
-        """One uint8 image of all regions in the scan's size, spacing, origin and direction.
+        """One uint8 image of all regions in the scan's size, spacing, origin and direction; see ``label_regions``."""
+        return self._laid_out(label_regions(self.regions.values(), self.image.GetSize()[::-1]))
 
-        0 is background and region number r is r + 1; a later region lies on top of an earlier one.
-        """
-        labels = np.zeros(self.image.GetSize()[::-1], dtype=np.uint8)
-        for number, region in enumerate(self.regions.values(), start=1):
-            labels[region] = number
-        return self._laid_out(labels)
+    def region_masks(self) -> dict[str, sitk.Image]:
+        """Every region by its name, whole: a uint8 image, 0 or 1, in the scan's size, spacing, origin and direction."""
+        return {name: self._laid_out(region.astype(np.uint8)) for name, region in self.regions.items()}
 
     def upright_regions(self) -> dict[str, np.ndarray]:
         """The regions as bool (D, H, W), D from feet to head, H from front to back, W from right to left."""
-        return {
-            name: sitk.GetArrayFromImage(sitk.DICOMOrient(self._laid_out(region.astype(np.uint8)), "LPS")).astype(bool)
-            for name, region in self.regions.items()
-        }
+        return {name: sitk.GetArrayFromImage(to_lps(mask)).astype(bool) for name, mask in self.region_masks().items()}
 
     def _laid_out(self, values: np.ndarray) -> sitk.Image:
         image = sitk.GetImageFromArray(values)
@@ -148,13 +144,14 @@ def predict_scan_files(
     plan: ScanPlan,
     device: torch.device,
 ) -> None:
-    """Predict a scan with one model and write mask and result, and for a DICOM scan a segmentation object.
+    """Predict a scan with one model and write masks and result, and for a DICOM scan a segmentation object.
 
     Parameters
     ----------
     scan_paths : one file or folder a channel
     intensities_path : what the model's training cases look like, None where that is not at hand
-    folder : gets ``mask.nii.gz``, ``prediction.json`` and, for a DICOM scan, ``segmentation.dcm``
+    folder : gets ``mask.nii.gz``, ``region-<name>.nii.gz`` of every region (they may overlap), ``prediction.json``
+        and, for a DICOM scan, ``segmentation.dcm``
     model_name : under which the results stand
     """
     model_file = load_trained_model(model_path)
@@ -172,6 +169,7 @@ def predict_scan_files(
     result = {
         "scan": describe_scan(scan_paths, scans, model_file.spec.channels),
         "labels": {name: number for number, name in enumerate(prediction.regions, start=1)},
+        "region_masks": {name: f"region-{name}.nii.gz" for name in prediction.regions},
         "volumes_ml": prediction.volumes_ml,
         "probabilities": prediction.probabilities,
         "predicted_class": prediction.predicted_class,
@@ -180,8 +178,10 @@ def predict_scan_files(
         "network": plan.network,
         "model": model,
     }
-    with replacing(Path(folder) / MASK) as temporary:
-        sitk.WriteImage(prediction.to_mask(), str(temporary), useCompression=True)
+    masks = {result["region_masks"][name]: mask for name, mask in prediction.region_masks().items()}
+    for file, mask in ({MASK: prediction.to_mask()} | masks).items():
+        with replacing(Path(folder) / file) as temporary:
+            sitk.WriteImage(mask, str(temporary), useCompression=True)
     if scans[0].form == "dicom" and prediction.regions:
         try:
             write_segmentation_object(Path(folder) / SEGMENTATION_OBJECT, scans[0], prediction.regions, model)

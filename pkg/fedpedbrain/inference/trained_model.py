@@ -1,5 +1,6 @@
 """The model that predicts: a model file that something trained, and whose weights fit its own network."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ _OTHER_KINDS = {
     "update": "what one site sent in a round, no model yet",
     "missing": "the word that a site sent nothing",
 }
+# Regions name files; the config's schema knows no other names.
+_REGION = re.compile("[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def load_trained_model(path: str | Path) -> ModelFile:
@@ -22,8 +25,8 @@ def load_trained_model(path: str | Path) -> ModelFile:
 
     Raises
     ------
-    StudyError : no such file, none of our model files, one that is untrained or no whole model, or weights that do
-        not fit the network that the file names
+    StudyError : no such file, none of our model files, one that is untrained or no whole model, names of regions that
+        can name no files, or weights that do not fit the network that the file names
     """
     model_file = load_model_file(path)
     kind = model_file.lineage.kind
@@ -31,6 +34,11 @@ def load_trained_model(path: str | Path) -> ModelFile:
         raise StudyError(
             f"{path}: {_OTHER_KINDS.get(kind, f'of unknown kind {kind!r}')}; give a best.pth or global.pth of a study"
         )
+    for name in model_file.spec.regions:
+        if not isinstance(name, str) or not _REGION.fullmatch(name):
+            raise StudyError(
+                f"{path}: has a region {name!r}, expected letters, digits, _ and -; give the file as the study wrote it"
+            )
     _check_weights(path, model_file)
     return model_file
 

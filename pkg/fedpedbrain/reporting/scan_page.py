@@ -79,11 +79,11 @@ def overlap_rows(models: Sequence[ModelView]) -> list[tuple[str, str, str, float
     rows = []
     for number, first in enumerate(models):
         for second in models[number + 1 :]:
-            masks = [dict(zip(model.result["labels"], model.masks, strict=True)) for model in (first, second)]
-            for name in (name for name in masks[0] if name in masks[1]):
-                sizes = [int(mask[name].sum(dtype="int64")) for mask in masks]
+            for name in (name for name in first.masks if name in second.masks):
+                masks = first.masks[name], second.masks[name]
+                sizes = [int(mask.sum(dtype="int64")) for mask in masks]
                 if any(sizes):
-                    shared = int((masks[0][name] & masks[1][name]).sum(dtype="int64"))
+                    shared = int((masks[0] & masks[1]).sum(dtype="int64"))
                     rows.append((first.name, second.name, name, 2.0 * shared / sum(sizes)))
     return rows
 

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from PIL import Image, ImageDraw
 
 from fedpedbrain.data.formats import read_scan
+from fedpedbrain.data.geometry import to_lps
 from fedpedbrain.files import replacing
 from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel, draw_outline, even, load_font, region_shades
 from fedpedbrain.reporting.style import arm_colours, readable
@@ -30,12 +31,12 @@ class ModelView:
     Attributes
     ----------
     result : its ``prediction.json``
-    masks : uint8 (R, D, H, W), 0 or 1, one a region, in the layout of ``upright``
+    masks : of every region by its name, uint8 (D, H, W), 0 or 1, in the layout of ``upright``; they may overlap
     colour : of the model in the video and on the page
     """
 
     result: Mapping[str, Any]
-    masks: np.ndarray
+    masks: Mapping[str, np.ndarray]
     colour: str
 
     @property
@@ -57,7 +58,7 @@ class ModelView:
 
 def upright(image: sitk.Image) -> np.ndarray:
     """An image's values as (D, H, W), D from feet to head, H from front to back, W from right to left."""
-    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
+    return sitk.GetArrayFromImage(to_lps(image))
 
 
 def to_grey(values: np.ndarray) -> np.ndarray:
@@ -69,9 +70,8 @@ def to_grey(values: np.ndarray) -> np.ndarray:
 def load_model_view(folder: Path, colour: str) -> ModelView:
     """Read what one model says of a scan."""
     result = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
-    labels = upright(sitk.ReadImage(str(folder / "mask.nii.gz")))
-    masks = [labels == number for number in result["labels"].values()]
-    return ModelView(result, np.array(masks, dtype=np.uint8).reshape(len(masks), *labels.shape), colour)
+    masks = {name: upright(sitk.ReadImage(str(folder / file))) for name, file in result["region_masks"].items()}
+    return ModelView(result, masks, colour)
 
 
 def load_model_views(folders: Sequence[str | Path], configured_colours: Mapping[str, str]) -> list[ModelView]:
@@ -82,30 +82,28 @@ def load_model_views(folders: Sequence[str | Path], configured_colours: Mapping[
 
 def build_scan_view(scan_name: str, image: sitk.Image, models: Sequence[ModelView]) -> CaseView:
     """Gather what the video shows: the image, and beside it each model's outlines."""
-    grey = to_grey(upright(image))
+    oriented = to_lps(image)
+    grey = to_grey(sitk.GetArrayViewFromImage(oriented))
+    # A region has one shade, whichever models know it.
+    regions = list({name: None for model in models for name in model.masks})
+    masks = np.zeros((len(models), len(regions), *grey.shape), dtype=np.uint8)
+    for model, planes in zip(models, masks, strict=True):
+        for name, mask in model.masks.items():
+            planes[regions.index(name)] = mask
     panels = [Panel("Image")]
     panels += [
-        Panel(readable(model.name), model.lines, model.masks if len(model.masks) else None, model.colour)
-        for model in models
+        Panel(readable(model.name), model.lines, planes if model.masks else None, model.colour)
+        for model, planes in zip(models, masks, strict=True)
     ]
     words = [f"scan {scan_name}"]
-    regions = {name: None for model in models for name in model.result["labels"]}
     if len(regions) > 1:
         words.append(f"outlines from full colour to pale: {', '.join(map(readable, regions))}")
     are_sides_known = models[0].result["scan"]["is_orientation_known"]
     if not are_sides_known:
         words.append("orientation as the config assumes")
-    spacing = sitk.DICOMOrient(image, "LPS").GetSpacing()
+    spacing = oriented.GetSpacing()
     aspect = grey.shape[1] * spacing[1] / (grey.shape[2] * spacing[0])
-    return CaseView(grey, _all_masks(grey.shape, models), panels, "  ·  ".join(words), aspect, are_sides_known)
-
-
-def _all_masks(shape: tuple[int, ...], models: Sequence[ModelView]) -> np.ndarray:
-    """What any model outlines: uint8 (R, D, H, W), R of the model with most regions."""
-    union = np.zeros((max(len(model.masks) for model in models), *shape), dtype=np.uint8)
-    for model in models:
-        union[: len(model.masks)] |= model.masks
-    return union
+    return CaseView(grey, masks.max(axis=0), panels, "  ·  ".join(words), aspect, are_sides_known)
 
 
 def overview_slices(marked: np.ndarray, num_slices: int) -> list[int]:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import SimpleITK as sitk
 from fedpedbrain.data.frame_table import CaseFrame, Geometry, write_frames
 from fedpedbrain.data.geometry import grid_frame
@@ -15,15 +16,16 @@ def make_frame(case: str, spacing=(2.0, 2.0, 5.0)) -> CaseFrame:
     return CaseFrame(case, Geometry.of(grid_frame(scan, GRID, "image", spacing[::-1])), Geometry.of(scan))
 
 
-def test_later_regions_lie_on_top_of_earlier_ones():
+@pytest.mark.parametrize(("larger", "smaller"), [(0, 1), (1, 0)])
+def test_the_smaller_region_lies_on_top_of_the_larger_one(larger, smaller):
     regions = np.zeros((2, *GRID), np.uint8)
-    regions[0, :, 2:6, 2:6] = 1
-    regions[1, :, 4:6, 4:8] = 1
+    regions[larger, :, 2:6, 2:6] = 1
+    regions[smaller, :, 4:6, 4:8] = 1
     labels = sitk.GetArrayFromImage(restore_labels(regions, make_frame("a")))
     expected = np.zeros((6, 10, 12), np.uint8)
     # The grid is the middle of the scan.
-    expected[1:5, 3:7, 4:8] = 1
-    expected[1:5, 5:7, 6:10] = 2
+    expected[1:5, 3:7, 4:8] = larger + 1
+    expected[1:5, 5:7, 6:10] = smaller + 1
     np.testing.assert_array_equal(labels, expected)
 
 

@@ -13,7 +13,7 @@ from fedpedbrain.data.formats import read_scan
 from fedpedbrain.data.volumes import Volume
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import sha256_of_file, write_json
-from fedpedbrain.inference.scan import ScanPlan, predict_scan_files, predict_volume
+from fedpedbrain.inference.scan import ScanPlan, ScanPrediction, predict_scan_files, predict_volume
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file
 from PIL import Image
 from scipy.spatial.transform import Rotation
@@ -80,13 +80,29 @@ def test_a_scan_diagnosed_as_normal_has_no_region(constant_model):
     assert prediction.volumes_ml == {"whole_tumour": 0.0}
 
 
-def test_regions_are_numbered_in_the_models_order_and_later_ones_lie_on_top(constant_model, spec):
+def test_regions_are_numbered_in_the_models_order(constant_model, spec):
     spec["regions"] = ["whole_tumour", "core", "enhancing"]
-    model = constant_model(regions=["whole_tumour", "core"])
+    model = constant_model(regions=["core"])
     prediction = predict_volume(model, Volume((make_scan(),), None), DECISION, CPU)
     assert (sitk.GetArrayFromImage(prediction.to_mask()) == 2).all()
-    assert prediction.volumes_ml["whole_tumour"] == prediction.volumes_ml["core"] > 0
-    assert prediction.volumes_ml["enhancing"] == 0.0
+    assert prediction.volumes_ml == {"whole_tumour": 0.0, "core": pytest.approx(10.778, abs=1e-3), "enhancing": 0.0}
+
+
+@pytest.mark.parametrize("names", [["whole_tumour", "core"], ["core", "whole_tumour"]])
+def test_a_region_within_another_hides_nothing_in_any_order(names):
+    whole = np.zeros((6, 14, 10), dtype=bool)
+    whole[1:5, 2:12, 2:8] = True
+    core = np.zeros_like(whole)
+    core[2:4, 4:8, 3:6] = True
+    regions = {name: {"whole_tumour": whole, "core": core}[name] for name in names}
+    prediction = ScanPrediction(make_scan(), regions, {}, None, np.zeros(0), regions)
+    masks = {name: sitk.GetArrayFromImage(mask) for name, mask in prediction.region_masks().items()}
+    assert (masks["whole_tumour"] == whole).all()
+    assert (masks["core"] == core).all()
+    # In the one image that viewers show, the smaller region lies on top.
+    labels = sitk.GetArrayFromImage(prediction.to_mask())
+    assert ((labels == names.index("core") + 1) == core).all()
+    assert ((labels == names.index("whole_tumour") + 1) == (whole & ~core)).all()
 
 
 def test_class_probabilities_sum_to_1(constant_model):
@@ -139,8 +155,8 @@ def test_windows_slide_over_a_scan_larger_than_the_grid(constant_model, spec):
 def predict(tmp_path, write_constant_model):
     """Predict scan files with a constant model; returns the mask's path and the result."""
 
-    def _predict(*scans, plan=PLAN, intensities=None) -> tuple:
-        model = write_constant_model(tmp_path / "best.pth", regions=["whole_tumour"], class_name="dipg")
+    def _predict(*scans, plan=PLAN, intensities=None, regions=("whole_tumour",)) -> tuple:
+        model = write_constant_model(tmp_path / "best.pth", regions=regions, class_name="dipg")
         predict_scan_files(scans, model, intensities, tmp_path / "out", "fedavg", plan, CPU)
         return tmp_path / "out" / "mask.nii.gz", json.loads((tmp_path / "out" / "prediction.json").read_text())
 
@@ -167,6 +183,17 @@ def test_the_mask_is_written_in_the_scans_geometry(tmp_path, predict):
     assert_same_geometry(mask, sitk.ReadImage(str(path)))
     assert (sitk.GetArrayFromImage(mask) == 1).all()
     assert not (tmp_path / "out" / "segmentation.dcm").exists()
+
+
+def test_every_region_has_a_mask_of_its_own(tmp_path, predict, spec):
+    spec["regions"] = ["whole_tumour", "core", "enhancing"]
+    path = write_scan(tmp_path / "scan.nii.gz")
+    _, result = predict(path, regions=("whole_tumour", "core"))
+    found = {name: sitk.ReadImage(str(tmp_path / "out" / file)) for name, file in result["region_masks"].items()}
+    for mask in found.values():
+        assert_same_geometry(mask, sitk.ReadImage(str(path)))
+    filled = {name: sitk.GetArrayFromImage(mask).mean() for name, mask in found.items()}
+    assert filled == {"whole_tumour": 1.0, "core": 1.0, "enhancing": 0.0}
 
 
 def test_the_result_says_what_was_predicted_by_which_model(tmp_path, predict):
@@ -228,7 +255,7 @@ def test_only_the_segmentation_object_names_the_patient(tmp_path, predict, plan)
     dicom_files.write_series(tmp_path / "series", dicom_files.sample_image())
     predict(tmp_path / "series", plan=plan)
     written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    written["mask.nii.gz"] = gzip.decompress(written["mask.nii.gz"])
+    written |= {name: gzip.decompress(content) for name, content in written.items() if name.endswith(".gz")}
     naming = {name for name, text in written.items() for value in IDENTIFYING.values() if value.encode() in text}
     assert naming == {"segmentation.dcm"}
 

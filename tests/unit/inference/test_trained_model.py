@@ -49,6 +49,12 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     assert_refused(tmp_path / "other.pth", "expected the entries format, lineage, model, weights, found")
 
 
+@pytest.mark.parametrize("name", ["../../whole_tumour", "", 1])
+def test_a_region_that_can_name_no_file_is_refused(model, name):
+    rewrite(model, spec=replace(load_model_file(model).spec, regions=[name]))
+    assert_refused(model, f"has a region {name!r}, expected letters")
+
+
 def test_weights_of_another_network_are_refused_with_the_first_that_differs(model):
     model_file = load_model_file(model)
     options = model_file.spec.options | {"channels": [4, 8]}

@@ -32,6 +32,7 @@ def make_result(name: str, **changes) -> dict:
     return {
         "scan": scan | {"spacing_mm": [2.0, 1.0, 5.0], "is_orientation_known": True, "notes": []},
         "labels": {"whole_tumour": 1},
+        "region_masks": {"whole_tumour": "region-whole_tumour.nii.gz"},
         "volumes_ml": {"whole_tumour": 0.12},
         "probabilities": {"normal": 0.2, "dipg": 0.8},
         "predicted_class": "dipg",
@@ -49,10 +50,13 @@ def box(first: int, last: int) -> np.ndarray:
 
 @pytest.fixture
 def write_prediction(tmp_path, write_volume):
-    """``write_prediction(name, labels, **result)``: a model's folder of results."""
+    """``write_prediction(name, masks, **result)``: a model's folder of results; one mask is the whole tumour's."""
 
-    def _write(name: str, labels: np.ndarray, /, **changes) -> Path:
-        write_volume(tmp_path / name / "mask.nii.gz", labels, (2.0, 1.0, 5.0))
+    def _write(name: str, masks: np.ndarray | dict[str, np.ndarray], /, **changes) -> Path:
+        masks = masks if isinstance(masks, dict) else {"whole_tumour": masks}
+        for region, mask in masks.items():
+            write_volume(tmp_path / name / f"{region}.nii.gz", mask, (2.0, 1.0, 5.0))
+        changes["region_masks"] = {region: f"{region}.nii.gz" for region in masks}
         write_json(tmp_path / name / "prediction.json", make_result(name, **changes))
         return tmp_path / name
 
@@ -101,17 +105,19 @@ def test_the_bar_marks_what_any_model_outlines(image, views):
 
 
 def test_models_with_other_regions_stand_side_by_side(image, write_prediction):
-    both = {"whole_tumour": 1, "core": 2}
+    both = {"core": box(3, 4), "whole_tumour": box(2, 4)}
     folders = [
         write_prediction("one", box(2, 4)),
-        write_prediction("two", box(2, 4) * 2, labels=both, volumes_ml=dict.fromkeys(both, 0.1)),
-        write_prediction("none", box(0, 0), labels={}, volumes_ml={}),
+        write_prediction("two", both, volumes_ml=dict.fromkeys(both, 0.1)),
+        write_prediction("none", {}, volumes_ml={}),
     ]
     view = build_scan_view("child", image, load_model_views(folders, {}))
     assert view.marked.shape == (2, *SHAPE)
     assert view.panels[3].masks is None
-    assert view.panels[2].lines[:2] == ("whole tumour 0.1 ml", "core 0.1 ml")
+    assert view.panels[2].lines[:2] == ("core 0.1 ml", "whole tumour 0.1 ml")
     assert "whole tumour, core" in view.caption
+    # In the order of the caption, each region with all that it shares with the other; one model has no core.
+    assert [[int(mask.sum()) for mask in view.panels[number].masks] for number in (1, 2)] == [[24, 0], [24, 12]]
 
 
 def test_a_video_without_known_sides_says_so_and_names_none(image, write_prediction):
@@ -168,6 +174,14 @@ def test_checks_stand_once_for_all_models_that_they_hold_for_and_raised_ones_fir
 def test_models_are_compared_by_dice(views):
     # Two slices each, of which one is shared.
     assert overlap_rows(views) == [("centralized", "fedavg", "whole_tumour", 0.5)]
+
+
+def test_equal_regions_are_equal_whatever_other_regions_lie_within_them(write_prediction):
+    folders = [
+        write_prediction("one", {"whole_tumour": box(1, 5)}),
+        write_prediction("two", {"whole_tumour": box(1, 5), "core": box(2, 4)}),
+    ]
+    assert overlap_rows(load_model_views(folders, {})) == [("one", "two", "whole_tumour", 1.0)]
 
 
 def test_two_empty_outlines_are_not_compared(write_prediction):
