@@ -106,4 +106,7 @@ def files_to_convert(wildcards):
     """Every file below the folder of DICOM series, or what the target needs."""
     if not STUDY.converts:
         raise WorkflowError("snakemake convert_to_bids --config dicom_root=PATH bids_root=PATH")
-    return list(map(str, files_below(STUDY.config["dicom_root"])))
+    try:
+        return list(map(str, files_below(STUDY.config["dicom_root"])))
+    except StudyError as error:
+        raise WorkflowError(str(error)) from None

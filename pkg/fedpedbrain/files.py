@@ -65,9 +65,15 @@ def sha256_of_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def _refuse_folder(error: OSError) -> None:
+    raise StudyError(
+        f"{error.filename}: a folder that cannot be read ({error.strerror}); correct it or its permissions"
+    )
+
+
 def files_below(folder: str | Path) -> Iterator[Path]:
-    """Every file in a folder and the folders in it, by name."""
-    for parent, folders, names in os.walk(folder):
+    """Every file in a folder and the folders in it, by name; a ``StudyError`` names a folder that cannot be read."""
+    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders.sort()
         yield from (Path(parent, name) for name in sorted(names))
 

@@ -1,10 +1,11 @@
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
 from fedpedbrain.errors import StudyError
-from fedpedbrain.files import read_table, replacing, sha256_of_file, write_json, write_table
+from fedpedbrain.files import files_below, read_table, replacing, sha256_of_file, write_json, write_table
 
 
 def test_a_finished_write_replaces_the_file(tmp_path):
@@ -116,3 +117,20 @@ def test_a_column_that_was_not_declared_is_refused(tmp_path):
     with pytest.raises(ValueError, match="dise"):
         write_table(tmp_path / "table.tsv", ["dice"], [{"dise": 1}])
     assert not (tmp_path / "table.tsv").exists()
+
+
+def test_a_folder_that_cannot_be_read_is_refused_by_name(tmp_path, monkeypatch):
+    """A stand-in for the kernel's refusal, which an administrator never meets."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "file").touch()
+    (tmp_path / "shut").mkdir()
+    scandir = os.scandir
+
+    def _scandir(folder):
+        if str(folder) == str(tmp_path / "shut"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", _scandir)
+    with pytest.raises(StudyError, match=r"shut: a folder that cannot be read \(Permission denied\)"):
+        list(files_below(tmp_path))

@@ -5,12 +5,14 @@ Of a file, only tags that are named are read, so that nothing that identifies a 
 
 import hashlib
 import warnings
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import files_below
@@ -19,6 +21,7 @@ from fedpedbrain.files import files_below
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 _PREAMBLE_BYTES = 128
+_MAGIC = b"DICM"
 # Files of before DICOM had a preamble begin with an element of group 8 in little endian.
 _FIRST_GROUP = b"\x08\x00"
 
@@ -114,13 +117,23 @@ class Series:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file looks like DICOM, whatever its name."""
+    """Whether a file looks like DICOM, whatever its name.
+
+    Raises
+    ------
+    StudyError : the file cannot be opened, or ends before that can be told: it may be a slice
+    """
     try:
         with open(path, "rb") as file:
-            start = file.read(_PREAMBLE_BYTES + 4)
-    except OSError:
-        return False
-    return start[_PREAMBLE_BYTES:] == b"DICM" or (start[:2] == _FIRST_GROUP and start[3:4] == b"\x00")
+            start = file.read(_PREAMBLE_BYTES + len(_MAGIC))
+    except OSError as error:
+        raise StudyError(
+            f"{path}: not readable ({error.strerror}); mend the link or the right to read it, or remove the file"
+        ) from None
+    preamble, magic = start[:_PREAMBLE_BYTES], start[_PREAMBLE_BYTES:]
+    if len(magic) < len(_MAGIC) and _MAGIC.startswith(magic) and not preamble.strip(b"\0"):
+        raise StudyError(f"{path}: empty, or ends before it says what it is; copy it again, or remove it")
+    return magic == _MAGIC or (start[:2] == _FIRST_GROUP and start[3:4] == b"\x00")
 
 
 def read_tags(path: Path, tags: Iterable[str]) -> FileDataset:
@@ -130,6 +143,8 @@ def read_tags(path: Path, tags: Iterable[str]) -> FileDataset:
         try:
             tags = list(tags)
             dataset = pydicom.dcmread(path, stop_before_pixels="PixelData" not in tags, force=True, specific_tags=tags)
+            # Values are decoded when they are first asked for; what is wrong with them is to be said here.
+            deque(dataset.iterall(), maxlen=0)
         except PermissionError:
             raise StudyError(f"{path}: may not be read; give this user the right to read it") from None
         # What a damaged file makes pydicom raise is no closed list.
@@ -140,9 +155,20 @@ def read_tags(path: Path, tags: Iterable[str]) -> FileDataset:
     return dataset
 
 
-def _is_image(header: Dataset) -> bool:
-    """Whether a file holds images of a scan; a DICOMDIR has no rows."""
-    return bool(header.get("Rows") and header.get("Columns")) and header.get("Modality") not in _NO_SCANS
+def _is_image(path: Path, header: FileDataset) -> bool:
+    """Whether a file holds images of a scan; refused where it ends before that can be told."""
+    if header.get("Rows") and header.get("Columns"):
+        return header.get("Modality") not in _NO_SCANS
+    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        return False
+    kind = header.get("SOPClassUID")
+    # Every object says what it is and which series it belongs to, in this order, before anything of an image.
+    if not kind or not header.get("SeriesInstanceUID") or "Image Storage" in UID(kind).name:
+        raise StudyError(
+            f"{path}: a DICOM file without rows and columns of an image, and not said to be anything else; it is "
+            "truncated, copy it again, or remove it"
+        )
+    return False
 
 
 def _without_copies(instances: Iterable[Instance]) -> list[Instance]:
@@ -159,7 +185,8 @@ def _without_copies(instances: Iterable[Instance]) -> list[Instance]:
 def find_series(folder: str | Path, tags: Iterable[str] = ()) -> list[Series]:
     """Find the image series in a folder and all folders in it, whatever the files are called.
 
-    Files that are no DICOM, DICOMDIR and objects that are no images are passed over.
+    Files that are no DICOM, DICOMDIR and objects that are no images are passed over. What may be a slice and cannot be
+    read is refused, since a volume without it would look whole where it is the first or the last one.
 
     Parameters
     ----------
@@ -171,13 +198,13 @@ def find_series(folder: str | Path, tags: Iterable[str] = ()) -> list[Series]:
 
     Raises
     ------
-    StudyError : a DICOM file that cannot be read
+    StudyError : a file or folder that cannot be read, an empty file, a DICOM file that is truncated
     """
     wanted = (*PIXEL_TAGS, *_GEOMETRY_TAGS, *_SERIES_TAGS, *tags)
     found: dict[str, list[Instance]] = {}
     for path in filter(is_dicom, files_below(Path(folder))):
         header = read_tags(path, wanted)
-        if _is_image(header):
+        if _is_image(path, header):
             found.setdefault(str(header.get("SeriesInstanceUID") or ""), []).append(Instance(path, header))
     series = []
     for uid, instances in found.items():

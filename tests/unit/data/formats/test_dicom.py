@@ -10,7 +10,14 @@ from fedpedbrain.data.formats.dicom_pixels import read_stored_values
 from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    BasicTextSRStorage,
+    DeflatedExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    MediaStorageDirectoryStorage,
+    RLELossless,
+)
 
 REAL = Path(__file__).resolve().parents[5] / "shared" / "data" / "ge_pd_dicom"
 
@@ -135,6 +142,20 @@ def test_localizers_single_slices_copies_and_other_files_are_passed_over(tmp_pat
         "1 series of one slice passed over",
         "1 file(s) are copies of others and were left out",
     )
+
+
+def test_objects_that_are_no_images_are_passed_over(tmp_path, read):
+    image = sample_image()
+    paths = write_series(tmp_path, image)
+    report, directory = dcmread(paths[0]), dcmread(paths[0])
+    for dataset in (report, directory):
+        del dataset.Rows, dataset.Columns, dataset.PixelData
+    report.SOPClassUID = BasicTextSRStorage
+    report.save_as(tmp_path / "report")
+    del directory.SOPClassUID, directory.SeriesInstanceUID
+    directory.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    directory.save_as(tmp_path / "DICOMDIR")
+    assert_same_image(read(tmp_path).image, image)
 
 
 def test_small_unevenness_is_noted(tmp_path, read):

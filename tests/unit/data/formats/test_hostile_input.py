@@ -208,13 +208,20 @@ def two_series(folder):
     return series(folder, series="second")
 
 
-def edited(change: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
+def edited(change: Callable[[bytes], bytes], number: int = 2) -> Callable[[Path], Path]:
     def _write(folder: Path) -> Path:
-        path = sorted(series(folder).iterdir())[2]
+        path = sorted(series(folder).iterdir())[number]
         path.write_bytes(change(path.read_bytes()))
         return path.parent
 
     return _write
+
+
+def last_slice_behind_a_broken_link(folder):
+    path = sorted(series(folder).iterdir())[-1]
+    path.unlink()
+    path.symlink_to("nowhere")
+    return path.parent
 
 
 def relabelled(transfer_syntax: str) -> Callable[[Path], Path]:
@@ -295,6 +302,24 @@ DICOM = {
         edited(lambda content: content[:-20]),
         "-0003: 84 bytes of pixels are needed, 64 are there; it is truncated",
     ),
+    "last slice behind a broken link": (
+        last_slice_behind_a_broken_link,
+        "-0005: not readable (No such file or directory); mend the link",
+    ),
+    "last slice empty": (edited(lambda content: b"", -1), "-0005: empty, or ends before it says what it is; copy it"),
+    "last slice that ends in its preamble": (edited(lambda content: content[:130], -1), "-0005: empty, or ends before"),
+    "last slice that ends before its class": (
+        edited(lambda content: content[:132], -1),
+        "-0005: a DICOM file without rows and columns of an image, and not said to be anything else; it is truncated",
+    ),
+    "last slice that ends before its rows": (
+        edited(lambda content: content[: content.index(b"\x28\x00\x10\x00US")], -1),
+        "-0005: a DICOM file without rows and columns of an image",
+    ),
+    "last slice that ends within its rows": (
+        edited(lambda content: content[: content.index(b"\x28\x00\x10\x00US") + 9], -1),
+        "-0005: not a readable DICOM file; it may be truncated, copy it again",
+    ),
     "sizes beyond the data": (
         lambda folder: series(folder, NumberOfFrames="99999999"),
         "the header promises 6 x 7 x 99999999 voxels",
@@ -338,8 +363,13 @@ def test_hostile_input_is_refused_in_one_line_and_nothing_else_changes(tmp_path,
     assert (tmp_path / "earlier.txt").read_text() == "earlier"
 
 
-def test_there_are_many_cases():
-    assert len(CASES) >= 50
+def test_a_volume_never_loses_its_last_slice_to_a_truncated_file(tmp_path, formats):
+    path = sorted(series(tmp_path).iterdir())[-1]
+    content = path.read_bytes()
+    for size in range(0, len(content), 7):
+        path.write_bytes(content[:size])
+        with pytest.raises(StudyError, match=path.name):
+            read_scan(path.parent, formats)
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.npy", "a.png", "dicom"])
