@@ -20,7 +20,11 @@ _TILE = (3 * _CELL + 2 * _GAP, 2 * _LINE + _CELL)
 _OUTLINE_COLOUR = "#E69F00"
 # Grey levels and outlines need no more, and a picture of them is a third as large.
 _NUM_COLOURS = 128
-_VIEWS = "Axial, coronal and sagittal through the largest outline, else the middle. R is the patient's right."
+_VIEWS = "Axial, coronal and sagittal through the largest outline, else the middle."
+_SIDES = {
+    True: "R is the patient's right.",
+    False: "Where no R stands, nobody knows which side is right.",
+}
 
 
 def spread_rows(num_rows: int, most: int) -> list[int]:
@@ -59,7 +63,7 @@ def plane_sizes(shape: Sequence[int], spacing_mm: Sequence[float], pixels: int) 
     return [(height, width), (depth, width), (depth, height)]
 
 
-def draw_case(image: np.ndarray, masks: np.ndarray, spacing_mm: Sequence[float]) -> Image.Image:
+def draw_case(image: np.ndarray, masks: np.ndarray, spacing_mm: Sequence[float], are_sides_known: bool) -> Image.Image:
     """Three planes of one case side by side, black around them.
 
     Parameters
@@ -67,6 +71,7 @@ def draw_case(image: np.ndarray, masks: np.ndarray, spacing_mm: Sequence[float])
     image : uint8 (D, H, W)
     masks : uint8 (R, D, H, W), 0 or 1
     spacing_mm : of the grid (D, H, W)
+    are_sides_known : whether anybody knows which side is the patient's right, which is then named
     """
     place, shades = largest_slices(masks), region_shades(_OUTLINE_COLOUR, len(masks))[: len(masks)]
     strip = Image.new("RGB", (_TILE[0], _CELL), "white")
@@ -79,7 +84,8 @@ def draw_case(image: np.ndarray, masks: np.ndarray, spacing_mm: Sequence[float])
         cell = Image.new("RGB", (_CELL, _CELL), "black")
         cell.paste(Image.fromarray(picture.round().astype(np.uint8)), ((_CELL - width) // 2, (_CELL - height) // 2))
         strip.paste(cell, (number * (_CELL + _GAP), 0))
-    ImageDraw.Draw(strip).text((3, _CELL // 2), "R", "#A0A8B2", load_font(_FONT - 2), anchor="lm")
+    if are_sides_known:
+        ImageDraw.Draw(strip).text((3, _CELL // 2), "R", "#A0A8B2", load_font(_FONT - 2), anchor="lm")
     return strip
 
 
@@ -111,7 +117,8 @@ def draw_site(site: str, dataset: ShardDataset, regions: Sequence[str]) -> Image
     draw = ImageDraw.Draw(sheet)
     shown = f"{len(rows)} of {len(dataset)} cases, evenly spread over the table" if len(rows) < len(dataset) else ""
     outlines = f"Outlined: {', '.join(map(readable, regions))}{', from full colour to pale' if regions[1:] else ''}."
-    heading = [f"Site {site}" + (f"  \u00b7  {shown}" if shown else ""), _VIEWS, outlines if regions else ""]
+    views = f"{_VIEWS} {_SIDES[all(case.orientation for case in dataset.cases)]}"
+    heading = [f"Site {site}" + (f"  \u00b7  {shown}" if shown else ""), views, outlines if regions else ""]
     for number, text in enumerate(heading):
         size, colour = (_FONT + 2, INK) if number == 0 else (_FONT, MUTED)
         place = (_MARGIN, _MARGIN + round((number + 0.5) * _LINE))
@@ -122,7 +129,7 @@ def draw_site(site: str, dataset: ShardDataset, regions: Sequence[str]) -> Image
         for line, text in enumerate(describe_case(case)):
             place, colour = (left, upper + round((line + 0.5) * _LINE)), MUTED if line else INK
             write_line(draw, place, text, colour, _TILE[0], _FONT, bold=not line)
-        strip = draw_case(dataset.image(row)[0], dataset.mask(row), case.grid_spacing_mm)
+        strip = draw_case(dataset.image(row)[0], dataset.mask(row), case.grid_spacing_mm, bool(case.orientation))
         sheet.paste(strip, (left, upper + 2 * _LINE))
     return sheet
 

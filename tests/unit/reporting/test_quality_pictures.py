@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fedpedbrain.reporting import report
+from fedpedbrain.reporting import quality_pictures, report
 from fedpedbrain.reporting.quality_pictures import (
     cut_planes,
     describe_case,
@@ -52,13 +52,38 @@ def test_all_planes_have_one_scale_in_mm():
 def test_what_is_outlined_is_drawn_and_nothing_else():
     image = np.full(SHAPE, 100, np.uint8)
     masks = np.zeros((1, *SHAPE), np.uint8)
-    plain = np.asarray(draw_case(image, masks, (2.0, 1.0, 1.0)))
+    plain = np.asarray(draw_case(image, masks, (2.0, 1.0, 1.0), True))
     assert (plain[..., 0] == plain[..., 2]).mean() > 0.99
     masks[0, 1:3, 2:6, 2:6] = 1
-    outlined = np.asarray(draw_case(image, masks, (2.0, 1.0, 1.0))).astype(int)
+    outlined = np.asarray(draw_case(image, masks, (2.0, 1.0, 1.0), True)).astype(int)
     orange = outlined[..., 0] - outlined[..., 2] > 100
     # In each of the three planes.
     assert all(part.any() for part in np.array_split(orange, 3, axis=1))
+
+
+def test_right_is_named_only_where_somebody_knows_it():
+    image, masks = np.zeros(SHAPE, np.uint8), np.zeros((1, *SHAPE), np.uint8)
+    known, unknown = (np.asarray(draw_case(image, masks, (2.0, 1.0, 1.0), known)) for known in (True, False))
+    assert set(np.unique(unknown)) == {0, 255}
+    letter = np.argwhere((known != unknown).any(axis=2))
+    # At the left edge, halfway up.
+    assert letter[:, 1].max() < 16
+    assert abs(letter[:, 0].mean() - 64) < 8
+
+
+@pytest.mark.parametrize(
+    ("orientations", "words"),
+    [
+        (("axial LPS", "axial LPS"), "R is the patient's right."),
+        (("axial LPS", ""), "Where no R stands, nobody knows which side is right."),
+    ],
+)
+def test_the_heading_says_where_right_is_known(tmp_path, monkeypatch, make_case, write_shard, orientations, words):
+    written = []
+    monkeypatch.setattr(quality_pictures, "write_line", lambda draw, place, text, *args, **kwargs: written.append(text))
+    cases = [replace(make_case(name), orientation=word) for name, word in zip("ab", orientations, strict=True)]
+    plot_quality_files(write_shard(tmp_path / "north", cases), tmp_path / "north.png", "north", [])
+    assert written[1].endswith(words)
 
 
 def test_the_words_name_the_case_and_both_spacings(make_case):

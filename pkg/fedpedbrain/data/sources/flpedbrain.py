@@ -20,7 +20,6 @@ from fedpedbrain.cohort import UNKNOWN_CLASS, Case
 from fedpedbrain.data.copies import voxel_digests
 from fedpedbrain.data.flpedbrain_files import SHARED_NORMALS, SitePart, choose_parts
 from fedpedbrain.data.memory_maps import forget_pages
-from fedpedbrain.data.orientation import describe_orientation
 from fedpedbrain.data.pickled_arrays import read_pickled_arrays
 from fedpedbrain.data.volumes import Volume
 from fedpedbrain.downloads import check_sha256
@@ -191,7 +190,8 @@ class FlpedbrainSource:
             shape=image.GetSize()[::-1],
             spacing_mm=image.GetSpacing()[::-1],
             sha256=digest.hexdigest(),
-            orientation=describe_orientation(image),
+            # Which ear is the right one, the files do not say: the config's word is no knowledge of it.
+            orientation="",
             voxel_sha256=voxel_sha256,
         )
 
