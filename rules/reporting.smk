@@ -1,5 +1,9 @@
 # Videos and the report: made from tables and predictions, never from models.
 
+# What the report shows beside cohort, arms and videos.
+REPORT_TABLES = ["summary", "differences", "tests", "confusion", "sites", "gains", "cross_sites"]
+REPORT_FIGURES = ["cohort", "convergence", "comparison", "confusion"]
+
 
 rule render_videos:
     """Held-out cases slice by slice: image, truth and arms side by side."""
@@ -33,24 +37,20 @@ rule render_videos:
 
 
 rule write_report:
-    """The study's report: one HTML file that needs nothing else."""
+    """The study's report: one HTML file that needs nothing else, and its numbers as JSON."""
     input:
-        summary="results/tables/summary.tsv",
-        differences="results/tables/differences.tsv",
-        confusion="results/tables/confusion.tsv",
+        tables=expand("results/tables/{table}.tsv", table=REPORT_TABLES),
         audit="results/cohort/audit.json",
         histories=every_arm("results/models/{arm}/seed-{seed}/history.tsv"),
         selections=every_arm("results/models/{arm}/seed-{seed}/selection.json"),
         privacy=of_private_arms("results/models/{arm}/seed-{seed}/privacy.json"),
         inspections=inspections,
-        cohort_figure="results/figures/cohort.png",
-        convergence_figure="results/figures/convergence.png",
-        comparison_figure="results/figures/comparison.png",
-        confusion_figure="results/figures/confusion.png",
+        figures=expand("results/figures/{figure}.png", figure=REPORT_FIGURES),
         quality=expand("results/figures/quality/{site}.png", site=SITES),
         videos="results/videos",
     output:
         report="results/report.html",
+        record="results/report.json",
     log:
         "results/logs/reporting/write_report.log",
     benchmark:

@@ -7,20 +7,14 @@ with job_log(snakemake.log[0]):
 
     given = snakemake.input
     inputs = ReportInputs(
-        summary=given.summary,
-        differences=given.differences,
-        confusion=given.confusion,
+        tables=given.tables,
         audit=given.audit,
         histories=given.histories,
         selections=given.selections,
-        figures={
-            "cohort": given.cohort_figure,
-            "convergence": given.convergence_figure,
-            "comparison": given.comparison_figure,
-            "confusion": given.confusion_figure,
-        },
+        figures=given.figures,
         videos=given.videos,
         report=snakemake.output.report,
+        record=snakemake.output.record,
         inspections=given.inspections,
         privacy=given.privacy,
         quality=given.quality,

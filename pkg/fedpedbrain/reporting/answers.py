@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION
+from fedpedbrain.evaluation.significance import INFERIOR, NON_INFERIOR, NOT_SHOWN
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.reporting.results import (
     Estimate,
+    Judgement,
     Measure,
     Results,
     count_noun,
-    format_change,
     format_names,
     format_score,
     headline_measures,
@@ -84,12 +85,24 @@ def federated_arms(study: Mapping[str, Any]) -> list[str]:
 def describe_value(estimate: Estimate) -> str:
     """A score with its interval, or why it has none."""
     ends = estimate.interval or (f"({estimate.caveat})" if estimate.caveat else "")
-    return f"{format_score(estimate.value)} {ends}".strip()
+    return f"{estimate.score} {ends}".strip()
 
 
 def describe_difference(estimate: Estimate) -> str:
     """A paired difference with its interval."""
-    return f"{format_change(estimate.value)} {estimate.change_interval}".strip()
+    return f"{estimate.change} {estimate.change_interval}".strip()
+
+
+def describe_margin(judgement: Judgement | None) -> str:
+    """What is said of non-inferiority, "" where the config sets no margin or there is no interval."""
+    if judgement is None or not judgement.noninferiority:
+        return ""
+    margin = f"at the margin of {judgement.margin:g}"
+    return {
+        NON_INFERIOR: f"non-inferior {margin}",
+        INFERIOR: f"inferior, worse by more than the margin of {judgement.margin:g}",
+        NOT_SHOWN: f"not shown to be non-inferior {margin}",
+    }[judgement.noninferiority]
 
 
 def describe_study(study: Mapping[str, Any], audit: Mapping[str, Any]) -> str:
@@ -124,23 +137,28 @@ def headlines(results: Results, study: Mapping[str, Any]) -> list[Headline]:
         parts = [Verdict(sentence_case(measure.title), describe_value(value), "") for measure, value in scores if value]
         return [Headline(f"Only one arm, {readable(reference)}, was trained: nothing is compared.", tuple(parts))]
     if len(others) > MOST_ARMS_ONE_BY_ONE:
-        counted = [(measure, _readings(results, others, measure)) for measure in measures]
+        counted = [(measure, _answers(results, others, measure)) for measure in measures]
         verdicts = [Verdict(sentence_case(measure.title), _counts(arms), "") for measure, arms in counted if arms]
         return [Headline(f"{len(others)} arms against {readable(reference)}.", tuple(verdicts))]
     lines = []
     for arm in others:
-        differences = [(measure, results.difference(arm, measure)) for measure in measures]
-        parts = [_verdict(measure, difference) for measure, difference in differences if difference]
+        parts = [
+            _verdict(measure, difference, results.judgement(arm, measure))
+            for measure in measures
+            if (difference := results.difference(arm, measure))
+        ]
         if parts:
             lines.append(Headline(f"{readable(arm)} against {readable(reference)}.", tuple(parts)))
     return lines
 
 
-def _verdict(measure: Measure, difference: Estimate) -> Verdict:
-    """The reading first, then the numbers that it stands on."""
-    by = f" by {format_score(abs(difference.value))}" if difference.reading in ("higher", "lower") else ""
+def _verdict(measure: Measure, difference: Estimate, judgement: Judgement | None) -> Verdict:
+    """What is to be read first, of the margin where the config sets one; then the numbers that it stands on."""
+    by = f" by {difference.change[1:]}" if difference.reading in ("higher", "lower") else ""
+    of_margin = describe_margin(judgement)
+    reading = difference.reading + by if by or not of_margin else ""
     numbers = difference.change_interval if by else describe_difference(difference)
-    return Verdict(sentence_case(measure.title), f"{difference.reading}{by}", numbers)
+    return Verdict(sentence_case(measure.title), ", ".join(filter(None, (reading, of_margin))), numbers)
 
 
 def _readings(
@@ -153,6 +171,16 @@ def _readings(
         if difference is not None:
             readings.setdefault(difference.reading, []).append(arm)
     return dict(sorted(readings.items()))
+
+
+def _answers(results: Results, arms: Sequence[str], measure: Measure) -> dict[str, list[str]]:
+    """What is to be said of the margin, of which arms; their readings where the config sets none."""
+    answers: dict[str, list[str]] = {}
+    for arm in arms:
+        of_margin = describe_margin(results.judgement(arm, measure))
+        if of_margin:
+            answers.setdefault(of_margin, []).append(arm)
+    return dict(sorted(answers.items())) or _readings(results, arms, measure)
 
 
 def _counts(readings: Mapping[str, Sequence[str]]) -> str:
@@ -212,44 +240,13 @@ def find_measure(results: Results, study: Mapping[str, Any], measure: Measure) -
     return Finding(sentence_case(measure.title), " ".join(sentences))
 
 
-def site_gains(results: Results, study: Mapping[str, Any], arm: str, measure: Measure) -> dict[str, float]:
-    """At each site with a local arm: this arm's mean minus the local arm's, on that site's test patients."""
-    gains = {}
-    for site, local_arm in local_arms(study).items():
-        joint, alone = results.value(arm, measure, site), results.value(local_arm, measure, site)
-        if joint is not None and alone is not None:
-            gains[site] = joint.value - alone.value
-    return gains
+def site_gains(results: Results, study: Mapping[str, Any], arm: str, measure: Measure) -> dict[str, Estimate]:
+    """At each site with a local arm: this arm less the local arm, case by case on that site's test patients."""
+    return {site: gain for site in study["training_sites"] if (gain := results.gain(arm, site, measure))}
 
 
 def find_gains(results: Results, study: Mapping[str, Any]) -> Finding | None:
-    """Where a site gains or loses most by taking part."""
-    is_many = len(federated_arms(study)) > MOST_ARMS_ONE_BY_ONE
-    sentences = _gains_of_many(results, study) if is_many else []
-    for arm in [] if is_many else federated_arms(study):
-        for measure in headline_measures(study["regions"], study["classes"]):
-            gains = site_gains(results, study, arm, measure)
-            if not gains:
-                continue
-            best, worst = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
-            range_of_gains = f"is {format_change(gains[best])} at {best}"
-            if worst != best:
-                range_of_gains = (
-                    f"goes from {format_change(gains[worst])} at {worst} to {format_change(gains[best])} at {best}"
-                )
-            num_ahead = sum(gain > 0 for gain in gains.values())
-            sentences.append(
-                f"In {measure.title}, {readable(arm)} is ahead of the site's own local arm at {num_ahead} of "
-                f"{count_noun(len(gains), 'site')}; the difference {range_of_gains}."
-            )
-    if not sentences:
-        return None
-    caution = "These are differences of two means over the site's own few test cases, without an interval."
-    return Finding("What a site gains by taking part", " ".join([*sentences, caution]))
-
-
-def _gains_of_many(results: Results, study: Mapping[str, Any]) -> list[str]:
-    """Gains over the sites' own local arms, over many federated arms together."""
+    """Where a site gains or loses most by taking part, over all federated arms."""
     sentences = []
     for measure in headline_measures(study["regions"], study["classes"]):
         gains = {
@@ -257,16 +254,61 @@ def _gains_of_many(results: Results, study: Mapping[str, Any]) -> list[str]:
             for arm in federated_arms(study)
             for site, gain in site_gains(results, study, arm, measure).items()
         }
-        if gains:
-            best, worst = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
-            ends = [f"{format_change(gains[key])} ({readable(key[0])} at {key[1]})" for key in (worst, best)]
-            num_ahead = sum(gain > 0 for gain in gains.values())
-            sentences.append(
-                f"In {measure.title}, {count_noun(len({arm for arm, _ in gains}), 'federated arm')} are ahead of a "
-                f"site's own local arm in {num_ahead} of {len(gains)} comparisons; the difference goes from {ends[0]} "
-                f"to {ends[1]}."
-            )
-    return sentences
+        if not gains:
+            continue
+        arms = list(dict.fromkeys(arm for arm, _ in gains))
+        who = f"{readable(arms[0])} is" if len(arms) == 1 else f"{len(arms)} federated arms are"
+        where = count_noun(len(gains), "site") if len(arms) == 1 else f"{len(gains)} comparisons"
+        num_ahead = sum(gain.value > 0 for gain in gains.values())
+        ends = [_describe_gain(gains, least(gains, key=lambda key: gains[key].value)) for least in (min, max)]
+        span = f"is {ends[0]}" if len(gains) == 1 else f"goes from {ends[0]} to {ends[1]}"
+        sure = [key for key, gain in gains.items() if gain.low > 0 or gain.high < 0]
+        clear = f" Intervals exclude 0 in {len(sure)} of them." if len(gains) > 1 else ""
+        sentences.append(
+            f"In {measure.title}, {who} ahead of a site's own local arm at {num_ahead} of {where}; the difference "
+            f"{span}.{clear}"
+        )
+    return Finding("What a site gains by taking part", " ".join(sentences)) if sentences else None
+
+
+def _describe_gain(gains: Mapping[tuple[str, str], Estimate], key: tuple[str, str]) -> str:
+    arm, site = key
+    arm_in_words = f"{readable(arm)} " if len({name for name, _ in gains}) > 1 else ""
+    return f"{describe_difference(gains[key])} ({arm_in_words}at {site})"
+
+
+def find_weak_spots(results: Results, study: Mapping[str, Any]) -> Finding | None:
+    """The worst site and the worst recognised class of every main arm; nothing where arms are too many for it."""
+    arms = main_arms(study)
+    if len(arms) > MOST_ARMS_ONE_BY_ONE + 1:
+        return None
+    sentences = []
+    for measure in headline_measures(study["regions"], study["classes"]):
+        gaps = {arm: gap for arm in arms if (gap := results.gap(arm, measure))}
+        parts = [
+            f"{gap['worst_site']} {format_score(gap['worst'])} with {readable(arm)}"
+            if gap["gap"] > 0
+            else f"none with {readable(arm)}, all alike"
+            for arm, gap in gaps.items()
+        ]
+        if parts:
+            sentences.append(f"Worst training site by {measure.title}: {'; '.join(parts)}.")
+    if study["classes"]:
+        parts = [part for arm in arms if (part := _weakest_class(results, study, arm))]
+        sentences += [f"Least recognised class (recall): {'; '.join(parts)}."] if parts else []
+    return Finding("Where it is weakest", " ".join(sentences)) if sentences else None
+
+
+def _weakest_class(results: Results, study: Mapping[str, Any], arm: str) -> str:
+    recalls = {name: results.value(arm, Measure(name, "recall", ""), POOLED_SCOPE) for name in study["classes"]}
+    known = {name: recall for name, recall in recalls.items() if recall}
+    if not known:
+        return ""
+    worst = min(known, key=lambda name: known[name].value)
+    if known[worst].value == 1.0:
+        return f"none with {readable(arm)}, all cases of all classes are recognised"
+    of = count_noun(known[worst].num_cases, "case")
+    return f"{readable(worst)} {known[worst].score} of {of} with {readable(arm)}"
 
 
 def find_external(results: Results, study: Mapping[str, Any]) -> Finding | None:
@@ -297,5 +339,5 @@ def find_all(results: Results, study: Mapping[str, Any]) -> list[Finding]:
     """Every paragraph of the answer that this study has something to say on."""
     measures: Sequence[Measure] = headline_measures(study["regions"], study["classes"])
     findings = [find_measure(results, study, measure) for measure in measures]
-    findings += [find_gains(results, study), find_external(results, study)]
+    findings += [find_weak_spots(results, study), find_gains(results, study), find_external(results, study)]
     return [finding for finding in findings if finding is not None]

@@ -13,9 +13,11 @@ from fedpedbrain.cohort import TEST
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.files import read_table, replacing
-from fedpedbrain.reporting import answers, arms_in_words, score_tables, site_updates, tables
+from fedpedbrain.reporting import answers, arms_in_words, score_tables, site_tables, site_updates, tables
 from fedpedbrain.reporting.pages import data_uri, page_environment, template_text
-from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures
+from fedpedbrain.reporting.record import write_record
+from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures, measure_groups
+from fedpedbrain.reporting.statistics_tables import statistics_part
 from fedpedbrain.reporting.style import MOST_ARMS_BY_COLOUR, arm_colours, readable, sentence_case
 
 # Mail and review systems refuse larger attachments; base64 adds a third.
@@ -29,42 +31,52 @@ class ReportInputs:
 
     Attributes
     ----------
-    summary, differences, confusion : tables of the comparison
+    tables : of the comparison, each named as what it holds
     audit : audit of the cohort
     histories, selections : one of each arm and seed, in the order of the config
-    figures : ``cohort``, ``comparison``, ``confusion`` and ``convergence`` to PNG; any of them may be absent
+    figures : PNG, each named as what it shows; any of them may be absent
     videos : folder with ``videos.tsv``
-    report : the file to write
+    report, record : the files to write, for readers and for programs
     inspections : of every round of every arm whose updates can be read, none where there is no such arm
     privacy : of every differentially private arm and seed
     quality : pictures of every site's cases, named as the site
     """
 
-    summary: str | Path
-    differences: str | Path
-    confusion: str | Path
+    tables: Sequence[str | Path]
     audit: str | Path
     histories: Sequence[str | Path]
     selections: Sequence[str | Path]
-    figures: Mapping[str, str | Path]
+    figures: Sequence[str | Path]
     videos: str | Path
     report: str | Path
+    record: str | Path
     inspections: Sequence[str | Path] = ()
     privacy: Sequence[str | Path] = ()
     quality: Sequence[str | Path] = ()
 
+    @property
+    def sources(self) -> list[str | Path]:
+        """Every file and folder that the report is made of."""
+        several = (self.tables, self.histories, self.selections, self.figures)
+        several += (self.inspections, self.privacy, self.quality)
+        return [self.audit, self.videos, *(path for paths in several for path in paths)]
+
 
 def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
-    """Write the report.
+    """Write the report and its record.
 
     Parameters
     ----------
     inputs : what to read and where to write
     study : ``Study.description`` and ``versions`` (name to version)
     """
-    results = Results.from_files(inputs.summary, inputs.differences)
+    table_paths = by_stem(inputs.tables)
+    results = Results.from_files(table_paths)
     audit = json.loads(Path(inputs.audit).read_text(encoding="utf-8"))
-    selections = [json.loads(Path(path).read_text(encoding="utf-8")) for path in inputs.selections]
+    selections, accounts = (
+        [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+        for paths in (inputs.selections, inputs.privacy)
+    )
     configured = study["config"]["reporting"]["arm_colours"]
     colours = arm_colours([arm["name"] for arm in study["arms"]], configured)
     content = {
@@ -83,13 +95,15 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         "arm_table": arms_in_words.arm_table(study, colours),
         "personal": [readable(arm["name"]) for arm in study["arms"] if arm["is_personal"]],
         "personal_note": arms_in_words.PERSONAL_NOTE,
-        **exchange_parts(inputs, study, colours),
+        **exchange_parts(inputs, study, accounts, colours),
         **result_tables(results, study, colours),
-        "mistakes": describe_mistakes(inputs.confusion, list(colours)),
+        **site_parts(results, study, colours),
+        **statistics_part(results, study, colours),
+        "mistakes": describe_mistakes(table_paths["confusion"], list(colours)),
         "selection_table": tables.selection_table(selections, colours),
         "cost_table": tables.cost_table(study, selections, first_uploads(inputs.histories), colours),
         "selections": selections,
-        "figures": {name: data_uri(path) for name, path in inputs.figures.items()},
+        "figures": {name: data_uri(path) for name, path in by_stem(inputs.figures).items()},
         "alt": figure_texts(results, study, audit, selections),
         "videos": load_videos(Path(inputs.videos)),
         "quality": load_pictures(inputs.quality),
@@ -98,13 +112,23 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
     }
     with replacing(inputs.report) as temporary:
         temporary.write_text(page_environment().get_template("report.html.j2").render(content), encoding="utf-8")
+    facts = {"audit": audit, "selections": selections, "privacy": accounts}
+    write_record(inputs.record, study, facts, table_paths, inputs.sources)
+
+
+def by_stem(paths: Sequence[str | Path]) -> dict[str, Path]:
+    """Paths by their name without its ending."""
+    return {path.stem: path for path in map(Path, paths)}
 
 
 def report_settings(study: Mapping[str, Any]) -> dict[str, Any]:
     """The few settings that the report's sentences name."""
     config = study["config"]
+    level = config["evaluation"]["confidence_level"]
     return {
-        "level": f"{100 * config['evaluation']['confidence_level']:.0f} %",
+        "level": f"{100 * level:g} %",
+        "significance": f"{100 * (1 - level):g} %",
+        "seed_note": describe_seeds(len(study["seeds"])),
         "fewest_patients": MIN_PATIENTS_FOR_INTERVAL,
         "samples": config["evaluation"]["bootstrap_samples"],
         "epochs": config["training"]["epochs_per_round"],
@@ -113,10 +137,11 @@ def report_settings(study: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def exchange_parts(inputs: ReportInputs, study: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
+def exchange_parts(
+    inputs: ReportInputs, study: Mapping[str, Any], accounts: Sequence[Mapping[str, Any]], colours: Mapping[str, str]
+) -> dict[str, Any]:
     """What sites sent, who took part, and what noise is worth; None for what the study has not."""
     updates = site_updates.load_updates(inputs.inspections)
-    accounts = [json.loads(Path(path).read_text(encoding="utf-8")) for path in inputs.privacy]
     return {
         "updates": site_updates.updates_part(updates, len(study["seeds"]) > 1),
         "outlier_rule": site_updates.OUTLIER_RULE,
@@ -124,21 +149,42 @@ def exchange_parts(inputs: ReportInputs, study: Mapping[str, Any], colours: Mapp
         "privacy_table": tables.privacy_table(accounts, colours),
         "not_covered": list(dict.fromkeys(note for account in accounts for note in account["not_covered"])),
         "is_many": len(study["arms"]) > MOST_ARMS_BY_COLOUR,
+        "has_exchange": bool(answers.federated_arms(study)),
     }
 
 
 def result_tables(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
-    """The tables of the results section: all test patients, training sites, external sites, differences, gains."""
-    scopes = {"pooled": [POOLED_SCOPE], "sites": results.test_sites, "external": results.external_sites}
+    """Every measure on all test patients, and the differences of the headline measures."""
+    groups = measure_groups(study["regions"], study["classes"])
+    tables_of_groups = [
+        score_tables.score_table(results, colours, [POOLED_SCOPE], measures, f"{name}, all test patients")
+        for name, measures in groups.items()
+    ]
     return {
-        "score_tables": {
-            name: score_tables.score_table(results, study, colours, listed) for name, listed in scopes.items() if listed
-        },
-        "difference_tables": {
-            name: score_tables.difference_table(results, study, colours, listed)
-            for name, listed in (("pooled", [POOLED_SCOPE]), ("sites", [*results.test_sites, *results.external_sites]))
-        },
-        "gain_table": score_tables.gain_table(results, study, colours),
+        "score_tables": [table for table in tables_of_groups if table],
+        "class_table": score_tables.class_table(results, study, colours),
+        "difference_table": score_tables.difference_table(results, study, colours, [POOLED_SCOPE]),
+    }
+
+
+def site_parts(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
+    """Scores at training sites and at external ones, worst sites, gains, and who does how well where."""
+    headline = headline_measures(study["regions"], study["classes"])
+    groups = measure_groups(study["regions"], study["classes"])
+    parts: dict[str, Any] = {}
+    for place, sites in (("site", results.test_sites), ("external", results.external_sites)):
+        parts[f"{place}_scores"] = score_tables.score_table(results, colours, sites, headline)
+        others = [
+            score_tables.score_table(results, colours, sites, measures, name) for name, measures in groups.items()
+        ]
+        parts[f"{place}_details"] = [table for table in others if table]
+        parts[f"{place}_differences"] = score_tables.difference_table(results, study, colours, sites)
+    return {
+        **parts,
+        "gap_table": site_tables.gap_table(results, study, colours),
+        "gain_table": site_tables.gain_table(results, study, colours),
+        "cross_site_table": site_tables.cross_site_table(results, study, colours),
+        "left_out_table": site_tables.left_out_table(results, study, colours),
     }
 
 
@@ -182,6 +228,11 @@ def figure_texts(
         "cohort": f"Bars of the number of cases at each site: {', '.join(sizes)}.",
         "comparison": f"Scores of every arm with intervals. {' '.join(comparison)} Sites are in the tables.",
         "convergence": f"Validation scores by round. Selected rounds: {', '.join(chosen)}.",
+        "cross_sites": "Heat map of every arm's score at every site; the tables below have the numbers.",
+        "reliability": "Accuracy of the diagnosis by the probability of the most probable class, an arm a panel; the "
+        "tables have the calibration error.",
+        "volumes": "Predicted less true volume of each test case over the mean of both, an arm a panel; the tables "
+        "have volume bias and volume error.",
         "confusion": "Confusion matrices of true and predicted class, test cases; the text below names the mistakes.",
     }
 
@@ -223,20 +274,24 @@ def describe_limits(results: Results, study: Mapping[str, Any]) -> list[str]:
         "%. Intervals of few patients are too narrow: a 95 % interval of 10 patients misses the mean about twice as "
         "often as it says, one of 30 still somewhat more often.",
         "“No difference shown” means that the interval includes 0. It does not show that two arms are equally good.",
-        "Intervals are not corrected for their number: where there is no difference at all, some of many comparisons "
-        "will still seem to show one.",
+        "Intervals and answers on non-inferiority are not corrected for their number: where there is no difference at "
+        "all, some of many intervals will still seem to show one. The p-values are corrected over the arms of a "
+        "measure, not over measures or sites.",
         "Each arm's round was chosen on validation patients, so its validation scores flatter it. Test patients were "
         "scored once, after that choice.",
         f"Scores are computed on the network's grid of {settings['grid']} voxels, not on the scanner's images.",
     ]
-    if len(study["seeds"]) > 1:
-        lines.insert(
-            3,
-            f"Scores are means over {len(study['seeds'])} trainings (seeds). “seeds ±” is the standard deviation "
-            "between them; the intervals do not contain it. Confusion counts are summed over seeds.",
-        )
-    else:
-        lines.insert(3, "One training of each arm (one seed): how much another training would differ is not known.")
+    lines.insert(3, describe_seeds(len(study["seeds"])))
     if not results.external_sites:
         lines.append("No external site: nothing is known of sites that did not train.")
     return lines
+
+
+def describe_seeds(number: int) -> str:
+    """What is known of how much another training would differ."""
+    if number == 1:
+        return "One training of each arm (one seed): how much another training would differ is not known."
+    return (
+        f"Scores are means over {number} trainings (seeds). “seeds ±” is the standard deviation between them; the "
+        "intervals are over patients and do not contain it. Confusion counts are summed over seeds."
+    )

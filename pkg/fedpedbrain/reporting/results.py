@@ -1,7 +1,7 @@
 """Looking up results in the study's tables, and writing numbers the same way everywhere."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,24 +10,27 @@ import pandas as pd
 
 from fedpedbrain.cohort import EXTERNAL, TEST
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
+from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.tables import DIAGNOSIS, POOLED_SCOPE, read_results
 from fedpedbrain.reporting.style import readable
 
 MISSING = "–"
 TOO_FEW_PATIENTS = "too few patients for an interval"
-_KEYS = ["arm", "scope", "target", "metric"]
+ALL_ALIKE = "all patients alike, so no interval"
+_KEYS = ("arm", "scope", "target", "metric")
+# Metrics in mm and ml; all others are parts of 1.
+_DIGITS = {"hd95_mm": 1, "volume_error_ml": 1, "volume_bias_ml": 1}
 
 
-def format_score(value: float) -> str:
-    """Three digits after the point, or a dash."""
-    return f"{value:.3f}" if math.isfinite(value) else MISSING
+def format_score(value: float, digits: int = 3) -> str:
+    """So many digits after the point (a true minus), or a dash."""
+    return f"{value:.{digits}f}".replace("-", "\u2212") if math.isfinite(value) else MISSING
 
 
-def format_change(value: float) -> str:
-    """Three digits with a sign (a true minus; none for what rounds to 0), or a dash."""
-    if not math.isfinite(value):
-        return MISSING
-    return f"{value:+.3f}".replace("-", "\u2212") if round(value, 3) else "0.000"
+def format_change(value: float, digits: int = 3) -> str:
+    """So many digits with a sign (a true minus; none for what rounds to 0), or a dash."""
+    rounded = round(value, digits) + 0.0
+    return f"{'+' if rounded > 0 else ''}{format_score(rounded, digits)}"
 
 
 def format_bytes(num_bytes: float) -> str:
@@ -50,7 +53,17 @@ def count_noun(number: int, noun: str) -> str:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over cases, or a mean paired difference, with its interval (nan where there is none)."""
+    """A mean over cases, or a mean paired difference, with its interval (nan where there is none).
+
+    Attributes
+    ----------
+    value, low, high : the mean and the ends of its interval over patients
+    num_cases, num_patients : what it is made of
+    seed_sd : standard deviation of the seeds' own means, nan of one seed
+    metric : what was measured
+    empty_rule : name of the metric's rule for empty masks, "" where it has none
+    num_by_rule, num_left_out : cases whose value that rule gave, and cases that it left out
+    """
 
     value: float
     low: float
@@ -58,6 +71,10 @@ class Estimate:
     num_cases: int
     num_patients: int
     seed_sd: float = math.nan
+    metric: str = ""
+    empty_rule: str = ""
+    num_by_rule: int = 0
+    num_left_out: int = 0
 
     @property
     def has_interval(self) -> bool:
@@ -66,28 +83,77 @@ class Estimate:
 
     @property
     def caveat(self) -> str:
-        """Why there is no interval where patients are too few for one, "" elsewhere."""
-        too_few = not self.has_interval and self.num_patients < MIN_PATIENTS_FOR_INTERVAL
-        return TOO_FEW_PATIENTS if too_few else ""
+        """Why there is no interval, "" where there is one and for scores of a group of cases, which have none."""
+        if self.has_interval or self.metric in GROUP_METRICS:
+            return ""
+        return TOO_FEW_PATIENTS if self.num_patients < MIN_PATIENTS_FOR_INTERVAL else ALL_ALIKE
+
+    @property
+    def score(self) -> str:
+        """The value as a score."""
+        return format_score(self.value, _DIGITS.get(self.metric, 3))
+
+    @property
+    def change(self) -> str:
+        """The value as a difference, with its sign."""
+        return format_change(self.value, _DIGITS.get(self.metric, 3))
 
     @property
     def interval(self) -> str:
         """The interval in brackets, or "" where there is none."""
-        return f"[{format_score(self.low)}, {format_score(self.high)}]" if self.has_interval else ""
+        return self._brackets(format_score)
 
     @property
     def change_interval(self) -> str:
         """The interval in brackets, ends with a sign, or "" where there is none."""
-        return f"[{format_change(self.low)}, {format_change(self.high)}]" if self.has_interval else ""
+        return self._brackets(format_change)
+
+    def _brackets(self, write: Callable[[float, int], str]) -> str:
+        ends = [write(end, _DIGITS.get(self.metric, 3)) for end in (self.low, self.high)]
+        return f"[{', '.join(ends)}]" if self.has_interval else ""
+
+    @property
+    def seeds(self) -> str:
+        """The spread over seeds, or "" of one seed."""
+        spread = format_score(self.seed_sd, _DIGITS.get(self.metric, 3))
+        return "" if spread == MISSING else f"seeds ± {spread}"
+
+    @property
+    def rule(self) -> str:
+        """The rule for empty masks by its name, and how many cases it decided; "" where it decided none."""
+        decided = [f"{self.num_by_rule} of {self.num_cases}"] if self.num_by_rule else []
+        decided += [f"{self.num_left_out} left out"] if self.num_left_out else []
+        return f"{self.empty_rule}: {', '.join(decided)}" if decided else ""
 
     @property
     def reading(self) -> str:
         """A difference in words; what its interval does not exclude is not claimed."""
         if not self.has_interval:
-            return self.caveat or "no interval"
+            is_same = self.caveat == ALL_ALIKE and self.value == 0.0
+            return f"the same in all {self.num_patients} patients" if is_same else self.caveat
         if self.low > 0:
             return "higher"
         return "lower" if self.high < 0 else "no difference shown"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the tests say of a difference; p-values are nan where patients are too few to be tested.
+
+    Attributes
+    ----------
+    p_value, p_holm : of the signed-rank test, alone and corrected over ``num_arms`` arms
+    num_patients : how many were compared
+    margin : of non-inferiority, nan where the config sets none
+    noninferiority : ``NON_INFERIOR``, ``INFERIOR``, ``NOT_SHOWN``, or "" without a margin or an interval
+    """
+
+    p_value: float
+    p_holm: float
+    num_arms: int
+    num_patients: int
+    margin: float
+    noninferiority: str
 
 
 @dataclass(frozen=True)
@@ -105,54 +171,78 @@ def headline_measures(regions: Sequence[str], classes: Sequence[str]) -> list[Me
     return measures + ([Measure(DIAGNOSIS, "accuracy", "accuracy of the diagnosis")] if classes else [])
 
 
-def all_measures(regions: Sequence[str], classes: Sequence[str], normal_class: str | None) -> list[Measure]:
-    """Every measure of the tables, those of one region side by side."""
-    measures = []
-    for region in regions:
-        measures += [
-            Measure(region, "dice", f"tumour Dice ({readable(region)})"),
-            Measure(region, "dice_all_cases", f"all-case Dice ({readable(region)})"),
+# What each metric is called, by the table that shows it.
+_OUTLINE_METRICS = {
+    "dice": "tumour Dice",
+    "dice_all_cases": "all-case Dice",
+    "empty_in_normal": "normal cases left empty",
+    "surface_dice": "surface Dice",
+    "hd95_mm": "HD95 (mm)",
+}
+_AMOUNT_METRICS = {
+    "volume_error_ml": "volume error (ml)",
+    "relative_volume_error": "relative volume error",
+    "volume_bias_ml": "volume bias (ml)",
+    "lesion_sensitivity": "lesion sensitivity",
+    "lesion_precision": "lesion precision",
+}
+_DIAGNOSIS_METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "auroc": "AUROC",
+    "calibration_error": "calibration error",
+}
+_CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auroc": "AUROC"}
+
+
+def measure_groups(regions: Sequence[str], classes: Sequence[str]) -> dict[str, list[Measure]]:
+    """Every measure of regions and of the diagnosis, by the table that shows it."""
+    groups = {
+        name: [
+            Measure(region, metric, f"{title}{f' ({readable(region)})' if len(regions) > 1 else ''}")
+            for region in regions
+            for metric, title in metrics.items()
         ]
-        if normal_class is not None:
-            measures.append(Measure(region, "empty_in_normal", f"normal cases left empty ({readable(region)})"))
+        for name, metrics in (("Outlines", _OUTLINE_METRICS), ("Volumes and lesions", _AMOUNT_METRICS))
+    }
     if classes:
-        measures += [Measure(DIAGNOSIS, "accuracy", "accuracy"), Measure(DIAGNOSIS, "macro_f1", "macro-F1")]
-    return measures
+        groups["Diagnosis"] = [Measure(DIAGNOSIS, metric, title) for metric, title in _DIAGNOSIS_METRICS.items()]
+    return {name: measures for name, measures in groups.items() if measures}
+
+
+def class_measures(name: str) -> list[Measure]:
+    """The measures of one class."""
+    return [Measure(name, metric, title) for metric, title in _CLASS_METRICS.items()]
 
 
 class Results:
-    """The summary and difference tables, by arm, scope and measure.
+    """The tables of the comparison, by arm, scope and measure.
 
     Parameters
     ----------
-    summary, differences : the tables that ``compare_arms_files`` writes
+    tables : ``summary``, ``differences``, ``tests``, ``sites``, ``gains`` and ``cross_sites`` as
+        ``compare_arms_files`` writes them
     """
 
-    def __init__(self, summary: pd.DataFrame, differences: pd.DataFrame) -> None:
-        self._summary = self._by_key(summary, "value")
-        self._differences = self._by_key(differences, "difference")
+    def __init__(self, tables: Mapping[str, pd.DataFrame]) -> None:
+        summary = tables["summary"]
+        self._summary = _by_key(summary, "value", _KEYS)
+        self._differences = _by_key(tables["differences"], "difference", _KEYS)
+        self._gains = _by_key(tables["gains"], "gain", ("arm", "site", "target", "metric"))
+        self._tests = {
+            tuple(row[key] for key in _KEYS): Judgement(**{name: row[name] for name in Judgement.__annotations__})
+            for row in tables["tests"].to_dict("records")
+        }
+        self._gaps = {(row["arm"], row["target"], row["metric"]): row for row in tables["sites"].to_dict("records")}
+        self.cross_sites: list[dict[str, Any]] = tables["cross_sites"].to_dict("records")
         scopes = summary[["scope", "split"]].drop_duplicates().itertuples(index=False, name=None)
         self._split_of = {scope: split for scope, split in scopes if scope != POOLED_SCOPE}
 
     @classmethod
-    def from_files(cls, summary_path: str | Path, differences_path: str | Path) -> "Results":
-        """Read both tables."""
-        return cls(read_results(summary_path), read_results(differences_path))
-
-    @staticmethod
-    def _by_key(table: pd.DataFrame, column: str) -> dict[tuple[str, ...], Estimate]:
-        rows: list[Mapping[str, Any]] = table.to_dict("records")
-        return {
-            tuple(row[key] for key in _KEYS): Estimate(
-                row[column],
-                row["low"],
-                row["high"],
-                int(row["num_cases"]),
-                int(row["num_patients"]),
-                row.get("seed_sd", math.nan),
-            )
-            for row in rows
-        }
+    def from_files(cls, paths: Mapping[str, str | Path]) -> "Results":
+        """Read the tables, each from the path of its name."""
+        return cls({name: read_results(path) for name, path in paths.items()})
 
     @property
     def test_sites(self) -> list[str]:
@@ -164,6 +254,11 @@ class Results:
         """External sites with patients."""
         return [site for site, split in self._split_of.items() if split == EXTERNAL]
 
+    @property
+    def empty_rules(self) -> list[str]:
+        """Names of the rules for empty masks that decided some case."""
+        return sorted({estimate.empty_rule for estimate in self._summary.values() if estimate.rule})
+
     def value(self, arm: str, measure: Measure, scope: str = POOLED_SCOPE) -> Estimate | None:
         """An arm's mean, or None where nothing could be measured."""
         return _known(self._summary.get((arm, scope, measure.target, measure.metric)))
@@ -171,6 +266,31 @@ class Results:
     def difference(self, arm: str, measure: Measure, scope: str = POOLED_SCOPE) -> Estimate | None:
         """An arm's mean paired difference to the reference arm, or None."""
         return _known(self._differences.get((arm, scope, measure.target, measure.metric)))
+
+    def judgement(self, arm: str, measure: Measure, scope: str = POOLED_SCOPE) -> Judgement | None:
+        """What the tests say of an arm's difference to the reference arm, or None."""
+        return self._tests.get((arm, scope, measure.target, measure.metric))
+
+    def gain(self, arm: str, site: str, measure: Measure) -> Estimate | None:
+        """An arm's mean paired difference to the site's own local arm on the site's test patients, or None."""
+        return _known(self._gains.get((arm, site, measure.target, measure.metric)))
+
+    def gap(self, arm: str, measure: Measure) -> Mapping[str, Any] | None:
+        """Worst and best site of an arm, as the table of sites has them, or None where sites are too few or small."""
+        return self._gaps.get((arm, measure.target, measure.metric))
+
+
+def _by_key(table: pd.DataFrame, column: str, keys: Sequence[str]) -> dict[tuple[str, ...], Estimate]:
+    """Estimates of a table by some of its columns; what its rows do not know of rules for empty masks is 0."""
+    rules = ("num_by_rule", "num_left_out")
+    return {
+        tuple(row[key] for key in keys): Estimate(
+            row[column],
+            *(row[name] for name in ("low", "high", "num_cases", "num_patients", "seed_sd", "metric", "empty_rule")),
+            *(int(row[name]) if math.isfinite(row[name]) else 0 for name in rules),
+        )
+        for row in table.to_dict("records")
+    }
 
 
 def _known(estimate: Estimate | None) -> Estimate | None:

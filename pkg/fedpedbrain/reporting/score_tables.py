@@ -1,25 +1,28 @@
-"""Tables of the report that hold scores: the headline, every measure, differences, and what a site gains."""
+"""Tables of the report that hold scores: the headline, every measure, and differences."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedpedbrain.evaluation.significance import NOT_SHOWN
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
-from fedpedbrain.reporting.answers import describe_difference, federated_arms, local_arms, main_arms, site_gains
+from fedpedbrain.reporting.answers import describe_difference, local_arms, main_arms
 from fedpedbrain.reporting.results import (
     MISSING,
+    TOO_FEW_PATIENTS,
     Estimate,
+    Judgement,
     Measure,
     Results,
-    all_measures,
+    class_measures,
     count_noun,
     format_change,
     format_score,
     headline_measures,
 )
 from fedpedbrain.reporting.style import readable, sentence_case
-from fedpedbrain.reporting.tables import Cell, Group, Table
+from fedpedbrain.reporting.tables import Cell, Group, Table, detail_lines
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class HeadlineRow:
     colour: str
     score: Cell
     difference: Cell
-    reading: str
+    reading: Cell
     strip: Strip | None
 
 
@@ -63,24 +66,34 @@ def headline_table(results: Results, study: Mapping[str, Any], colours: Mapping[
         for arm, difference in differences.items():
             value = results.value(arm, measure)
             if value is not None:
-                rows.append(_headline_row(arm, colours[arm], value, difference, limit))
+                judgement = results.judgement(arm, measure)
+                rows.append(_headline_row(arm, colours[arm], value, difference, judgement, limit))
         alone = _local_row(results, study, measure)
         if rows:
             first = results.value(rows[0].arm, measure)
-            words = [sentence_case(measure.title), count_noun(first.num_cases, "test case"), first.caveat]
-            groups.append(HeadlineGroup(", ".join(filter(None, words)), limit, [*rows, *alone]))
+            title = f"{sentence_case(measure.title)}, {count_noun(first.num_cases, 'test case')}"
+            groups.append(HeadlineGroup(title, limit, [*rows, *alone]))
     return groups
 
 
-def _headline_row(arm: str, colour: str, value: Estimate, difference: Estimate | None, limit: float) -> HeadlineRow:
-    score = Cell(format_score(value.value), value.interval)
+def _headline_row(
+    arm: str,
+    colour: str,
+    value: Estimate,
+    difference: Estimate | None,
+    judgement: Judgement | None,
+    limit: float,
+) -> HeadlineRow:
+    score = Cell(value.score, detail_lines(value.interval or value.caveat, value.rule))
     if difference is None:
-        return HeadlineRow(arm, colour, score, Cell(MISSING), "reference", None)
+        return HeadlineRow(arm, colour, score, Cell(MISSING), Cell("reference"), None)
     strip = None
     if difference.has_interval:
         strip = Strip(*(50.0 + 50.0 * end / limit for end in (difference.low, difference.high, difference.value)))
-    change = Cell(format_change(difference.value), difference.change_interval)
-    return HeadlineRow(arm, colour, score, change, difference.reading, strip)
+    change = Cell(difference.change, difference.change_interval)
+    verdict = judgement.noninferiority if judgement else ""
+    reading = Cell(difference.reading, f"non-inferiority {verdict}" if verdict == NOT_SHOWN else verdict)
+    return HeadlineRow(arm, colour, score, change, reading, strip)
 
 
 def _local_row(results: Results, study: Mapping[str, Any], measure: Measure) -> list[HeadlineRow]:
@@ -96,33 +109,64 @@ def _local_row(results: Results, study: Mapping[str, Any], measure: Measure) -> 
     if len(values) > 1:
         score = Cell(f"{format_score(min(values))} to {format_score(max(values))}")
         change = Cell(f"{format_change(min(changes))} to {format_change(max(changes))}")
-    return [HeadlineRow(count_noun(len(values), "local arm"), "", score, change, ", ".join(counts), None)]
+    return [HeadlineRow(count_noun(len(values), "local arm"), "", score, change, Cell(", ".join(counts)), None)]
 
 
-def score_table(results: Results, study: Mapping[str, Any], colours: Mapping[str, str], scopes: Sequence[str]) -> Table:
-    """Every measure of every arm, a group of rows a scope."""
-    measures = [
-        measure
-        for measure in all_measures(study["regions"], study["classes"], study["normal_class"])
-        if any(results.value(arm, measure, scope) for arm in colours for scope in scopes)
-    ]
+def score_table(
+    results: Results,
+    colours: Mapping[str, str],
+    scopes: Sequence[str],
+    measures: Sequence[Measure],
+    caption: str = "",
+) -> Table | None:
+    """Some measures of every arm, a group of rows a scope; None where none of them was measured there."""
+    measures = [m for m in measures if any(results.value(arm, m, scope) for arm in colours for scope in scopes)]
+    if not measures:
+        return None
     groups = []
     for scope in scopes:
         estimates = {arm: [results.value(arm, measure, scope) for measure in measures] for arm in colours}
         present = [next(filter(None, column), None) for column in zip(*estimates.values(), strict=True)]
-        counts = [Cell(f"n = {known.num_cases}", known.caveat) if known else Cell(MISSING) for known in present]
-        rows = [[Cell("cases"), *counts]]
-        for arm, row in estimates.items():
-            rows.append([Cell(readable(arm), colour=colours[arm]), *map(_score_cell, row)])
-        groups.append(Group(sentence_case(scope) if scope == POOLED_SCOPE else scope, rows))
-    return Table("", ["Arm", *(sentence_case(measure.title) for measure in measures)], groups)
+        counts = [_count_cell(column) for column in zip(*estimates.values(), strict=True)]
+        if any(present):
+            rows = [
+                [Cell(readable(arm), colour=colours[arm]), *map(_score_cell, row)] for arm, row in estimates.items()
+            ]
+            heading = "" if scope == POOLED_SCOPE else scope
+            groups.append(Group(heading, [[Cell("cases"), *counts], *rows]))
+    return Table(caption, ["Arm", *(sentence_case(measure.title) for measure in measures)], groups)
+
+
+def class_table(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> Table | None:
+    """Scores of each class against the rest on all test patients, a group of rows a class."""
+    groups = []
+    for name in study["classes"]:
+        scores = {arm: [results.value(arm, measure) for measure in class_measures(name)] for arm in colours}
+        known = next((estimate for row in scores.values() for estimate in row if estimate), None)
+        if known:
+            title = f"{readable(name)}, {count_noun(known.num_cases, 'case')}"
+            groups.append(Group(title, _score_rows(scores, colours)))
+    columns = ["Arm", *(sentence_case(measure.title) for measure in class_measures(""))]
+    return Table("Each class against the rest, all test patients", columns, groups) if groups else None
+
+
+def _count_cell(column: Sequence[Estimate | None]) -> Cell:
+    """How many cases a column's scores are of; the most, where a rule leaves out others with each arm."""
+    known = [estimate for estimate in column if estimate]
+    if not known:
+        return Cell(MISSING)
+    largest = max(known, key=lambda estimate: estimate.num_cases)
+    return Cell(f"n = {largest.num_cases}", TOO_FEW_PATIENTS if largest.caveat == TOO_FEW_PATIENTS else "")
+
+
+def _score_rows(estimates: Mapping[str, Sequence[Estimate | None]], colours: Mapping[str, str]) -> list[list[Cell]]:
+    return [[Cell(readable(arm), colour=colours[arm]), *map(_score_cell, row)] for arm, row in estimates.items()]
 
 
 def _score_cell(estimate: Estimate | None) -> Cell:
     if estimate is None:
         return Cell(MISSING)
-    spread = f"seeds ± {format_score(estimate.seed_sd)}" if math.isfinite(estimate.seed_sd) else ""
-    return Cell(format_score(estimate.value), "\n".join(filter(None, (estimate.interval, spread))))
+    return Cell(estimate.score, detail_lines(estimate.interval, estimate.seeds, estimate.rule))
 
 
 def difference_table(
@@ -136,7 +180,7 @@ def difference_table(
         for arm in colours:
             differences = [results.difference(arm, measure, scope) for measure in measures]
             if any(differences):
-                cells = [Cell(d.reading, describe_difference(d)) if d else Cell(MISSING) for d in differences]
+                cells = list(map(_difference_cell, differences))
                 rows.append([Cell(readable(arm), colour=colours[arm]), *cells])
         if rows:
             groups.append(Group(sentence_case(scope) if scope == POOLED_SCOPE else scope, rows))
@@ -144,19 +188,7 @@ def difference_table(
     return Table(caption, ["Arm", *(sentence_case(measure.title) for measure in measures)], groups)
 
 
-def gain_table(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> Table:
-    """Every federated arm beside the site's own local arm, on that site's test patients."""
-    groups = []
-    for measure in headline_measures(study["regions"], study["classes"]):
-        rows = []
-        for arm in federated_arms(study):
-            for site, gain in site_gains(results, study, arm, measure).items():
-                joint, alone = (results.value(name, measure, site) for name in (arm, local_arms(study)[site]))
-                scores = [Cell(format_score(estimate.value), estimate.interval) for estimate in (joint, alone)]
-                name = Cell(readable(arm), colour=colours[arm])
-                count = Cell(str(joint.num_cases), joint.caveat)
-                rows.append([Cell(site), name, count, *scores, Cell(format_change(gain))])
-        if rows:
-            groups.append(Group(sentence_case(measure.title), rows))
-    columns = ["Site", "Federated arm", "Cases", "Federated", "Its own local arm", "Gain"]
-    return Table("What each site gains over its own local arm (differences of means)", columns, groups, (0, 1))
+def _difference_cell(difference: Estimate | None) -> Cell:
+    if difference is None:
+        return Cell(MISSING)
+    return Cell(difference.reading, detail_lines(describe_difference(difference), difference.seeds, difference.rule))

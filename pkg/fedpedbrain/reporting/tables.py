@@ -37,6 +37,11 @@ class Table:
     words: tuple[int, ...] = (0,)
 
 
+def detail_lines(*lines: str) -> str:
+    """A cell's second line and those below it, without the empty ones."""
+    return "\n".join(filter(None, lines))
+
+
 @dataclass(frozen=True)
 class Upload:
     """What the sites of a round send together; sites that are absent or whose training failed send nothing."""

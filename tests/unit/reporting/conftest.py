@@ -8,23 +8,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedpedbrain.cohort import SPLITS, Case, write_cases
+from fedpedbrain.evaluation.metric_facts import HIGHER
+from fedpedbrain.evaluation.significance import judge_margin
+from fedpedbrain.evaluation.site_comparison import ALL_SITES, ONE_SITE
 from fedpedbrain.evaluation.tables import (
     CONFUSION_COLUMNS,
+    CROSS_SITE_COLUMNS,
     DIAGNOSIS,
     DIFFERENCE_COLUMNS,
+    GAIN_COLUMNS,
     POOLED_SCOPE,
+    SITE_COLUMNS,
     SUMMARY_COLUMNS,
+    TEST_COLUMNS,
 )
 from fedpedbrain.files import write_table
 from fedpedbrain.reporting.count_figures import plot_cohort_files, plot_confusion_files
 from fedpedbrain.reporting.figures import plot_comparison_files, plot_convergence_files
-from fedpedbrain.reporting.report import ReportInputs
+from fedpedbrain.reporting.report import ReportInputs, by_stem
 from fedpedbrain.reporting.video import VIDEO_COLUMNS
 from study_arms import arm
 
 COLOURS = {"pooled-arm": "#0072B2", "fedavg": "#D55E00"}
 HISTORY_COLUMNS = ("arm", "seed", "round", "training_loss", "dice", "accuracy", "selection_score")
 NUM_ROUNDS = 3
+MARGIN = 0.05
+TABLES = ("summary", "differences", "tests", "confusion", "sites", "gains", "cross_sites")
+FIGURES = ("cohort", "comparison", "confusion", "convergence")
 
 
 ALL_ARMS = (
@@ -45,13 +55,21 @@ class SyntheticStudy:
     def arms(self) -> list[str]:
         return [arm["name"] for arm in self.study["arms"]]
 
+    @property
+    def tables(self) -> dict[str, Path]:
+        return by_stem(self.inputs.tables)
+
     def draw_figures(self, dpi: int = 40) -> None:
-        inputs = self.inputs
+        inputs, tables, figures = self.inputs, self.tables, by_stem(self.inputs.figures)
         common = (self.arms, self.local_sites, COLOURS, dpi)
-        plot_convergence_files(inputs.histories, inputs.figures["convergence"], *common)
-        plot_comparison_files(inputs.summary, inputs.figures["comparison"], *common)
-        plot_confusion_files(inputs.confusion, inputs.figures["confusion"], "Blues", self.arms, dpi)
-        plot_cohort_files(inputs.audit, inputs.figures["cohort"], dpi)
+        plot_convergence_files(inputs.histories, figures["convergence"], *common)
+        plot_comparison_files(tables["summary"], figures["comparison"], *common)
+        plot_confusion_files(tables["confusion"], figures["confusion"], "Blues", self.arms, dpi)
+        plot_cohort_files(inputs.audit, figures["cohort"], dpi)
+
+
+def rules_of(metric: str) -> tuple[str, int, int]:
+    return ("one_or_zero", 2, 0) if metric == "dice" else ("", 0, 0)
 
 
 class StudyWriter:
@@ -68,7 +86,7 @@ class StudyWriter:
         return 0.801 - 0.1 * number + (0.05 if scope == "b" else 0.0)
 
     def write_scores(self) -> None:
-        values, differences = [], []
+        values, differences, tests = [], [], []
         names = [arm["name"] for arm in self.study["arms"]]
         spread = 0.013 if len(self.study["seeds"]) > 1 else ""
         for (scope, split), (number, name), (target, metric) in itertools.product(
@@ -78,13 +96,20 @@ class StudyWriter:
             # macro_f1 has no interval, and neither has a site with one patient.
             ends = ("", "") if metric == "macro_f1" or scope == "a" else (value - 0.04, value + 0.04)
             sizes = (12, 1 if scope == "a" else 12)
-            values.append((name, scope, split, target, metric, *sizes, value, *ends, spread))
+            values.append((name, scope, split, target, metric, *sizes, value, *ends, spread, *rules_of(metric)))
             if number and metric != "macro_f1":
                 change = -0.1 * number
                 low, high = ("", "") if scope == "a" else (change - 0.15, change + 0.15)
-                differences.append((name, names[0], scope, split, target, metric, *sizes, change, low, high))
+                place = (name, names[0], scope, split, target, metric)
+                differences.append((*place, *sizes, change, low, high, "", *rules_of(metric)))
+                judged = ("", "", "", "")
+                if metric == "dice" and scope != "a":
+                    judged = (0.02, 0.06, MARGIN, judge_margin(low, high, MARGIN, HIGHER))
+                tests.append((*place, sizes[1], len(names) - 1, *judged))
         self.table("summary", SUMMARY_COLUMNS, values)
         self.table("differences", DIFFERENCE_COLUMNS, differences)
+        self.table("tests", TEST_COLUMNS, tests)
+        self.write_sites(values)
         classes = self.study["classes"]
         counts = [
             (name, "test", true, predicted, 5 if true == predicted else number)
@@ -92,6 +117,32 @@ class StudyWriter:
             for true, predicted in itertools.product(classes, classes)
         ]
         self.table("confusion", CONFUSION_COLUMNS, counts)
+
+    def write_sites(self, values: list[tuple]) -> None:
+        """At b every arm scores 0.05 more than at a; gains are those of the arms' places in the list."""
+        arms = {arm["name"]: arm["sites"] for arm in self.study["arms"]}
+        alone = {sites[0]: name for name, sites in arms.items() if len(sites) == 1}
+        places = {name: number for number, name in enumerate(arms)}
+        shown = [(target, metric) for target, metric in self.measures if metric in ("dice", "accuracy")]
+        gaps = [
+            (name, *measure, "higher", 2, 0, "a", self.score(number, "a"), "b", self.score(number, "b"), 0.05)
+            for (name, number), measure in itertools.product(places.items(), shown)
+        ]
+        gains = [
+            (name, alone[site], site, *measure, 12, 12, gain, gain - 0.05, gain + 0.05, "", *rules_of(measure[1]))
+            for name, measure, site in itertools.product(arms, shown, alone)
+            if len(arms[name]) > 1
+            for gain in [0.1 * (places[alone[site]] - places[name])]
+        ]
+        everywhere = [
+            (name, ONE_SITE if len(arms[name]) == 1 else ALL_SITES, ";".join(arms[name]), scope, split, own, *row[:7])
+            for name, scope, split, *row in values
+            if scope != POOLED_SCOPE
+            for own in [int(scope in arms[name])]
+        ]
+        self.table("sites", SITE_COLUMNS, gaps)
+        self.table("gains", GAIN_COLUMNS, gains)
+        self.table("cross_sites", CROSS_SITE_COLUMNS, everywhere)
 
     def table(self, name: str, columns: tuple, rows: list[tuple]) -> None:
         write_table(self.folder / f"{name}.tsv", columns, (dict(zip(columns, row, strict=False)) for row in rows))
@@ -140,8 +191,8 @@ class StudyWriter:
 
     def history_row(self, name: str, number: int, seed: int, round_number: int) -> dict:
         score = 0.2 * round_number - 0.03 * number + 0.01 * seed
-        dice = score if self.study["regions"] else float("nan")
-        accuracy = score if self.study["classes"] else float("nan")
+        dice = score if self.study["regions"] else None
+        accuracy = score if self.study["classes"] else None
         numbers = (name, seed, round_number, 1.0 / round_number, dice, accuracy, score)
         # In round 2 one of two sites sends nothing.
         num_updates = 1 if round_number == 2 else 2
@@ -168,7 +219,11 @@ def write_study(tmp_path):
         study |= {"classes": list(classes), "normal_class": classes[0] if classes else None, "num_rounds": NUM_ROUNDS}
         study |= {"seeds": list(seeds), "versions": {"python": "3.11"}}
         study["config"] = {
-            "evaluation": {"confidence_level": 0.95, "bootstrap_samples": 500},
+            "evaluation": {
+                "confidence_level": 0.95,
+                "bootstrap_samples": 500,
+                "noninferiority_margin": {"dice": MARGIN, "accuracy": None},
+            },
             "training": {"epochs_per_round": 2},
             "preprocessing": {"grid": [4, 8, 8]},
             "reporting": {"arm_colours": COLOURS},
@@ -177,9 +232,8 @@ def write_study(tmp_path):
         writer.write_scores()
         writer.write_audit()
         histories, selections = writer.write_training()
-        figures = {name: tmp_path / f"{name}.png" for name in ("cohort", "comparison", "confusion", "convergence")}
+        figures = [tmp_path / f"{name}.png" for name in FIGURES]
         write_table(tmp_path / "videos" / "videos.tsv", VIDEO_COLUMNS, [])
-        tables = (tmp_path / f"{name}.tsv" for name in ("summary", "differences", "confusion"))
         places = (
             tmp_path / "audit.json",
             histories,
@@ -187,12 +241,14 @@ def write_study(tmp_path):
             figures,
             tmp_path / "videos",
             tmp_path / "report.html",
+            tmp_path / "report.json",
         )
         local_sites = {item["name"]: item["sites"][0] for item in arms if len(item["sites"]) == 1}
         inspections = [writer.write_inspection(item["name"], rows) for item in arms if (rows := sent.get(item["name"]))]
         account = tmp_path / "privacy.json"
         account.write_text(json.dumps(privacy))
-        inputs = ReportInputs(*tables, *places, inspections, [account] if privacy else [])
+        tables = [tmp_path / f"{name}.tsv" for name in TABLES]
+        inputs = ReportInputs(tables, *places, inspections, [account] if privacy else [])
         return SyntheticStudy(inputs, study, local_sites)
 
     return write

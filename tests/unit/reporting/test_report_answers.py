@@ -1,16 +1,32 @@
 import math
 
 import pytest
-from fedpedbrain.evaluation.tables import DIFFERENCE_COLUMNS, SUMMARY_COLUMNS
+from fedpedbrain.evaluation.tables import (
+    CROSS_SITE_COLUMNS,
+    DIFFERENCE_COLUMNS,
+    GAIN_COLUMNS,
+    SITE_COLUMNS,
+    SUMMARY_COLUMNS,
+    TEST_COLUMNS,
+)
 from fedpedbrain.files import write_table
 from fedpedbrain.reporting import answers
 from fedpedbrain.reporting.results import Estimate, Measure, Results, format_bytes, format_change, format_score
+
+TABLE_COLUMNS = {
+    "summary": SUMMARY_COLUMNS,
+    "differences": DIFFERENCE_COLUMNS,
+    "tests": TEST_COLUMNS,
+    "sites": SITE_COLUMNS,
+    "gains": GAIN_COLUMNS,
+    "cross_sites": CROSS_SITE_COLUMNS,
+}
 
 
 @pytest.fixture
 def study_and_results(write_study):
     synthetic = write_study()
-    return synthetic.study, Results.from_files(synthetic.inputs.summary, synthetic.inputs.differences)
+    return synthetic.study, Results.from_files(synthetic.tables)
 
 
 @pytest.mark.parametrize(
@@ -20,18 +36,34 @@ def study_and_results(write_study):
         (-0.2, -0.1, "lower"),
         (0.1, 0.2, "higher"),
         (0.0, 0.2, "no difference shown"),
-        (math.nan, math.nan, "no interval"),
     ],
 )
 def test_a_difference_is_claimed_only_where_its_interval_excludes_zero(low, high, reading):
     assert Estimate(0.0, low, high, 9, 9).reading == reading
 
 
-def test_patients_too_few_for_an_interval_are_said_to_be():
-    few, enough = (Estimate(0.5, math.nan, math.nan, 9, num_patients) for num_patients in (5, 6))
+def test_why_there_is_no_interval_is_said():
+    few, alike = (Estimate(0.5, math.nan, math.nan, 9, num_patients, metric="dice") for num_patients in (5, 6))
     assert few.reading == few.caveat == "too few patients for an interval"
     assert answers.describe_value(few) == "0.500 (too few patients for an interval)"
-    assert (enough.reading, enough.caveat, answers.describe_value(enough)) == ("no interval", "", "0.500")
+    assert alike.reading == alike.caveat == "all patients alike, so no interval"
+    assert Estimate(0.0, math.nan, math.nan, 9, 6, metric="accuracy").reading == "the same in all 6 patients"
+
+
+def test_scores_of_a_group_of_cases_have_no_interval_to_miss():
+    assert Estimate(0.5, math.nan, math.nan, 9, 9, metric="auroc").caveat == ""
+
+
+def test_distances_and_volumes_have_one_digit():
+    distance = Estimate(-2.345, -4.0, 0.02, 9, 9, 0.123, "hd95_mm")
+    assert (distance.score, distance.change) == ("\u22122.3", "\u22122.3")
+    assert (distance.change_interval, distance.seeds) == ("[\u22124.0, 0.0]", "seeds ± 0.1")
+
+
+def test_a_rule_for_empty_masks_is_named_with_what_it_decided():
+    assert Estimate(0.5, 0.4, 0.6, 9, 9, empty_rule="one_or_zero", num_by_rule=2).rule == "one_or_zero: 2 of 9"
+    assert Estimate(0.5, 0.4, 0.6, 9, 9, empty_rule="one_or_zero", num_left_out=1).rule == "one_or_zero: 1 left out"
+    assert Estimate(0.5, 0.4, 0.6, 9, 9, empty_rule="one_or_zero").rule == ""
 
 
 def test_numbers_are_written_alike():
@@ -45,7 +77,8 @@ def test_the_headline_gives_reading_and_numbers(study_and_results):
     (headline,) = answers.headlines(results, study)
     assert headline.opening == "FedAvg against pooled-arm."
     verdict = headline.verdicts[0]
-    assert (verdict.subject, verdict.reading) == ("Tumour Dice (whole tumour)", "lower by 0.300")
+    assert verdict.subject == "Tumour Dice (whole tumour)"
+    assert verdict.reading == "lower by 0.300, inferior, worse by more than the margin of 0.05"
     assert verdict.numbers == "[\u22120.450, \u22120.150]"
 
 
@@ -60,27 +93,27 @@ def test_a_site_is_compared_with_its_own_local_arm(study_and_results):
     study, results = study_and_results
     gains = answers.site_gains(results, study, "fedavg", answers.headline_measures(["whole_tumour"], [])[0])
     # fedavg is arm 3 of the list, local-a arm 1, local-b arm 2; each step costs 0.1.
-    assert gains == {"a": pytest.approx(-0.2), "b": pytest.approx(-0.1)}
+    assert {site: gain.value for site, gain in gains.items()} == {"a": pytest.approx(-0.2), "b": pytest.approx(-0.1)}
     assert (
-        "ahead of the site's own local arm at 0 of 2 sites; the difference goes from −0.200 at a to −0.100 at b."
-        in answers.find_gains(results, study).text
-    )
+        "FedAvg is ahead of a site's own local arm at 0 of 2 sites; the difference goes from −0.200 [−0.250, −0.150] "
+        "(at a) to −0.100 [−0.150, −0.050] (at b). Intervals exclude 0 in 2 of them."
+    ) in answers.find_gains(results, study).text
 
 
 @pytest.mark.parametrize("name", ["NA", "None", "null", "nan"])
 def test_names_that_pandas_takes_for_nothing_stay_names(tmp_path, name):
     keys = {"arm": name, "reference": name, "scope": name, "split": "test", "target": name, "metric": "dice"}
-    numbers = {"num_cases": 9, "num_patients": 9, "value": 0.5, "difference": 0.1, "low": "", "high": ""}
-    row = keys | numbers | {"seed_sd": ""}
-    paths = []
-    for table, columns in (("summary", SUMMARY_COLUMNS), ("differences", DIFFERENCE_COLUMNS)):
-        paths.append(tmp_path / f"{table}.tsv")
-        write_table(paths[-1], columns, [{column: row.get(column, "") for column in columns}])
-    results = Results.from_files(*paths)
+    numbers = {"num_cases": 9, "num_patients": 9, "num_arms": 1, "value": 0.5, "difference": 0.1}
+    for table, columns in TABLE_COLUMNS.items():
+        rows = [keys | numbers] if table in ("summary", "differences", "tests") else []
+        filled = [{column: row.get(column, "") for column in columns} for row in rows]
+        write_table(tmp_path / f"{table}.tsv", columns, filled)
+    results = Results.from_files({table: tmp_path / f"{table}.tsv" for table in TABLE_COLUMNS})
     measure = Measure(name, "dice", "")
     assert results.test_sites == [name]
     assert results.value(name, measure, name).value == 0.5
     assert results.difference(name, measure, name).value == 0.1
+    assert results.judgement(name, measure, name).num_arms == 1
 
 
 def test_local_arms_are_main_arms_where_there_are_no_others(write_study):

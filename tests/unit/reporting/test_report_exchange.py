@@ -220,13 +220,13 @@ def many(write_study):
 
 
 def test_many_arms_are_counted_instead_of_told_one_by_one(many):
-    results = Results.from_files(many.inputs.summary, many.inputs.differences)
+    results = Results.from_files(many.tables)
     (headline,) = answers.headlines(results, many.study)
     assert headline.opening == "6 arms against pooled-arm."
-    assert headline.verdicts[0].reading == "lower for all"
+    assert headline.verdicts[0].reading == "inferior, worse by more than the margin of 0.05 for all"
     text = answers.find_all(results, many.study)[0].text
     assert "The 6 other arms go from 0.001 (arm-5) to 0.501 (arm-0)." in text
-    assert "6 federated arms are ahead of a site's own local arm in 0 of 12 comparisons" in (
+    assert "6 federated arms are ahead of a site's own local arm at 0 of 12 comparisons" in (
         answers.find_gains(results, many.study).text
     )
     assert "The 6 other arms go from" in answers.find_external(results, many.study).text
@@ -234,7 +234,7 @@ def test_many_arms_are_counted_instead_of_told_one_by_one(many):
 
 def test_every_arm_of_many_is_named_beside_its_points(many):
     figure = draw_comparison(
-        read_results(many.inputs.summary), arm_styles(many.arms, {}, many.local_sites), many.local_sites
+        read_results(many.tables["summary"]), arm_styles(many.arms, {}, many.local_sites), many.local_sites
     )
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert set(labels) == set(many.arms)

@@ -1,0 +1,109 @@
+"""The report's section on statistics: tests, margins of non-inferiority, spreads, and rules for empty masks."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedpedbrain.evaluation.metric_facts import EMPTY_RULES
+from fedpedbrain.reporting.answers import describe_difference, describe_margin, main_arms
+from fedpedbrain.reporting.results import (
+    MISSING,
+    Estimate,
+    Judgement,
+    Measure,
+    Results,
+    format_names,
+    headline_measures,
+    measure_groups,
+)
+from fedpedbrain.reporting.style import readable, sentence_case
+from fedpedbrain.reporting.tables import Cell, Group, Table
+
+
+def format_p_value(value: float) -> str:
+    """Three digits after the point, and no smaller number than they can tell."""
+    if not math.isfinite(value):
+        return MISSING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def statistics_part(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
+    """What the section on statistics shows."""
+    headline = headline_measures(study["regions"], study["classes"])
+    shown = {(measure.target, measure.metric) for measure in headline}
+    others = [
+        measure
+        for measures in measure_groups(study["regions"], study["classes"]).values()
+        for measure in measures
+        if (measure.target, measure.metric) not in shown
+    ]
+    return {
+        "margin_answers": answer_margins(results, study),
+        "tests": test_table(results, study, colours, headline),
+        "other_tests": test_table(results, study, colours, others),
+        "empty_rules": {name: EMPTY_RULES[name] for name in results.empty_rules},
+    }
+
+
+def answer_margins(results: Results, study: Mapping[str, Any]) -> list[str]:
+    """One sentence a measure with a margin: which arms are non-inferior to the reference, which not."""
+    reference = study["reference_arm"]
+    arms = [arm["name"] for arm in study["arms"] if arm["name"] in main_arms(study) and arm["name"] != reference]
+    sentences = []
+    for measure in headline_measures(study["regions"], study["classes"]):
+        margin = study["config"]["evaluation"]["noninferiority_margin"].get(measure.metric)
+        if margin is None:
+            sentences.append(f"{sentence_case(measure.title)}: the config sets no margin, so nothing is said of it.")
+            continue
+        answers: dict[str, list[str]] = {}
+        for arm in arms:
+            difference = results.difference(arm, measure)
+            if difference:
+                words = describe_margin(results.judgement(arm, measure))
+                answers.setdefault(words or _no_answer(difference, margin), []).append(readable(arm))
+        parts = [
+            f"{format_names(names)} {'is' if len(names) == 1 else 'are'} {words}" for words, names in answers.items()
+        ]
+        sentences += [f"{sentence_case(measure.title)}: {'; '.join(parts)}."] if parts else []
+    return sentences
+
+
+def _no_answer(difference: Estimate, margin: float) -> str:
+    return f"not judged at the margin of {margin:g} ({difference.reading})"
+
+
+def test_table(
+    results: Results, study: Mapping[str, Any], colours: Mapping[str, str], measures: Sequence[Measure]
+) -> Table | None:
+    """Differences to the reference with their tests, a group of rows a measure; None where nothing is compared.
+
+    The spread over seeds has a column of its own: the interval over patients does not contain it.
+    """
+    has_seeds = len(study["seeds"]) > 1
+    groups = []
+    for measure in measures:
+        rows = []
+        for arm in colours:
+            difference, judgement = results.difference(arm, measure), results.judgement(arm, measure)
+            if difference and judgement:
+                cells = _test_cells(difference, judgement, has_seeds)
+                rows.append([Cell(readable(arm), colour=colours[arm]), *cells])
+        groups += [Group(sentence_case(measure.title), rows)] if rows else []
+    columns = ["Arm", "Patients", "Difference, interval over patients", *(["Spread over seeds"] if has_seeds else [])]
+    columns += ["p", "p, corrected", "Non-inferior", "Rule for empty masks"]
+    caption = f"Differences to {readable(study['reference_arm'])} on all test patients, with their tests"
+    return Table(caption, columns, groups, (0, len(columns) - 2, len(columns) - 1)) if groups else None
+
+
+def _test_cells(difference: Estimate, judgement: Judgement, has_seeds: bool) -> list[Cell]:
+    num_arms = f"over {judgement.num_arms} arms" if judgement.num_arms > 1 else ""
+    margin = f"margin {judgement.margin:g}" if math.isfinite(judgement.margin) else ""
+    return [
+        Cell(str(difference.num_patients)),
+        Cell(describe_difference(difference), difference.caveat),
+        *([Cell(difference.seeds.removeprefix("seeds ") or MISSING)] if has_seeds else []),
+        Cell(format_p_value(judgement.p_value)),
+        Cell(format_p_value(judgement.p_holm), num_arms),
+        Cell(sentence_case(judgement.noninferiority) or MISSING, margin),
+        Cell(difference.rule or MISSING),
+    ]
