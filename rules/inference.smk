@@ -2,8 +2,8 @@
 
 
 def scan_files(wildcards):
-    """Every file of a scan."""
-    return STUDY.scan_request.files_of(wildcards.scan)
+    """Every file of a scan, but not what the workflow writes, where a scan lies in the folder that it runs in."""
+    return STUDY.scan_request.files_of(wildcards.scan, besides="results")
 
 
 def scan_model(wildcards):
@@ -81,7 +81,7 @@ rule render_scan:
         mem_mb=2000,
     params:
         scan=scan_paths,
-        formats=STUDY.config["formats"],
+        formats=STUDY.format_settings,
         colours=STUDY.config["reporting"]["arm_colours"],
         video=STUDY.scan_video_settings,
         code=code("render_scan"),

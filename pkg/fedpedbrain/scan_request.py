@@ -1,6 +1,6 @@
 """Which new scans are to be predicted, and by which models, as the command line names them.
 
-Read while the job graph is built: standard library alone, and nothing is opened.
+Read while the job graph is built: standard library alone, and of files no more than whether they are DICOM.
 """
 
 import re
@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fedpedbrain.errors import StudyError
+from fedpedbrain.image_files import files_of_image, is_dicom
 from fedpedbrain.lineage import digest_of
 
 # Beside a model file or in the folder above: what the images that it was trained on look like.
@@ -25,7 +26,7 @@ class ScanRequest:
     Parameters
     ----------
     scan : path of a file or folder, or one a channel joined by commas; None for none
-    inbox : folder whose every file and folder is a scan of one channel; None for none
+    inbox : folder whose every file and folder is a scan of one channel, DICOM files always in a folder; None for none
     model : path of a model file, or several joined by commas, each perhaps after ``name=``; None for none
     """
 
@@ -62,14 +63,16 @@ class ScanRequest:
             raise StudyError(f"model: two models have the name {twice[0]!r}; name them: model=first=PATH,second=PATH")
         return dict(zip(names, paths, strict=True))
 
-    def files_of(self, scan: str) -> list[str]:
-        """Every file of a scan that its results depend on: those in its folders, too.
+    def files_of(self, scan: str, besides: str) -> list[str]:
+        """Every file of a scan that its results depend on: those in its folders and beside a DICOM file, too.
 
         Left out are names with a word in braces, which a rule takes for a wildcard; such a scan is predicted all the
-        same, but not again when it changes.
+        same, but not again when it changes. Left out, too, is what lies in the folder ``besides``: a scan that lies
+        where its results do would change with each of them.
         """
         files = (file for path in self.scans[scan] for file in _files_in(Path(path)))
-        return [file for file in files if not re.search(r"{\w", file)]
+        apart = Path(besides).absolute()
+        return [file for file in files if not (re.search(r"{\w", file) or Path(file).is_relative_to(apart))]
 
     def intensities_of(self, model: str) -> str | None:
         """The file that says what a model's training images look like, or None."""
@@ -89,6 +92,13 @@ class ScanRequest:
                 raise StudyError(f"model: no file {path}; correct the path")
         if self._inbox is not None and not self.scans:
             raise StudyError(f"inbox: no scan in {self._inbox}; put files or folders there, one a scan")
+        loose = [path for path in self._inbox_paths() if _is_loose_dicom(Path(path))]
+        if loose:
+            # Each would be a scan of the same slices.
+            raise StudyError(
+                f"inbox: {loose[0]} is a DICOM file beside the scans ({len(loose)} in all); put the files of each "
+                "series into a folder of its own there"
+            )
 
     def _inbox_paths(self) -> list[str]:
         entries = sorted(self._inbox.iterdir()) if self._inbox is not None and self._inbox.is_dir() else []
@@ -104,9 +114,19 @@ def _absolute(paths: Sequence[str]) -> list[str]:
 
 
 def _files_in(path: Path) -> list[str]:
-    if not path.is_dir():
-        return [str(path)]
-    return sorted(str(file) for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    try:
+        files = files_of_image(path)
+    except StudyError:
+        # The job says what cannot be read: here, it would keep the other scans from being predicted.
+        files = [path]
+    return [str(file) for file in files if file.exists() and not file.name.startswith(".")]
+
+
+def _is_loose_dicom(path: Path) -> bool:
+    try:
+        return path.is_file() and is_dicom(path)
+    except StudyError:
+        return False
 
 
 def _plain(name: str) -> str:

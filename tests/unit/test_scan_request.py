@@ -83,9 +83,57 @@ def test_a_scan_beside_an_inbox_is_predicted_too(inbox):
 def test_a_folder_stands_for_all_files_in_it(inbox):
     asked = request(inbox=inbox)
     series = next(name for name in asked.scans if name.startswith("series-"))
-    assert asked.files_of(series) == [str(inbox / "series" / name) for name in ("1.dcm", "deep/2.dcm")]
+    assert asked.files_of(series, "results") == [str(inbox / "series" / name) for name in ("1.dcm", "deep/2.dcm")]
     single = next(name for name in asked.scans if name.startswith("a-"))
-    assert asked.files_of(single) == [str(inbox / "a.nii.gz")]
+    assert asked.files_of(single, "results") == [str(inbox / "a.nii.gz")]
+
+
+DICOM = bytes(128) + b"DICM"
+
+
+def test_a_dicom_file_stands_for_all_dicom_files_of_its_folder(tmp_path):
+    for name in ("series/1", "series/2", "series/deep/3", "series/notes.pdf", "4"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"notes" if path.suffix else DICOM)
+    asked = request(tmp_path / "series" / "2")
+    (name,) = asked.scans
+    assert asked.files_of(name, "results") == [str(tmp_path / "series" / part) for part in ("1", "2", "deep/3")]
+
+
+def test_results_beside_a_scan_are_no_part_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    for path in ("1", "2", "results/segmentation.dcm"):
+        (tmp_path / path).write_bytes(DICOM)
+    for scan in ("1", "."):
+        asked = request(scan)
+        assert asked.files_of(next(iter(asked.scans)), "results") == [str(tmp_path / name) for name in "12"]
+
+
+@pytest.mark.parametrize("broken", ["an empty file", "a dangling link"])
+def test_what_cannot_be_read_is_left_to_the_scans_own_job(tmp_path, broken):
+    (tmp_path / "1").write_bytes(DICOM)
+    if broken == "an empty file":
+        (tmp_path / "2").touch()
+    else:
+        (tmp_path / "2").symlink_to(tmp_path / "gone")
+    asked = request(tmp_path / "1")
+    (name,) = asked.scans
+    assert asked.files_of(name, "results") == [str(tmp_path / "1")]
+
+
+@pytest.mark.parametrize("start", [DICOM, b"\x08\x00\x05\x00"], ids=["with a preamble", "without one"])
+def test_loose_dicom_files_in_an_inbox_are_refused_by_name(inbox, start):
+    for number in range(5):
+        (inbox / f"IM{number}").write_bytes(start)
+    with pytest.raises(StudyError, match=r"inbox: .*/IM0 is a DICOM file beside the scans \(5 in all\); put the files"):
+        request(inbox=inbox).check_files()
+
+
+def test_dicom_files_in_folders_of_an_inbox_are_scans(inbox):
+    (inbox / "series" / "1.dcm").write_bytes(DICOM)
+    request(inbox=inbox).check_files()
 
 
 def test_a_name_that_a_rule_would_take_for_a_wildcard_is_no_input_but_is_predicted(inbox):
@@ -93,7 +141,7 @@ def test_a_name_that_a_rule_would_take_for_a_wildcard_is_no_input_but_is_predict
     asked = request(inbox=inbox)
     odd = next(name for name in asked.scans if name.startswith("a_odd_name-"))
     assert asked.scans[odd] == [str(inbox / "a {odd} name.nii.gz")]
-    assert asked.files_of(odd) == []
+    assert asked.files_of(odd, "results") == []
 
 
 def test_a_scan_keeps_its_name_whatever_else_comes_into_the_inbox(inbox):

@@ -9,6 +9,7 @@ from typing import Any
 from fedpedbrain.data.flpedbrain_files import find_files
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import files_below, read_table
+from fedpedbrain.image_files import files_of_image
 
 # What a cell of a table says where nothing is known.
 NOT_AVAILABLE = ("n/a", "")
@@ -67,11 +68,19 @@ def find_pictures(root: str | None) -> dict[str, list[Path]]:
     return found
 
 
-def _refuse_names(paths: Iterable[Path], what: str) -> None:
-    named_badly = [path for path in paths if set(str(path)) & _FORBIDDEN_IN_PATHS]
+def list_dicom_files(root: str) -> list[str]:
+    """Every file below a folder of DICOM series that are to be converted."""
+    files = list(files_below(root))
+    # Files of a compact disc end in ";1".
+    _refuse_names(files, "paths of DICOM files", _FORBIDDEN_IN_PATHS - {";"})
+    return list(map(str, files))
+
+
+def _refuse_names(paths: Iterable[Path], what: str, forbidden: frozenset[str] = _FORBIDDEN_IN_PATHS) -> None:
+    named_badly = [path for path in paths if set(str(path)) & forbidden]
     if named_badly:
         raise StudyError(
-            f"{named_badly[0]}: {what} may hold none of {' '.join(sorted(_FORBIDDEN_IN_PATHS))} "
+            f"{named_badly[0]}: {what} may hold none of {' '.join(sorted(forbidden))} "
             f"({len(named_badly)} do); rename them"
         )
 
@@ -133,7 +142,7 @@ def _listed_files(settings: Mapping[str, Any]) -> list[str]:
         raise StudyError(
             f"{root / listed['table']}: names {missing[0]}, not there ({len(missing)} in all); correct the table"
         )
-    files = [file for path in sorted(paths) for file in (files_below(path) if path.is_dir() else [path])]
+    files = sorted({file for path in paths for file in files_of_image(path)})
     _refuse_names(files, "paths that a table of cases names")
     return [str(root / listed["table"]), *map(str, files)]
 
@@ -158,6 +167,11 @@ _LISTINGS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "class_folders": _class_folder_files,
     "flpedbrain": _flpedbrain_files,
 }
+
+
+def modules_of_other_sources(source: str) -> tuple[str, ...]:
+    """Modules that read sources other than a study's own: no result of it depends on them."""
+    return tuple(f"fedpedbrain.data.sources.{word}" for word in _LISTINGS if word != source)
 
 
 def list_source_files(settings: Mapping[str, Any], needed: bool = True) -> list[str]:

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import dicom_files
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -171,6 +172,12 @@ def test_a_wrong_case_is_refused_by_site_and_name(cohort, name):
     with pytest.raises(StudyError) as caught:
         cohort.open().find_cases()
     assert message in str(caught.value)
+
+
+def test_of_a_dicom_file_that_a_table_names_the_whole_series_is_watched(cohort):
+    files = dicom_files.write_series(cohort.folder / "series", dicom_files.sample_image(size=(4, 5, 6)))
+    cohort.rows[0]["image"] = str(files[2].relative_to(cohort.folder))
+    assert {str(file) for file in files} < set(list_source_files(cohort.settings()))
 
 
 WRONG_TABLES = {

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from fedpedbrain.data.formats.dicom import read_dicom
-from fedpedbrain.data.formats.dicom_headers import is_dicom
 from fedpedbrain.data.formats.nifti import read_nifti
 from fedpedbrain.data.formats.npy import read_npy
 from fedpedbrain.data.formats.png import is_picture, is_slice_folder, read_picture, read_png
@@ -13,6 +12,7 @@ from fedpedbrain.data.formats.scan import Scan
 from fedpedbrain.data.nifti_headers import is_nifti
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import files_below
+from fedpedbrain.image_files import is_dicom
 
 # From the word of a form to what reads it: a path and the form's block of the config's ``formats``.
 READERS: dict[str, Callable[[Path, Mapping[str, Any]], Scan]] = {

@@ -16,26 +16,22 @@ from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import files_below
+from fedpedbrain.image_files import is_dicom
 
 # Warnings about values would quote them.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
-_PREAMBLE_BYTES = 128
-_MAGIC = b"DICM"
-# Files of before DICOM had a preamble begin with an element of group 8 in little endian.
-_FIRST_GROUP = b"\x08\x00"
-
-PIXEL_TAGS = (
+_WHOLE_NUMBERS = (
     "Rows",
     "Columns",
     "SamplesPerPixel",
-    "PhotometricInterpretation",
     "BitsAllocated",
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
     "NumberOfFrames",
 )
+PIXEL_TAGS = (*_WHOLE_NUMBERS, "PhotometricInterpretation")
 _GEOMETRY_TAGS = (
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -116,26 +112,6 @@ class Series:
         )
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file looks like DICOM, whatever its name.
-
-    Raises
-    ------
-    StudyError : the file cannot be opened, or ends before that can be told: it may be a slice
-    """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(_PREAMBLE_BYTES + len(_MAGIC))
-    except OSError as error:
-        raise StudyError(
-            f"{path}: not readable ({error.strerror}); mend the link or the right to read it, or remove the file"
-        ) from None
-    preamble, magic = start[:_PREAMBLE_BYTES], start[_PREAMBLE_BYTES:]
-    if len(magic) < len(_MAGIC) and _MAGIC.startswith(magic) and not preamble.strip(b"\0"):
-        raise StudyError(f"{path}: empty, or ends before it says what it is; copy it again, or remove it")
-    return magic == _MAGIC or (start[:2] == _FIRST_GROUP and start[3:4] == b"\x00")
-
-
 def read_tags(path: Path, tags: Iterable[str]) -> FileDataset:
     """Read these tags of a DICOM file and no other; a ``StudyError`` names a file that is damaged before its end."""
     with warnings.catch_warnings(record=True) as caught:
@@ -152,6 +128,11 @@ def read_tags(path: Path, tags: Iterable[str]) -> FileDataset:
             raise StudyError(f"{path}: not a readable DICOM file; it may be truncated, copy it again") from None
     if any("end of file" in str(warning.message).lower() for warning in caught):
         raise StudyError(f"{path}: the file ends before its data do; it is truncated, copy it again")
+    for keyword in _WHOLE_NUMBERS:
+        # pydicom gives the text itself where it should be a number and is none.
+        value = dataset.get(keyword)
+        if value not in (None, "") and not (isinstance(value, int) and value >= 0):
+            raise StudyError(f"{path}: DICOM {keyword} is no whole number; export the series again, or remove the file")
     return dataset
 
 
