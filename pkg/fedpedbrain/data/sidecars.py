@@ -1,5 +1,6 @@
 """How a series was acquired, in the words of BIDS and without anything that identifies a patient."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,8 +11,15 @@ def _joined(value: Any) -> str:
     return value if isinstance(value, str) else "_".join(map(str, value))
 
 
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
 def _seconds(milliseconds: Any) -> float:
-    return float(milliseconds) / 1000.0
+    return _number(milliseconds) / 1000.0
 
 
 # From the BIDS name to the DICOM keywords that may hold it and what makes a BIDS value of it (seconds, degrees, mm, T).
@@ -19,17 +27,17 @@ _FIELDS: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
     "Modality": (("Modality",), str),
     "Manufacturer": (("Manufacturer",), str),
     "ManufacturersModelName": (("ManufacturerModelName",), str),
-    "MagneticFieldStrength": (("MagneticFieldStrength",), float),
+    "MagneticFieldStrength": (("MagneticFieldStrength",), _number),
     "MRAcquisitionType": (("MRAcquisitionType",), str),
     "ScanningSequence": (("ScanningSequence",), _joined),
     "SequenceVariant": (("SequenceVariant",), _joined),
     "EchoTime": (("EchoTime", "EffectiveEchoTime"), _seconds),
     "RepetitionTime": (("RepetitionTime",), _seconds),
     "InversionTime": (("InversionTime",), _seconds),
-    "FlipAngle": (("FlipAngle",), float),
+    "FlipAngle": (("FlipAngle",), _number),
     "EchoTrainLength": (("EchoTrainLength",), int),
-    "PixelBandwidth": (("PixelBandwidth",), float),
-    "SliceThickness": (("SliceThickness",), float),
+    "PixelBandwidth": (("PixelBandwidth",), _number),
+    "SliceThickness": (("SliceThickness",), _number),
 }
 SIDECAR_TAGS = tuple(keyword for keywords, _ in _FIELDS.values() for keyword in keywords)
 _SHOWN = ("ScanningSequence", "SequenceVariant", "MRAcquisitionType", "EchoTime", "RepetitionTime", "InversionTime")

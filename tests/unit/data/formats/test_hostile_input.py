@@ -208,9 +208,9 @@ def two_series(folder):
     return series(folder, series="second")
 
 
-def edited(change: Callable[[bytes], bytes], number: int = 2) -> Callable[[Path], Path]:
+def edited(change: Callable[[bytes], bytes], number: int = 2, **tags: str) -> Callable[[Path], Path]:
     def _write(folder: Path) -> Path:
-        path = sorted(series(folder).iterdir())[number]
+        path = sorted(series(folder, **tags).iterdir())[number]
         path.write_bytes(change(path.read_bytes()))
         return path.parent
 
@@ -319,6 +319,14 @@ DICOM = {
     "last slice that ends within its rows": (
         edited(lambda content: content[: content.index(b"\x28\x00\x10\x00US") + 9], -1),
         "-0005: not a readable DICOM file; it may be truncated, copy it again",
+    ),
+    "number of frames that is none": (
+        edited(lambda content: content.replace(b"IS\2\x001 ", b"IS\2\x00xx"), NumberOfFrames="1"),
+        "-0003: DICOM NumberOfFrames is no whole number; export the series again",
+    ),
+    "several numbers of rows": (
+        edited(lambda content: content.replace(b"\x28\0\x10\0US\2\0\6\0", b"\x28\0\x10\0US\4\0\6\0\6\0")),
+        "-0003: DICOM Rows is no whole number",
     ),
     "sizes beyond the data": (
         lambda folder: series(folder, NumberOfFrames="99999999"),
