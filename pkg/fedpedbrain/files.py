@@ -65,6 +65,17 @@ def sha256_of_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def check_sha256(path: str | Path, sha256: str | None, name: str) -> None:
+    """Refuse a file, spoken of as ``name``, whose digest is another than expected."""
+    if sha256 is None:
+        return
+    found = sha256_of_file(path)
+    if found != sha256.lower():
+        raise StudyError(
+            f"{name}: expected SHA-256 {sha256}, found {found}; check the file, or the digest in the config"
+        )
+
+
 def _refuse_folder(error: OSError) -> None:
     raise StudyError(
         f"{error.filename}: a folder that cannot be read ({error.strerror}); correct it or its permissions"
@@ -103,10 +114,20 @@ def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as tab-separated text; floats keep every digit, so that equal results give equal bytes."""
+def write_table(
+    path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], quoting: int = csv.QUOTE_MINIMAL
+) -> None:
+    """Write rows as tab-separated text; floats keep every digit, so that equal results give equal bytes.
+
+    Parameters
+    ----------
+    quoting : as ``read_table``'s
+    """
+    quote = None if quoting == csv.QUOTE_NONE else '"'
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=columns, delimiter="\t", lineterminator="\n")
+        writer = csv.DictWriter(
+            file, fieldnames=columns, delimiter="\t", lineterminator="\n", quoting=quoting, quotechar=quote
+        )
         writer.writeheader()
         writer.writerows(rows)
 

@@ -1,29 +1,38 @@
 """DICOM series to a BIDS folder (https://bids-specification.readthedocs.io): pseudonyms, sidecars, participants.tsv."""
 
+import csv
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
+from pydicom.dataset import Dataset
 
 from fedpedbrain.data.formats.dicom import read_series
 from fedpedbrain.data.formats.dicom_headers import Series, find_series
-from fedpedbrain.data.pseudonyms import name_patients
+from fedpedbrain.data.layouts import NOT_AVAILABLE, read_participants
+from fedpedbrain.data.pseudonyms import Key, Origin, name_files, read_key, subject_of, write_key
 from fedpedbrain.data.sidecars import SIDECAR_TAGS, describe_sequence, sidecar_of
-from fedpedbrain.errors import StudyError
-from fedpedbrain.files import read_table, replacing, write_json, write_table
+from fedpedbrain.errors import CohortError, StudyError
+from fedpedbrain.files import replacing, write_json, write_table
 
 _LOGGER = logging.getLogger(__name__)
 # Read to sort and to match, never written.
-_TAGS = ("PatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "SeriesNumber")
+_ORDER_TAGS = ("StudyDate", "StudyTime", "StudyInstanceUID", "SeriesNumber")
 _WORD_TAGS = ("SeriesDescription", "ProtocolName", "SequenceName")
+_TAGS = ("PatientID", *_ORDER_TAGS, *_WORD_TAGS)
 _GENERATOR = "fedpedbrain"
-_NOT_AVAILABLE = "n/a"
+_DESCRIPTION = "dataset_description.json"
+# Of the description: the word that the key repeats.
+_KEY_FIELD = "ConversionKey"
+_CONVERTED = "converted"
 SERIES_COLUMNS = ("series", "site", "subject", "file", "outcome")
 
 
@@ -33,23 +42,21 @@ class _Item:
 
     Attributes
     ----------
-    patient : PatientID as it is
-    study : StudyInstanceUID after date and time, so that a patient's studies sort by time
+    order : by which new names are given: a patient's studies follow each other in time
     suffix : of its BIDS name, "" where none matches
     """
 
     series: Series
-    patient: str
-    study: tuple[str, ...]
-    site: str
+    origin: Origin
+    order: tuple[bytes | str, ...]
     suffix: str
-    subject: str = ""
-    session: str = ""
 
     @property
-    def place(self) -> tuple[str, str, str]:
-        """Where it goes; several of one place are runs."""
-        return self.subject, self.session, self.suffix
+    def left_out(self) -> str:
+        """Why it is no image of the data set, "" where it may be one."""
+        if self.series.is_localizer:
+            return "a localizer"
+        return "one slice" if self.series.num_slices == 1 else ""
 
 
 def suffix_of(text: str, suffixes: Sequence[Mapping[str, Any]]) -> str:
@@ -84,117 +91,163 @@ def _item(series: Series, root: Path, settings: Mapping[str, Any], sites: Sequen
             f"{first.path}: series {series.name} has {'several' if len(patients) > 1 else 'no'} PatientID; export it "
             "again with one, or take it out of dicom_root"
         )
-    text = " ".join(str(first.header.get(keyword) or "") for keyword in _WORD_TAGS)
-    study = tuple(str(first.header.get(keyword) or "") for keyword in ("StudyDate", "StudyTime", "StudyInstanceUID"))
-    site = _site_of(series, root, settings, sites)
-    return _Item(series, patients.pop(), study, site, suffix_of(text, settings["suffixes"]))
+    description, (date, time, study, number) = (
+        [str(first.header.get(keyword) or "") for keyword in keywords] for keywords in (_WORD_TAGS, _ORDER_TAGS)
+    )
+    (patient,) = patients
+    origin = Origin(_site_of(series, root, settings, sites), patient, study or f"{date} {time}", series.uid)
+    # Numbers of patients are not to follow their identifiers, which may follow the time.
+    order = (hashlib.sha256(patient.encode()).digest(), date, time, study, number.zfill(12), series.uid)
+    return _Item(series, origin, order, suffix_of(" ".join(description), settings["suffixes"]))
 
 
-def _named(items: Sequence[_Item], subject_of: Mapping[str, str]) -> list[_Item]:
-    """Give every item its subject and, where a patient was examined more than once, its session."""
-    studies: dict[str, set[tuple[str, ...]]] = {}
-    sites: dict[str, set[str]] = {}
+def _check_sites(items: Sequence[_Item], known: Iterable[Origin]) -> None:
+    """Refuse an identifier at several sites: there it may be another patient's."""
+    site_of = {origin.patient: origin.site for origin in known}
     for item in items:
-        studies.setdefault(item.patient, set()).add(item.study)
-        sites.setdefault(item.patient, set()).add(item.site)
-    for patient, found in sites.items():
-        if len(found) > 1:
+        site = site_of.setdefault(item.origin.patient, item.origin.site)
+        if site != item.origin.site:
             raise StudyError(
-                f"dicom_root: one PatientID stands at several sites ({', '.join(sorted(found))}), as "
-                f"{subject_of[patient]}; give the patients identifiers of their own, or take one out"
+                f"{item.series.instances[0].path}: its PatientID stands at several sites ({site}, {item.origin.site}); "
+                "give the patients identifiers of their own, or take one out"
             )
-    named = []
-    for item in items:
-        of_patient = sorted(studies[item.patient])
-        session = f"ses-{of_patient.index(item.study) + 1:02d}" if len(of_patient) > 1 else ""
-        named.append(replace(item, subject=subject_of[item.patient], session=session))
-    return sorted(named, key=lambda item: (*item.place, _series_number(item.series), item.series.name))
 
 
-def _series_number(series: Series) -> int:
-    return int(series.instances[0].header.get("SeriesNumber") or 0)
+def _reason(error: StudyError, series: Series) -> str:
+    """What a refusal says after the path that it starts with: folders may be named after patients."""
+    paths = {str(path) for instance in series.instances for path in (instance.path, instance.path.parent)}
+    starts = sorted((f"{path}: " for path in paths), key=len, reverse=True)
+    message = str(error)
+    return next((message.removeprefix(start) for start in starts if message.startswith(start)), "cannot be read")
 
 
-def _write_item(item: _Item, run: int, root: Path, dicom: Mapping[str, Any]) -> str:
-    """Write a series' image and sidecar; returns the image's path in the data set."""
-    scan = read_series(item.series, dicom)
-    parts = [item.subject, item.session, f"run-{run:02d}" if run else "", item.suffix]
-    folder = Path(item.subject, item.session, "anat")
-    path = folder / f"{'_'.join(filter(None, parts))}.nii.gz"
-    with replacing(root / path) as temporary:
-        sitk.WriteImage(scan.image, str(temporary), useCompression=True)
-    sidecar = sidecar_of(item.series.instances[0].header) | {"SpacingBetweenSlices": scan.image.GetSpacing()[2]}
-    write_json(root / str(path).replace(".nii.gz", ".json"), sidecar)
-    return path.as_posix()
+def _write_image(image: sitk.Image, header: Dataset, path: Path) -> None:
+    """Write a series' image and sidecar."""
+    with replacing(path) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+    sidecar = sidecar_of(header) | {"SpacingBetweenSlices": image.GetSpacing()[2]}
+    write_json(str(path).replace(".nii.gz", ".json"), sidecar)
 
 
-def _outcomes(
-    items: Sequence[_Item], root: Path, suffixes: Sequence[Mapping[str, Any]], dicom: Mapping[str, Any]
-) -> Iterable[dict[str, str]]:
+def _convert_item(
+    item: _Item, files: Mapping[Origin, str], root: Path, settings: Mapping[str, Any], dicom: Mapping[str, Any]
+) -> dict[str, str]:
+    """Convert a series where that can be done: what of its row is its own."""
+    header = item.series.instances[0].header
+    if item.left_out:
+        return {"outcome": f"passed over: {item.left_out}"}
+    if not item.suffix:
+        known = "; ".join(f"{entry['suffix']}: {', '.join(entry['words'])}" for entry in settings["suffixes"])
+        outcome = f"no suffix matches ({describe_sequence(header)}); a word of its description would do ({known})"
+        return {"outcome": f"{outcome}: add one to conversion.suffixes"}
+    try:
+        image = read_series(item.series, dicom).image
+    except StudyError as error:
+        return {"outcome": f"refused: {_reason(error, item.series)}"}
+    # What hinders writing is no fault of the series, and stops the conversion.
+    _write_image(image, header, root / files[item.origin])
+    return {"file": files[item.origin], "outcome": _CONVERTED}
+
+
+def _convert_items(
+    items: Sequence[_Item],
+    files: Mapping[Origin, str],
+    root: Path,
+    settings: Mapping[str, Any],
+    dicom: Mapping[str, Any],
+) -> list[dict[str, str]]:
     """Convert the items one by one; a row for each says what became of it."""
-    known = "; ".join(f"{entry['suffix']}: {', '.join(entry['words'])}" for entry in suffixes)
-    places = [item.place for item in items if not _left_out(item)]
-    runs: dict[tuple[str, str, str], int] = {}
+    subjects = {origin.patient: subject_of(file) for origin, file in files.items()}
+    rows = []
     for item in items:
-        row = {"series": item.series.name, "site": item.site, "subject": item.subject, "file": _NOT_AVAILABLE}
-        if _left_out(item):
-            yield row | {"outcome": f"passed over: {_left_out(item)}"}
-        elif not item.suffix:
-            what = describe_sequence(item.series.instances[0].header)
-            outcome = f"no suffix matches ({what}); a word of its description would do ({known})"
-            yield row | {"outcome": f"{outcome}: add one to conversion.suffixes"}
-        else:
-            runs[item.place] = runs.get(item.place, 0) + 1
-            run = runs[item.place] if places.count(item.place) > 1 else 0
-            try:
-                yield row | {"file": _write_item(item, run, root, dicom), "outcome": "converted"}
-            except StudyError as error:
-                # Paths before the reason may hold a patient's name.
-                yield row | {"outcome": f"refused: {str(error).split(': ', 1)[1]}"}
+        row = {
+            "series": item.series.name,
+            "site": item.origin.site,
+            "subject": subjects.get(item.origin.patient, NOT_AVAILABLE[0]),
+            "file": NOT_AVAILABLE[0],
+        }
+        rows.append(row | _convert_item(item, files, root, settings, dicom))
+        _LOGGER.info("series %s: %s", item.series.name, rows[-1]["outcome"])
+    return rows
 
 
-def _left_out(item: _Item) -> str:
-    if item.series.is_localizer:
-        return "a localizer"
-    return "one slice" if item.series.num_slices == 1 else ""
-
-
-def _write_participants(root: Path, site_of: Mapping[str, str], columns: Mapping[str, str]) -> None:
-    """Add participants to the table; what it says of earlier ones, in columns of any name, stays."""
-    path = root / "participants.tsv"
-    rows = {row["participant_id"]: row for row in read_table(path)} if path.is_file() else {}
-    names = list(next(iter(rows.values()), ("participant_id", columns["site_column"], columns["class_column"])))
-    for subject, site in site_of.items():
-        rows.setdefault(subject, dict.fromkeys(names, _NOT_AVAILABLE) | {"participant_id": subject})
-        rows[subject][columns["site_column"]] = site
-    write_table(path, names, (rows[subject] for subject in sorted(rows)))
-
-
-def _check_folders(dicom_root: Path, bids_root: Path, key_path: Path | None) -> Mapping[str, Any]:
-    """Refuse folders that hold each other; returns the description of the data set that is there, if one is."""
+def _check_folders(dicom_root: Path, bids_root: Path, key_path: Path | None) -> None:
+    """Refuse folders that hold each other, and a key that whoever gets the data set would get too."""
     if not dicom_root.is_dir():
         raise StudyError(f"dicom_root: no folder at {dicom_root}; correct the path")
     if bids_root.is_relative_to(dicom_root) or dicom_root.is_relative_to(bids_root):
         raise StudyError(f"bids_root: {bids_root} and dicom_root {dicom_root} hold each other; give separate folders")
     if key_path is not None and key_path.is_relative_to(bids_root):
         raise StudyError(f"conversion.key_file: {key_path} lies in bids_root; the key belongs elsewhere")
-    return _read_description(bids_root)
 
 
-def _read_description(bids_root: Path) -> Mapping[str, Any]:
-    path = bids_root / "dataset_description.json"
-    if not path.is_file():
-        if bids_root.is_dir() and any(bids_root.iterdir()):
-            raise StudyError(f"bids_root: {bids_root} holds something else; give an empty folder or one to be made")
-        return {}
+def _read_description(root: Path, key: Key) -> dict[str, Any]:
+    """Description of the data set that is there and whose every image the key names, a new one in an empty folder."""
+    if not root.is_dir() or not any(root.iterdir()):
+        return {"Name": "Converted from DICOM", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        is_ours = description["GeneratedBy"][0]["Name"] == _GENERATOR and "StudiesDigest" in description
-    except (ValueError, LookupError, TypeError):
-        is_ours = False
-    if not is_ours:
-        raise StudyError(f"bids_root: {bids_root} holds a data set of another origin; give an empty folder")
+        description = json.loads((root / _DESCRIPTION).read_text(encoding="utf-8"))
+        has_this_key = description[_KEY_FIELD] == key.data_set
+    except (OSError, ValueError, LookupError, TypeError):
+        has_this_key = False
+    if not has_this_key:
+        raise StudyError(
+            f"bids_root: {root} is not empty, and conversion.key_file is not the key of a data set in it; name the key "
+            "that it was converted with, or give an empty folder"
+        )
+    _check_known(root, {file.relative_to(root).as_posix() for file in root.glob("sub-*/**/sub-*.nii.gz")}, key)
     return description
+
+
+def _check_known(root: Path, names: Collection[str], key: Key) -> None:
+    known = {*key.files.values(), *map(subject_of, key.files.values())}
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise StudyError(
+            f"bids_root: {root} holds {unknown[0]}, which conversion.key_file does not know ({len(unknown)} in all); "
+            "name the newest key, or take them out"
+        )
+
+
+def _read_participants(root: Path, columns: Mapping[str, str], key: Key) -> list[dict[str, str]]:
+    """Rows of the table as the user left it; refused where it could not be added to."""
+    path = root / "participants.tsv"
+    rows = read_participants(str(root)) if path.is_file() else []
+    for column in ("participant_id", columns["site_column"]):
+        if rows and column not in rows[0]:
+            found = ", ".join(filter(None, rows[0]))
+            raise StudyError(
+                f"{path}: expected a column {column!r}, found: {found}; see bids.site_column in the config"
+            )
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise StudyError(f"{path}: line {number} has not as many cells as the header; correct it")
+    _check_known(root, {row["participant_id"] for row in rows}, key)
+    return rows
+
+
+def _add_participants(
+    root: Path, rows: Sequence[dict[str, str]], site_of: Mapping[str, str], columns: Mapping[str, str]
+) -> None:
+    """Add those who are not in the table yet; what it says of others, in columns of any name, stays."""
+    names = list(rows[0]) if rows else ["participant_id", columns["site_column"], columns["class_column"]]
+    known = {row["participant_id"] for row in rows}
+    added = [
+        dict.fromkeys(names, NOT_AVAILABLE[0]) | {"participant_id": subject, columns["site_column"]: site_of[subject]}
+        for subject in sorted(site_of)
+        if subject not in known
+    ]
+    if added:
+        write_table(root / "participants.tsv", names, [*rows, *added], csv.QUOTE_NONE)
+
+
+def _check_any_converted(source: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    outcomes = Counter(row["outcome"] for row in rows)
+    if not outcomes:
+        raise StudyError(f"{source}: no DICOM image is there; correct dicom_root")
+    if not outcomes[_CONVERTED]:
+        reasons = [f"{count} series: {outcome}" for outcome, count in outcomes.most_common()]
+        raise CohortError([f"{source}: none of {len(rows)} series could be converted", *reasons])
 
 
 def convert_dicom_files(
@@ -217,42 +270,28 @@ def convert_dicom_files(
 
     Raises
     ------
-    StudyError : folders that hold each other, a data set of another origin, patients who would get another's name,
-        nothing that could be converted
+    StudyError : folders that hold each other, a data set that the key does not know, nothing that could be converted,
+        a full disk
     """
     source, target = Path(dicom_root).resolve(), Path(bids_root).resolve()
     key_path = None if settings["key_file"] is None else Path(settings["key_file"]).resolve()
-    description = _check_folders(source, target, key_path)
-    series = find_series(source, (*_TAGS, *_WORD_TAGS, *SIDECAR_TAGS))
-    items = [_item(one, source, settings, sites) for one in series]
-    patients = sorted({item.patient for item in items})
-    digest = _digest_of_studies(items)
-    subject_of = name_patients(patients, key_path, digest, description.get("StudiesDigest"))
-    rows = list(_outcomes(_named(items, subject_of), target, settings["suffixes"], dicom))
-    for row in rows:
-        _LOGGER.info("series %s: %s", row["series"], row["outcome"])
+    _check_folders(source, target, key_path)
+    key = read_key(key_path)
+    description = _read_description(target, key)
+    participants = _read_participants(target, columns, key)
+    series = find_series(source, (*_TAGS, *SIDECAR_TAGS))
+    items = sorted((_item(one, source, settings, sites) for one in series), key=attrgetter("order"))
+    _check_sites(items, key.files)
+    images = {item.origin: item.suffix for item in items if item.suffix and not item.left_out}
+    key = replace(key, files=name_files(key.files, images))
+    if key_path is not None and key.files:
+        # Before the images: no name is ever given twice, even if this is cut short.
+        write_key(key_path, key)
+        description[_KEY_FIELD] = key.data_set
+    rows = _convert_items(items, key.files, target, settings, dicom)
     write_table(table_path, SERIES_COLUMNS, rows)
-    converted = {row["subject"]: row["site"] for row in rows if row["outcome"] == "converted"}
-    if not converted:
-        raise StudyError(f"{source}: none of {len(rows)} series could be converted; {_first_reason(rows)}")
-    _write_participants(target, converted, columns)
-    write_json(
-        target / "dataset_description.json",
-        {
-            "Name": "Converted from DICOM",
-            "BIDSVersion": "1.10.0",
-            "DatasetType": "raw",
-            "GeneratedBy": [{"Name": _GENERATOR, "Version": version(_GENERATOR)}],
-            "StudiesDigest": digest,
-        },
-    )
-
-
-def _digest_of_studies(items: Sequence[_Item]) -> str:
-    """SHA-256 of patients with their studies: with the studies' UIDs, identifiers cannot be found by trying them."""
-    studies = sorted({"\t".join((item.patient, *item.study)) for item in items})
-    return hashlib.sha256("\n".join(studies).encode()).hexdigest()
-
-
-def _first_reason(rows: Sequence[Mapping[str, str]]) -> str:
-    return f"the first: {rows[0]['outcome']}" if rows else "no DICOM image is there, correct dicom_root"
+    _check_any_converted(source, rows)
+    site_of = {row["subject"]: row["site"] for row in rows if row["outcome"] == _CONVERTED}
+    _add_participants(target, participants, site_of, columns)
+    generator = {"GeneratedBy": [{"Name": _GENERATOR, "Version": version(_GENERATOR)}]}
+    write_json(target / _DESCRIPTION, description | generator)
