@@ -19,7 +19,7 @@ rule find_duplicates:
         mem_mb=2000,
     params:
         folders=shard_folders(SITES),
-        settings=STUDY.config["audit"],
+        settings=STUDY.duplicate_settings,
         code=code("find_duplicates"),
     message:
         "cohort: looking for duplicates"

@@ -76,7 +76,7 @@ rule build_shard:
         mem_mb=2000,
     params:
         source=SOURCE,
-        preprocessing=STUDY.config["preprocessing"],
+        preprocessing=STUDY.preprocessing_settings,
         code=code("build_shard"),
     message:
         "cohort: preprocessing the cases of site {wildcards.site}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from fedpedbrain.data.layouts import count_cases, list_source_files
+from fedpedbrain.data.layouts import count_cases, list_source_files, modules_of_other_sources
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import files_below
 from fedpedbrain.fingerprint import code_fingerprint
@@ -48,8 +48,9 @@ wildcard_constraints:
 
 
 def code(rule_name):
-    """Fingerprint of a rule's script and of the package code that it reaches."""
-    return code_fingerprint(str(Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py")))
+    """Fingerprint of a rule's script and of the package code that it reaches, but for sources that are not in use."""
+    script = Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py")
+    return code_fingerprint(str(script), modules_of_other_sources(STUDY.config["cohort"]["source"]))
 
 
 def shards(sites):

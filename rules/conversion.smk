@@ -21,7 +21,7 @@ rule convert_to_bids:
         bids_root=STUDY.config["bids_root"],
         conversion=STUDY.config["conversion"],
         sites=STUDY.sites,
-        dicom=STUDY.config["formats"]["dicom"],
+        dicom=STUDY.format_settings["dicom"],
         columns=STUDY.participant_columns,
         code=code("convert_to_bids"),
     message:

@@ -3,7 +3,7 @@
 from fedpedbrain.jobs import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.data.flpedbrain_files import fetch_site_files
+    from fedpedbrain.data.flpedbrain_fetching import fetch_site_files
 
     fetch_site_files(
         site=snakemake.wildcards.site,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedpedbrain.errors import StudyError
-from fedpedbrain.files import replacing, sha256_of_file
+from fedpedbrain.files import check_sha256, replacing, sha256_of_file
 
 # As the Hugging Face client writes it: hf://[datasets/|spaces/]owner/name[@revision]/path/in/repository
 HUGGING_FACE_ADDRESS = re.compile(
@@ -173,14 +173,3 @@ def download(source: str, path: str | Path, sha256: str | None = None) -> None:
     with replacing(path) as temporary:
         (_fetch_from_hub if source.startswith("hf://") else _fetch_url)(source, temporary)
         check_sha256(temporary, sha256, name=source)
-
-
-def check_sha256(path: str | Path, sha256: str | None, name: str) -> None:
-    """Refuse a file, spoken of as ``name``, whose digest is another than expected."""
-    if sha256 is None:
-        return
-    found = sha256_of_file(path)
-    if found != sha256.lower():
-        raise StudyError(
-            f"{name}: expected SHA-256 {sha256}, found {found}; check the file, or the digest in the config"
-        )

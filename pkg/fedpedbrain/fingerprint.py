@@ -5,7 +5,7 @@ Standard library only; nothing of the code is imported, it is read as text.
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -84,20 +84,35 @@ def _read_module(path: Path) -> tuple[str, tuple[Path, ...]]:
     return _digest_of_module(path, source), tuple(sorted(paths))
 
 
-def reached_files(entry: Path) -> set[Path]:
-    """The file and every module of this package that it reaches by imports and its result depends on."""
+def _files_of_module(name: str) -> set[Path]:
+    """The file of a module, and where it is a package all files in it."""
+    base = PACKAGE_ROOT.joinpath(*name.split(".")[1:])
+    return {base.with_suffix(".py"), *base.rglob("*.py")}
+
+
+def reached_files(entry: Path, unused: Collection[str] = ()) -> set[Path]:
+    """The file and every module of this package that it reaches by imports and its result depends on.
+
+    Parameters
+    ----------
+    unused : names of modules that are imported and never called in this study, with what they alone reach
+    """
+    left_out = NOT_PART_OF_RESULTS.union(*map(_files_of_module, unused))
     reached: set[Path] = set()
     waiting = [entry]
     while waiting:
         path = waiting.pop()
-        if path not in reached | NOT_PART_OF_RESULTS:
+        if path not in reached | left_out:
             reached.add(path)
             waiting.extend(_read_module(path)[1])
     return reached
 
 
 @cache
-def code_fingerprint(script: str) -> str:
-    """Fingerprint of a script together with all modules of this package that it reaches by imports."""
-    digests = sorted(_read_module(path)[0] for path in reached_files(Path(script).resolve()))
+def code_fingerprint(script: str, unused: tuple[str, ...] = ()) -> str:
+    """Fingerprint of a script together with all modules of this package that it reaches by imports.
+
+    ``unused`` names modules that are left out, see ``reached_files``.
+    """
+    digests = sorted(_read_module(path)[0] for path in reached_files(Path(script).resolve(), unused))
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]

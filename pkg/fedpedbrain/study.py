@@ -19,6 +19,8 @@ from fedpedbrain.scan_request import ScanRequest
 from fedpedbrain.schema import check_config, restore_types
 from fedpedbrain.seeds import derive_seed
 
+# Sources whose files may have any of the forms that ``formats`` speaks of.
+_SOURCES_OF_ANY_FORM = ("listed", "class_folders")
 # Source settings to the number of cases of each site.
 CountCases = Callable[[Mapping[str, Any]], Mapping[str, int]]
 
@@ -95,13 +97,25 @@ class Study:
             "root": self.config["cohort_root"],
             "sites": self.sites,
             source: self.config[source],
-            "formats": self.format_settings,
-        }
+        } | ({"formats": self.format_settings} if source in _SOURCES_OF_ANY_FORM else {})
 
     @property
     def format_settings(self) -> dict[str, Any]:
         """What is assumed of images in forms that carry no geometry: the argument of ``read_scan``."""
         return self.config["formats"]
+
+    @property
+    def preprocessing_settings(self) -> dict[str, Any]:
+        """How images are brought to the network's grid, without the options of intensities that were not chosen."""
+        intensity = self.config["preprocessing"]["intensity"]
+        chosen = {key: value for key, value in intensity.items() if key in ("name", intensity["name"])}
+        return self.config["preprocessing"] | {"intensity": chosen}
+
+    @property
+    def duplicate_settings(self) -> dict[str, Any]:
+        """When two cases look like one image."""
+        names = ("near_duplicate_bits", "near_duplicate_correlation")
+        return {name: self.config["audit"][name] for name in names}
 
     @property
     def fetched_sites(self) -> list[str]:
@@ -125,7 +139,7 @@ class Study:
             "channels": cohort["channels"],
             "regions": [region["name"] for region in cohort["regions"]],
             "classes": cohort["classes"],
-            "preprocessing": self.config["preprocessing"],
+            "preprocessing": self.preprocessing_settings,
         }
 
     @property
@@ -314,7 +328,7 @@ class Study:
             "decision": self.decision_settings,
             "network": self.scan_prediction_settings,
             "flags": {name: self.config["inference"][name] for name in ("least_probability", "intensity_tolerance")},
-            "formats": self.config["formats"],
+            "formats": self.format_settings,
         }
 
     @property

@@ -3,7 +3,7 @@ import socket
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from fedpedbrain.downloads import HubFile, cache_hub_file, check_sha256, download, find_hub_files, is_address
+from fedpedbrain.downloads import HubFile, cache_hub_file, download, find_hub_files, is_address
 from fedpedbrain.errors import StudyError
 from hub_server import Hub, serving
 
@@ -123,14 +123,6 @@ def test_a_failed_download_leaves_an_earlier_file_as_it_was(server, tmp_path, na
         download(f"{server}/{name}", tmp_path / "weights.pth", "a" * 64)
     assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]
     assert (tmp_path / "weights.pth").read_bytes() == b"earlier"
-
-
-def test_a_files_digest_is_checked_under_the_name_that_the_user_knows(tmp_path):
-    (tmp_path / "temporary").write_bytes(CONTENT)
-    check_sha256(tmp_path / "temporary", None, "weights.pth")
-    check_sha256(tmp_path / "temporary", SHA256, "weights.pth")
-    with pytest.raises(StudyError, match=rf"^weights\.pth: expected SHA-256 {'0' * 64}, found {SHA256}"):
-        check_sha256(tmp_path / "temporary", "0" * 64, "weights.pth")
 
 
 # A Hugging Face hub.

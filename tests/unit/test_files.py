@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fedpedbrain.errors import StudyError
-from fedpedbrain.files import files_below, read_table, replacing, sha256_of_file, write_json, write_table
+from fedpedbrain.files import check_sha256, files_below, read_table, replacing, sha256_of_file, write_json, write_table
 
 
 def test_a_finished_write_replaces_the_file(tmp_path):
@@ -53,6 +53,15 @@ def test_sha256_is_that_of_the_bytes(tmp_path):
     path.write_bytes(b"abc")
     # FIPS 180-2, example B.1.
     assert sha256_of_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_files_digest_is_checked_under_the_name_that_the_user_knows(tmp_path):
+    (tmp_path / "temporary").write_bytes(b"weights")
+    sha256 = sha256_of_file(tmp_path / "temporary")
+    check_sha256(tmp_path / "temporary", None, "weights.pth")
+    check_sha256(tmp_path / "temporary", sha256.upper(), "weights.pth")
+    with pytest.raises(StudyError, match=rf"^weights\.pth: expected SHA-256 {'0' * 64}, found {sha256}"):
+        check_sha256(tmp_path / "temporary", "0" * 64, "weights.pth")
 
 
 def test_a_table_is_tab_separated_with_one_header(tmp_path):

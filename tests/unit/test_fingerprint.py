@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from fedpedbrain import fingerprint
+from fedpedbrain.data.layouts import modules_of_other_sources
 from fedpedbrain.fingerprint import PACKAGE_ROOT, code_fingerprint, digest_of_source, reached_files
 
 SOURCE = '''"""Module."""
@@ -139,8 +140,17 @@ def test_the_scripts_own_code_is_part_of_the_fingerprint(toy):
     assert code_fingerprint(str(other)) != before
 
 
-def reached_modules(repository: Path, rule: str) -> set[str]:
-    files = reached_files(repository / "workflow_scripts" / f"{rule}.py")
+def test_modules_that_are_not_in_use_leave_the_fingerprint_with_what_they_alone_reach(toy):
+    unused = ("toy.deep", "toy.tools.numbers")
+    script = toy("a")
+    names = {path.relative_to(script.parent).as_posix() for path in reached_files(script, unused)}
+    assert names == {"script.py", "toy/__init__.py", "toy/step.py", "toy/late.py", "toy/tools/__init__.py"}
+    changed = toy("b", {"deep/inner.py": "VALUE = 1\n", "tools/numbers.py": "ONE = 2\n"})
+    assert code_fingerprint(str(toy("a")), unused) == code_fingerprint(str(changed), unused)
+
+
+def reached_modules(repository: Path, rule: str, unused: tuple[str, ...] = ()) -> set[str]:
+    files = reached_files(repository / "workflow_scripts" / f"{rule}.py", unused)
     return {path.relative_to(PACKAGE_ROOT).as_posix() for path in files if path.is_relative_to(PACKAGE_ROOT)}
 
 
@@ -164,6 +174,31 @@ def test_shards_depend_on_the_sources_and_not_on_the_networks(repository):
     reached = reached_modules(repository, "build_shard")
     assert {"data/sources/phantom/tumours.py", "data/geometry.py", "data/sources/bids.py"} <= reached
     assert not {name for name in reached if name.startswith(("models/", "training/"))}
+
+
+@pytest.mark.parametrize(
+    ("source", "own"),
+    [
+        ("phantom", "phantom/source.py"),
+        ("bids", "bids.py"),
+        ("listed", "listed.py"),
+        ("class_folders", "class_folders.py"),
+        ("flpedbrain", "flpedbrain.py"),
+    ],
+)
+@pytest.mark.parametrize("rule", ["index_cohort", "build_shard"])
+def test_a_cohort_depends_on_its_own_source_and_the_forms_that_it_reads(repository, rule, source, own):
+    reached = reached_modules(repository, rule, modules_of_other_sources(source))
+    sources = {name for name in reached if name.startswith("data/sources/") and not name.endswith("/__init__.py")}
+    assert f"data/sources/{own}" in sources
+    assert all(name.startswith(f"data/sources/{source}") for name in sources - {"data/sources/outlined_case.py"})
+    assert ("data/formats/png.py" in reached) == (source in ("listed", "class_folders"))
+    assert "downloads.py" not in reached
+
+
+@pytest.mark.parametrize("rule", ["train_site", "aggregate_round", "initialize_model"])
+def test_nothing_that_trains_depends_on_how_files_are_fetched(repository, rule):
+    assert "downloads.py" not in reached_modules(repository, rule)
 
 
 def test_relative_imports_are_not_used_since_they_are_not_followed():

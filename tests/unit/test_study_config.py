@@ -486,8 +486,36 @@ def test_what_pictures_in_class_folders_cannot_give_is_refused(load, changes, me
 
 def test_the_source_does_not_see_the_splits(load):
     settings = load().source_settings
-    assert set(settings) == {"cohort", "formats", "root", "sites", "phantom"}
+    assert set(settings) == {"cohort", "root", "sites", "phantom"}
     assert "splits" not in settings["cohort"]
+
+
+@pytest.mark.parametrize("source", ["phantom", "bids", "flpedbrain"])
+def test_a_source_of_one_form_does_not_see_what_is_assumed_of_others(load, source):
+    changes = {"formats": {"picture": {"rotation_degrees": 90}}}
+    cohort = {"cohort": {"source": source}}
+    assert load(cohort | changes).source_settings == load(cohort).source_settings
+
+
+def test_a_source_of_any_form_sees_what_is_assumed_of_each(load, config):
+    assert load({"cohort": {"source": "listed"}}).source_settings["formats"] == config["formats"]
+
+
+def test_shards_and_models_know_the_options_of_the_chosen_intensities_alone(load):
+    study, other = load(), load({"preprocessing": {"intensity": {"z_score": {"largest_deviation": 3.0}}}})
+    assert set(study.preprocessing_settings) == {"grid", "field_of_view", "voxel_spacing_mm", "intensity"}
+    assert set(study.preprocessing_settings["intensity"]) == {"name", "percentile"}
+    assert study.preprocessing_settings == other.preprocessing_settings
+    assert study.settings_digest("fedavg") == other.settings_digest("fedavg")
+    chosen = load({"preprocessing": {"intensity": {"name": "reference"}}}).preprocessing_settings["intensity"]
+    assert chosen == {"name": "reference"}
+
+
+def test_the_search_for_duplicates_sees_its_own_settings_alone(load):
+    settings = load().duplicate_settings
+    assert set(settings) == {"near_duplicate_bits", "near_duplicate_correlation"}
+    assert load({"audit": {"small_site_patients": 99}}).duplicate_settings == settings
+    assert load({"audit": {"near_duplicate_bits": 3}}).duplicate_settings != settings
 
 
 def test_a_splits_file_to_keep_is_an_input(load):

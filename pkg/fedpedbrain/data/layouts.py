@@ -174,6 +174,11 @@ def modules_of_other_sources(source: str) -> tuple[str, ...]:
     return tuple(f"fedpedbrain.data.sources.{word}" for word in _LISTINGS if word != source)
 
 
+def modules_of_other_sources(source: str) -> tuple[str, ...]:
+    """Modules that read sources other than a study's own: no result of it depends on them."""
+    return tuple(f"fedpedbrain.data.sources.{word}" for word in _LISTINGS if word != source)
+
+
 def list_source_files(settings: Mapping[str, Any], needed: bool = True) -> list[str]:
     """Every file that a cohort is made from, for the workflow to watch.
 

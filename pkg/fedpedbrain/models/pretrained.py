@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedpedbrain.downloads import check_sha256
 from fedpedbrain.errors import StudyError
-from fedpedbrain.files import sha256_of_file
+from fedpedbrain.files import check_sha256, sha256_of_file
 from fedpedbrain.lineage import Lineage, digest_of
 from fedpedbrain.models.files import (
     ModelFile,

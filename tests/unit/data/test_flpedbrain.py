@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 import yaml
 from fedpedbrain.arm_settings import merged_block
-from fedpedbrain.data.flpedbrain_files import fetch_site_files
+from fedpedbrain.data.flpedbrain_fetching import fetch_site_files
 from fedpedbrain.data.index import index_cohort_files
 from fedpedbrain.data.layouts import count_cases, list_source_files
 from fedpedbrain.data.sources import open_source

@@ -22,8 +22,8 @@ from fedpedbrain.data.flpedbrain_files import SHARED_NORMALS, SitePart, choose_p
 from fedpedbrain.data.memory_maps import forget_pages
 from fedpedbrain.data.pickled_arrays import read_pickled_arrays
 from fedpedbrain.data.volumes import Volume
-from fedpedbrain.downloads import check_sha256
 from fedpedbrain.errors import CohortError, StudyError
+from fedpedbrain.files import check_sha256
 from fedpedbrain.seeds import derive_seed
 
 logger = logging.getLogger(__name__)
