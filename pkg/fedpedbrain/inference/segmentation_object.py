@@ -1,5 +1,6 @@
 """DICOM Segmentation of a predicted DICOM scan (DICOM PS3.3 A.51), which viewers lay over the source images."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,8 @@ _OF_PATIENT_AND_STUDY = (
 )
 # What the source is; beside all these, only groups that describe the image.
 _OF_SOURCE = ("SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "Manufacturer", "ManufacturerModelName")
+# UTF-8 (PS3.3 C.12.1.1.2).
+_ANY_LETTERS = "ISO_IR 192"
 _IMAGE_GROUPS = {0x0018, 0x0020, 0x0028, 0x5200}
 
 
@@ -49,9 +52,12 @@ def write_segmentation_object(
     StudyError : the source's headers do not say what an object needs
     """
     try:
-        sources, order = _read_sources(scan)
-        pixels = np.stack([region[order] for region in regions.values()], axis=-1).astype(np.uint8)
-        segmentation = _build(sources, pixels, list(regions), model)
+        with warnings.catch_warnings():
+            # Some quote the patient's name.
+            warnings.simplefilter("ignore")
+            sources, order = _read_sources(scan)
+            pixels = np.stack([region[order] for region in regions.values()], axis=-1).astype(np.uint8)
+            segmentation = _build(sources, pixels, list(regions), model)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         # highdicom and pydicom say so in several kinds; some messages print whole headers, which name the patient.
         raise StudyError(f"the headers do not say all that it needs ({type(error).__name__})") from None
@@ -130,11 +136,16 @@ def _state_slices(measures: pydicom.Dataset, scan: Scan) -> None:
 def _without_details(header: pydicom.Dataset) -> pydicom.Dataset:
     """Take everything about patient, study and institution away that an object of the same study can do without.
 
-    What it cannot do without and is not there stays empty.
+    What it cannot do without and is not there stays empty. Text in declared letters, whose names may be spelled or
+    combined in ways that highdicom does not know, becomes UTF-8.
     """
+    has_letters = bool(header.get("SpecificCharacterSet"))
+    # Text is decoded here, by the letters that the source declares.
     for element in list(header):
         if element.tag.group not in _IMAGE_GROUPS and element.keyword not in (*_OF_PATIENT_AND_STUDY, *_OF_SOURCE):
             del header[element.tag]
+    if has_letters:
+        header.SpecificCharacterSet = _ANY_LETTERS
     for keyword in _OF_PATIENT_AND_STUDY:
         if keyword not in header:
             setattr(header, keyword, "")

@@ -108,6 +108,37 @@ def test_it_belongs_to_its_patient_and_study_and_carries_no_more_of_them(written
     assert not {element.keyword for element in found.iterall()} & (set(dicom_files.IDENTIFYING) - needed - OWN)
 
 
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        (None, "Doe^Erika"),
+        ("ISO_IR 100", "M\u00fcller^Zo\u00eb"),
+        ("ISO_IR 192", "\u0141uczak^Zo\u00eb"),
+        ("ISO_IR 144", "\u0418\u0432\u0430\u043d\u043e\u0432^\u0418\u0432\u0430\u043d"),
+        ("ISO-IR 192", "M\u00fcller^Zo\u00eb"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"),
+    ],
+)
+def test_names_keep_their_letters(tmp_path, character_set, name):
+    tags = {"SpecificCharacterSet": character_set} if character_set else {}
+    dicom_files.write_series(tmp_path / "series", dicom_files.sample_image(), **tags, PatientName=name)
+    scan = read_scan(tmp_path / "series", FORMATS)
+    source = pydicom.dcmread(scan.files[0], stop_before_pixels=True)
+    assert source.PatientName == name
+    regions = {"core": np.ones(scan.image.GetSize()[::-1], dtype=bool)}
+    write_segmentation_object(tmp_path / "object.dcm", scan, regions, MODEL)
+    assert pydicom.dcmread(tmp_path / "object.dcm").PatientName == name
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_quotes_the_patients_name(tmp_path):
+    # highdicom warns of a name that is not of several parts.
+    dicom_files.write_series(tmp_path / "series", dicom_files.sample_image(), PatientName="Erika")
+    scan = read_scan(tmp_path / "series", FORMATS)
+    regions = {"core": np.ones(scan.image.GetSize()[::-1], dtype=bool)}
+    write_segmentation_object(tmp_path / "object.dcm", scan, regions, MODEL)
+
+
 def test_the_distance_of_slices_is_that_of_their_positions(written, scan):
     (measures,) = pydicom.dcmread(written).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
     # The real series says 2 mm, which is its gap.
