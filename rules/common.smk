@@ -7,9 +7,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from fedpedbrain.data.layouts import count_cases, list_source_files, modules_of_other_sources
+from fedpedbrain.data.layouts import count_cases, list_dicom_files, list_source_files, modules_of_other_sources
 from fedpedbrain.errors import StudyError
-from fedpedbrain.files import files_below
 from fedpedbrain.fingerprint import code_fingerprint
 from fedpedbrain.study import load_study
 from fedpedbrain.worker import announce_worker
@@ -36,6 +35,9 @@ SITES = STUDY.sites
 LAST_ROUND = STUDY.num_rounds
 # What a study leaves behind of every arm and seed.
 MODEL_FILES = ["best.pth", "lineage.json", "intensities.json"]
+
+# A data set that is gone is made again.
+CONVERTED = f"{STUDY.config['bids_root'] or 'results/conversion'}/dataset_description.json"
 
 
 wildcard_constraints:
@@ -108,6 +110,6 @@ def files_to_convert(wildcards):
     if not STUDY.converts:
         raise WorkflowError("snakemake convert_to_bids --config dicom_root=PATH bids_root=PATH")
     try:
-        return list(map(str, files_below(STUDY.config["dicom_root"])))
+        return list_dicom_files(STUDY.config["dicom_root"])
     except StudyError as error:
         raise WorkflowError(str(error)) from None

@@ -6,7 +6,9 @@ rule convert_to_bids:
     input:
         files_to_convert,
     output:
-        table="results/conversion/series.tsv",
+        table=update("results/conversion/series.tsv"),
+        # Of a data set that is added to, what is there stays until all is done.
+        description=update(CONVERTED),
     log:
         "results/logs/conversion/convert_to_bids.log",
     benchmark:

@@ -117,6 +117,10 @@ def test_a_number_may_be_written_as_yaml_takes_for_text(load, text):
     ] == pytest.approx(0.001)
 
 
+def test_a_folder_whose_name_the_job_graph_would_take_for_a_wildcard_is_refused(load):
+    assert refusal(load, {"bids_root": "bids/{x}"}).startswith("config: bids_root: 'bids/{x}' does not match")
+
+
 @pytest.mark.parametrize("text", ["nan", "1e999", "-inf"])
 def test_a_text_that_is_no_finite_number_is_refused(load, text):
     message = refusal(load, {"training": {"optimizer": {"learning_rate": text}}})

@@ -1,5 +1,5 @@
 import pytest
-from fedpedbrain.data.layouts import count_cases, list_source_files
+from fedpedbrain.data.layouts import count_cases, list_dicom_files, list_source_files
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.errors import StudyError
 
@@ -102,3 +102,11 @@ def test_participants_that_are_no_utf_8_text_are_refused_by_name(bids, source_se
 def test_cases_of_a_cohort_that_is_not_there_are_not_counted(source_settings):
     with pytest.raises(StudyError, match=r"cohort_root: .*--config cohort_root=PATH"):
         count_cases(source_settings | {"root": None})
+
+
+def test_braces_in_paths_of_dicom_files_are_refused_and_semicolons_of_compact_discs_are_not(tmp_path):
+    (tmp_path / "IM1;1").touch()
+    assert list_dicom_files(str(tmp_path)) == [str(tmp_path / "IM1;1")]
+    (tmp_path / "{x}").touch()
+    with pytest.raises(StudyError, match=r"\{x\}: paths of DICOM files may hold none of \{ \} \(1 do\); rename them"):
+        list_dicom_files(str(tmp_path))
