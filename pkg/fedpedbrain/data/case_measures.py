@@ -101,7 +101,7 @@ def _problems(
     for region, plane in zip(regions, masks, strict=True):
         scan_ml, cut_ml = outlines.get(region, (0.0, 0.0))
         if cut_ml:
-            yield f"{cut_ml:.3g} of {scan_ml:.3g} ml of {region} lie outside the head's box and are cut away"
+            yield f"{cut_ml:.3g} of {scan_ml:.3g} ml of {region} lie outside the grid and are cut away"
         if scan_ml and not plane.any():
             yield f"{region} of {scan_ml:.3g} ml vanishes on the grid: its Dice leaves this case out"
     if cohort["classes"] and case.class_name == UNKNOWN_CLASS:

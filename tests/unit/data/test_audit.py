@@ -143,7 +143,7 @@ def test_a_tumour_that_vanishes_is_not_said_to_be_missing(audit, shard, make_cas
 def test_what_the_heads_box_cuts_away_is_noted(audit, shard, make_case):
     folder = shard("north", [make_case("a")], [4], outlines=[("a", "whole_tumour", 2.5, 0.5)])
     assert notes_of(audit([folder])[0]) == [
-        "site north, case a: 0.5 of 2.5 ml of whole_tumour lie outside the head's box and are cut away"
+        "site north, case a: 0.5 of 2.5 ml of whole_tumour lie outside the grid and are cut away"
     ]
 
 
@@ -214,7 +214,7 @@ def test_every_case_has_a_row_with_its_volumes_and_problems(audit, shard, make_c
     first, second = read_table(folder / "audit.tsv")
     assert (first["case"], first["class"], first["split"], first["shape"]) == ("a", "dipg", "test", "4x8x8")
     assert (first["whole_tumour_ml"], first["whole_tumour_cut_ml"]) == ("3", "0.5")
-    assert first["problems"] == "0.5 of 3.5 ml of whole_tumour lie outside the head's box and are cut away"
+    assert first["problems"] == "0.5 of 3.5 ml of whole_tumour lie outside the grid and are cut away"
     assert second["problems"] == "is 'normal' but a region is outlined"
     assert site["num_cut_cases"] == 1
 
