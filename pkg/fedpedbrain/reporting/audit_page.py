@@ -14,6 +14,7 @@ from PIL import Image
 from fedpedbrain.cohort import SPLITS
 from fedpedbrain.data.case_measures import label_of
 from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.data.duplicates import EXACT
 from fedpedbrain.files import read_table, replacing
 from fedpedbrain.reporting.answers import SOURCE_NOTES
 from fedpedbrain.reporting.pages import page_environment, template_text
@@ -101,7 +102,7 @@ def show_pairs(pairs: Sequence[Mapping[str, str]], dataset: ShardDataset) -> lis
                 "sides": sides,
                 "is_leak": pair["is_leak"] == "yes",
                 "classes_differ": pair["classes_differ"] == "yes",
-                "kind": pair["kind"],
+                "is_exact": pair["kind"] == EXACT,
                 "bits": pair["bits"],
                 "correlation": pair["correlation"],
             }
@@ -116,7 +117,7 @@ def count_pairs(pairs: Sequence[Mapping[str, str]]) -> Table:
         here = [pair for pair in pairs if (pair["site_a"] != pair["site_b"]) == across]
         counts = [
             len(here),
-            sum(pair["kind"] == "exact" for pair in here),
+            sum(pair["kind"] == EXACT for pair in here),
             sum(pair["is_leak"] == "yes" for pair in here),
             sum(pair["classes_differ"] == "yes" for pair in here),
         ]

@@ -3,11 +3,11 @@ import re
 import numpy as np
 import pytest
 from fedpedbrain.data.audit import audit_cohort_files
-from fedpedbrain.data.duplicates import find_duplicates_files
+from fedpedbrain.data.duplicates import EXACT, NEAR, find_duplicates_files
 from fedpedbrain.data.index import LEFT_OUT_COLUMNS
 from fedpedbrain.data.shards import OUTLINE_COLUMNS
 from fedpedbrain.files import write_table
-from fedpedbrain.reporting.audit_page import MOST_SHOWN_PAIRS, histogram_path, write_audit_page_files
+from fedpedbrain.reporting.audit_page import MOST_SHOWN_PAIRS, count_pairs, histogram_path, write_audit_page_files
 
 
 @pytest.fixture
@@ -60,6 +60,18 @@ def test_a_leak_stands_above_all_else_and_beside_its_pictures(page):
     assert figure.count("data:image/png;base64,") == 2
     assert "Two classes" in figure
     assert "0 of 64 bits differ, correlation 1.0000" in figure
+
+
+def test_pairs_are_counted_within_and_across_sites_and_by_kind():
+    sites = {"site_a": "north", "is_leak": "no", "classes_differ": "no"}
+    pairs = [
+        sites | {"site_b": site, "kind": kind} for site, kind in (("north", EXACT), ("west", EXACT), ("west", NEAR))
+    ]
+    (group,) = count_pairs(pairs).groups
+    assert [[cell.text for cell in row] for row in group.rows] == [
+        ["within a site", "1", "1", "0", "0"],
+        ["across sites", "2", "1", "0", "0"],
+    ]
 
 
 def test_without_duplicates_the_page_says_so(page):
