@@ -11,6 +11,12 @@ OBLIQUE_FROM_DEGREES = 5.0
 _THICKER_THAN_PLANE = 1.05
 
 
+def tilt_degrees(image: sitk.Image) -> float:
+    """Largest angle between an axis of an image and the patient's axis nearest to it, in degrees."""
+    cosines = np.abs(np.array(image.GetDirection()).reshape(3, 3)).max(axis=0)
+    return float(np.degrees(np.arccos(np.clip(cosines, 0.0, 1.0))).max())
+
+
 def describe_orientation(image: sitk.Image) -> str:
     """Say how an image's slices lie: ``axial LPS``, ``oblique coronal LSA``.
 
@@ -26,5 +32,4 @@ def describe_orientation(image: sitk.Image) -> str:
     axis = int(spacing.argmax()) if spacing.max() > _THICKER_THAN_PLANE * np.median(spacing) else 2
     plane = _PLANES[int(np.abs(directions[:, axis]).argmax())]
     code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
-    tilt = np.degrees(np.arccos(np.clip(np.abs(directions).max(axis=0), 0.0, 1.0))).max()
-    return f"{'oblique ' if tilt > OBLIQUE_FROM_DEGREES else ''}{plane} {code}"
+    return f"{'oblique ' if tilt_degrees(image) > OBLIQUE_FROM_DEGREES else ''}{plane} {code}"

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from fedpedbrain.data.formats.scan import Scan
+from fedpedbrain.data.orientation import tilt_degrees
 from fedpedbrain.data.training_intensities import head_quantiles, intensity_distance
 
 # Both ends of the axes (D, H, W).
 _SIDES = (("feet", "head"), ("front", "back"), ("right", "left"))
 # Beyond this the nearest patient axis of an image's axis begins to be a matter of chance: it is so at 45 degrees.
 _MOST_TILT_DEGREES = 35.0
+# Training cases may all be alike; closer than this (grey levels of 255), no eye and no network tells them apart.
+_LEAST_DISTANCE = 1.0
 # No field of view that shows a head of any age is smaller or larger along any axis.
 _HEAD_EXTENT_MM = (70.0, 450.0)
 
@@ -84,12 +86,6 @@ def check_clipped(in_scan: Mapping[str, np.ndarray], on_grid: Mapping[str, np.nd
     return Check("clipped", bool(sides), float(len(sides)), "sides", rule, finding)
 
 
-def tilt_degrees(image: sitk.Image) -> float:
-    """Largest angle between an axis of an image and the patient's axis nearest to it, in degrees."""
-    cosines = np.abs(np.array(image.GetDirection()).reshape(3, 3)).max(axis=0)
-    return float(np.degrees(np.arccos(np.clip(cosines, 0.0, 1.0))).max())
-
-
 def check_orientation(scan: Scan) -> Check:
     """Flag a scan of which it is not sure where the patient's right, front and head are, or that is no head's size."""
     tilt = tilt_degrees(scan.image)
@@ -116,11 +112,13 @@ def check_intensity(images: np.ndarray, reference: Mapping[str, Any] | None, tol
     ----------
     images : preprocessed, uint8 (C, D, H, W)
     reference : what ``summarize_intensities`` made of the training cases; None where it is not at hand
-    tolerance : flagged from so many times the furthest training case's distance on
+    tolerance : flagged from so many times the furthest training case's distance on, which counts as one grey level
+        where it is less
     """
     times = "" if tolerance == 1.0 else f"{tolerance:g} times "
     rule = (
-        f"flagged where the head's intensities lie further from the training cases' than {times}the furthest of these"
+        f"flagged where the head's intensities lie further from the training cases' than {times}the furthest of these, "
+        f"or than {tolerance * _LEAST_DISTANCE:g} grey levels where that is more"
     )
     if reference is None:
         finding = "not checked: no intensities.json of the training cases beside the model"
@@ -132,7 +130,7 @@ def check_intensity(images: np.ndarray, reference: Mapping[str, Any] | None, tol
     for image, (name, known) in zip(images, reference["channels"].items(), strict=True):
         distance = intensity_distance(head_quantiles(image), np.array(known["quantiles"]))
         largest = known["largest_distance"]
-        ratios.append(distance / max(largest, 1.0))
+        ratios.append(distance / max(largest, _LEAST_DISTANCE))
         found.append(f"{name} {distance:.1f} grey levels of 255 away, the furthest training case {largest:.1f}")
     return Check("intensity", max(ratios) > tolerance, max(ratios), "times", rule, "; ".join(found))
 

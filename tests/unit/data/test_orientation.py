@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from fedpedbrain.data.orientation import describe_orientation
+from fedpedbrain.data.orientation import describe_orientation, tilt_degrees
 
 THICK = (1.0, 1.0, 5.0)
 AS_THE_BODY = np.eye(3)
@@ -45,3 +45,9 @@ def test_slices_are_stacked_along_the_thickest_axis_whichever_it_is():
 
 def test_voxels_alike_on_all_sides_are_stacked_along_the_third_axis():
     assert describe_orientation(image(spacing=(1.0, 1.02, 1.0))) == "axial LPS"
+
+
+@pytest.mark.parametrize("degrees", [0.0, 8.0, 30.0, 44.0])
+def test_tilt_is_the_angle_to_the_nearest_axis(degrees):
+    assert tilt_degrees(image(turned(degrees))) == pytest.approx(degrees, abs=1e-6)
+    assert tilt_degrees(image(turned(degrees + 90.0))) == pytest.approx(degrees, abs=1e-6)

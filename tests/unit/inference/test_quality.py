@@ -8,7 +8,6 @@ from fedpedbrain.inference.quality import (
     check_intensity,
     check_orientation,
     check_probability,
-    tilt_degrees,
     touched_sides,
 )
 from scipy.spatial.transform import Rotation
@@ -72,12 +71,6 @@ def head(angles=(0.0, 0.0, 0.0), spacing=(10.0, 10.0, 10.0), **scan) -> Scan:
     return Scan(image, scan.pop("form", "nifti"), (), **scan)
 
 
-@pytest.mark.parametrize("degrees", [0.0, 8.0, 30.0, 44.0])
-def test_tilt_is_the_angle_to_the_nearest_axis(degrees):
-    assert tilt_degrees(head((degrees, 0.0, 0.0)).image) == pytest.approx(degrees, abs=1e-6)
-    assert tilt_degrees(head((degrees + 90.0, 0.0, 0.0)).image) == pytest.approx(degrees, abs=1e-6)
-
-
 def test_an_upright_head_has_a_sure_orientation():
     assert not check_orientation(head()).is_raised
     assert not check_orientation(head((30.0, 0.0, 0.0))).is_raised
@@ -113,6 +106,16 @@ def test_intensities_are_flagged_beyond_so_many_times_the_furthest_training_case
     assert check.value == pytest.approx(value)
     assert check.is_raised == (value > 1.5)
     assert "the furthest training case 10.0" in check.finding
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "limit", "raised"), [(1.0, "1 grey", [False, True]), (2.0, "2 grey", [False, False])]
+)
+def test_training_cases_that_are_all_alike_leave_room_for_one_grey_level(tolerance, limit, raised):
+    images = np.full((1, 2, 3, 3), 100, dtype=np.uint8)
+    checks = [check_intensity(images, reference(quantile, 0.0), tolerance) for quantile in (99.0, 98.0)]
+    assert [check.is_raised for check in checks] == raised
+    assert f"or than {limit} levels where that is more" in checks[0].rule
 
 
 def test_the_channel_that_lies_furthest_away_decides():
