@@ -1,3 +1,4 @@
+import errno
 import gzip
 import json
 import shutil
@@ -273,8 +274,16 @@ def test_a_series_whose_suffix_would_change_is_refused(tmp_path, dicom, convert)
 
 
 def test_a_full_disk_stops_the_conversion(dicom, convert, monkeypatch):
-    monkeypatch.setattr("fedpedbrain.files._FULL_BYTES", 1 << 62)
-    with pytest.raises(StudyError, match="no space left on the disk"):
+    write, written = sitk.WriteImage, []
+
+    def _write_one(*arguments, **named):
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(arguments)
+        write(*arguments, **named)
+
+    monkeypatch.setattr(sitk, "WriteImage", _write_one)
+    with pytest.raises(StudyError, match=r"sub-002_ses-01_run-01_T2w\.nii\.gz: no space left on the disk"):
         convert()
 
 
