@@ -51,6 +51,7 @@ rule plot_convergence:
     resources:
         mem_mb=1000,
     params:
+        exchanging=STUDY.exchanging_arms,
         style=STUDY.arm_style,
         dpi=STUDY.config["reporting"]["figure_dpi"],
         code=code("plot_convergence"),

@@ -1,8 +1,10 @@
 # Videos and the report: made from tables and predictions, never from models.
 
 # What the report shows beside cohort, arms and videos.
-REPORT_TABLES = ["summary", "differences", "tests", "confusion", "sites", "gains", "cross_sites"]
+REPORT_TABLES = ["summary", "differences", "tests", "confusion", "reliability"]
+REPORT_TABLES += ["sites", "gains", "cross_sites"]
 REPORT_FIGURES = ["cohort", "convergence", "comparison", "confusion"]
+REPORT_FIGURES += ["cross_sites", "reliability", "volumes"]
 
 
 rule render_videos:

@@ -8,6 +8,7 @@ with job_log(snakemake.log[0]):
     plot_convergence_files(
         history_paths=snakemake.input.histories,
         figure_path=snakemake.output.figure,
+        exchanging=snakemake.params.exchanging,
         dpi=snakemake.params.dpi,
         **snakemake.params.style,
     )

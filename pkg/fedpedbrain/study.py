@@ -247,9 +247,14 @@ class Study:
         return any(arm.allows_missing_sites for arm in self.arms.values())
 
     @property
+    def exchanging_arms(self) -> list[str]:
+        """Arms whose participants train apart and send weights."""
+        return [arm.name for arm in self.arms.values() if len(arm.participants) > 1]
+
+    @property
     def inspected_arms(self) -> list[str]:
         """Arms whose updates can be compared with each other: several a round, and readable one by one."""
-        return [arm.name for arm in self.arms.values() if len(arm.participants) > 1 and not arm.sums_securely]
+        return [name for name in self.exchanging_arms if not self.arms[name].sums_securely]
 
     @property
     def shared_arms(self) -> list[str]:

@@ -110,7 +110,7 @@ def test_snakemakes_own_report_lists_figures_and_tables(finished_study, tmp_path
     result = finished_study.snakemake("--configfile", TINY, "--report", str(target))
     assert result.returncode == 0, result.stdout
     text = target.read_text()
-    for figure in ("cohort", "convergence", "comparison", "confusion"):
+    for figure in ("cohort", "convergence", "comparison", "confusion", "cross_sites", "reliability", "volumes"):
         assert f"results/figures/{figure}.png" in text
     assert "Paired differences of every arm to centralized" in text
 

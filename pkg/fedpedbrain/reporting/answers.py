@@ -152,6 +152,41 @@ def headlines(results: Results, study: Mapping[str, Any]) -> list[Headline]:
     return lines
 
 
+def places(results: Results, study: Mapping[str, Any]) -> list[str]:
+    """For every arm beside the reference: at which sites it is lower or higher, and how it is where nobody trained.
+
+    Nothing where arms are too many for a sentence each.
+    """
+    reference, *others = main_arms(study)
+    if len(others) > MOST_ARMS_ONE_BY_ONE:
+        return []
+    measures = headline_measures(study["regions"], study["classes"])
+    sentences = []
+    for arm in others:
+        for words, sites in (
+            ("At training sites", results.test_sites),
+            ("At sites where nobody trained", results.external_sites),
+        ):
+            found = [_place(results, arm, measure, sites) for measure in measures]
+            if any(found):
+                sentences.append(f"{words}, {readable(arm)} against {readable(reference)}. {' '.join(found).strip()}")
+    return sentences
+
+
+def _place(results: Results, arm: str, measure: Measure, sites: Sequence[str]) -> str:
+    """What one measure's differences say of some sites, what was shown first."""
+    by_reading: dict[str, list[str]] = {"lower": [], "higher": []}
+    for site in sites:
+        difference = results.difference(arm, measure, site)
+        if difference:
+            is_shown = difference.reading in ("lower", "higher")
+            numbers = f" ({describe_difference(difference)})" if is_shown else ""
+            word = "the same in all patients" if difference.is_same else difference.reading
+            by_reading.setdefault(word, []).append(site + numbers)
+    parts = [f"{reading} at {format_names(names)}" for reading, names in by_reading.items() if names]
+    return f"{sentence_case(measure.title)}: {', '.join(parts)}." if parts else ""
+
+
 def _verdict(measure: Measure, difference: Estimate, judgement: Judgement | None) -> Verdict:
     """What is to be read first, of the margin where the config sets one; then the numbers that it stands on."""
     by = f" by {difference.change[1:]}" if difference.reading in ("higher", "lower") else ""

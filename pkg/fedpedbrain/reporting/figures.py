@@ -33,6 +33,7 @@ from fedpedbrain.reporting.style import (
 )
 
 _CURVES = {"dice": "Dice of tumour cases", "accuracy": "Accuracy of the diagnosis"}
+_PROGRESS = {"round": "Round", "sent_mb": "Sent by all sites together (MB)"}
 _MEASURES = ("dice", "accuracy")
 _GROUP_GAP = 1.1
 # With room for a line of text.
@@ -42,26 +43,32 @@ _LEGEND_COLUMNS = 6
 _PANELS_PER_ROW = 4
 
 
-def draw_convergence(history: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figure:
-    """Draw validation scores by round: mean over seeds, band from the lowest to the highest seed.
+def draw_convergence(history: pd.DataFrame, styles: Mapping[str, ArmStyle], exchanging: Sequence[str]) -> Figure:
+    """Draw validation scores by round and by bytes sent: mean over seeds, band from the lowest to the highest seed.
+
+    Bytes are those of all sites' updates up to a round; many arms have a panel each, by round alone.
 
     Parameters
     ----------
     history : the history tables of all arms and seeds, one below the other
     styles : how to draw each arm
+    exchanging : arms whose sites send weights
     """
     curves = [column for column in _CURVES if history[column].notna().any()]
     if not curves:
         return message_figure("No validation patient has a mask or a diagnosis: there is no curve to draw.")
     if len(styles) > MOST_ARMS_BY_COLOUR:
         return _draw_arm_by_arm(history, styles, curves)
-    figure = new_figure(4.6 * len(curves) + 0.4, 3.7)
-    for axes, column in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
-        for arm, style in styles.items():
-            _draw_curve(axes, history[history["arm"] == arm], column, style)
-        axes.set(title=_CURVES[column], xlabel="Round", ylabel="Mean over validation patients")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _limit_to_scores(axes.yaxis, history[column].to_numpy(dtype=float))
+    sent = history.assign(sent_mb=history.groupby(["arm", "seed"])["uploaded_bytes"].cumsum() / 1e6)
+    rows = {"round": list(styles)} | ({"sent_mb": [arm for arm in styles if arm in exchanging]} if exchanging else {})
+    figure = new_figure(4.6 * len(curves) + 0.4, 3.1 * len(rows) + 0.6)
+    for line, (by, arms) in zip(figure.subplots(len(rows), len(curves), squeeze=False), rows.items(), strict=True):
+        for axes, column in zip(line, curves, strict=True):
+            for arm in arms:
+                _draw_curve(axes, sent[sent["arm"] == arm], column, styles[arm], by)
+            axes.set(title=_CURVES[column], xlabel=_PROGRESS[by], ylabel="Mean over validation patients")
+            _limit_to_scores(axes.yaxis, history[column].to_numpy(dtype=float))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=by == "round"))
     handles = [
         Line2D([], [], color=style.colour, linestyle=style.line, linewidth=_line_width(style), label=readable(arm))
         for arm, style in styles.items()
@@ -84,7 +91,7 @@ def _draw_arm_by_arm(history: pd.DataFrame, styles: Mapping[str, ArmStyle], curv
         for column, line in looks.items():
             axes.plot(means[column], color=FAINT, linestyle=line, linewidth=0.8, zorder=1)
             look = replace(style, line=line, thin=True)
-            _draw_curve(axes, history[history["arm"] == arm], column, look)
+            _draw_curve(axes, history[history["arm"] == arm], column, look, "round")
         axes.set_title(readable(arm), fontsize=9.0, pad=3.0)
         axes.grid(visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -104,14 +111,15 @@ def _line_width(style: ArmStyle) -> float:
     return 1.2 if style.thin else 2.2
 
 
-def _draw_curve(axes: Axes, history: pd.DataFrame, column: str, style: ArmStyle) -> None:
-    by_round = history.groupby("round")[column].agg(["mean", "min", "max"])
-    axes.plot(by_round.index, by_round["mean"], color=style.colour, linestyle=style.line, linewidth=_line_width(style))
+def _draw_curve(axes: Axes, history: pd.DataFrame, column: str, style: ArmStyle, by: str) -> None:
+    rounds = history.groupby("round")
+    scores, progress = rounds[column].agg(["mean", "min", "max"]), rounds[by].mean()
+    axes.plot(progress, scores["mean"], color=style.colour, linestyle=style.line, linewidth=_line_width(style))
     if history["seed"].nunique() > 1:
-        axes.fill_between(by_round.index, by_round["min"], by_round["max"], color=style.colour, alpha=0.15, linewidth=0)
+        axes.fill_between(progress, scores["min"], scores["max"], color=style.colour, alpha=0.15, linewidth=0)
     selected = history[history["selected"] == 1]
     look = {"color": style.colour, "markersize": 5.5 if style.thin else 8.5, "markeredgecolor": "white"}
-    axes.plot(selected["round"], selected[column], "o", **look, zorder=4, clip_on=False)
+    axes.plot(selected[by], selected[column], "o", **look, zorder=4, clip_on=False)
 
 
 def _limit_to_scores(axis: Axis, values: np.ndarray) -> None:
@@ -128,6 +136,7 @@ def plot_convergence_files(
     study_arms: Sequence[str],
     local_sites: Mapping[str, str],
     configured_colours: Mapping[str, str],
+    exchanging: Sequence[str],
     dpi: int,
 ) -> None:
     """Draw the histories of all arms and seeds as a PNG.
@@ -136,12 +145,13 @@ def plot_convergence_files(
     ----------
     study_arms : every arm in the order of the config, on which the colours depend
     local_sites : local arm to its site; these arms are drawn thin
+    exchanging : arms whose sites send weights
     configured_colours, dpi : see the config
     """
     history = pd.concat(map(read_results, history_paths))
     styles = arm_styles(study_arms, configured_colours, local_sites)
     with apply_style():
-        save_figure(draw_convergence(history, styles), figure_path, dpi)
+        save_figure(draw_convergence(history, styles, exchanging), figure_path, dpi)
 
 
 def comparison_groups(summary: pd.DataFrame, local_sites: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
@@ -264,7 +274,7 @@ def plot_comparison_files(
     configured_colours: Mapping[str, str],
     dpi: int,
 ) -> None:
-    """Draw the summary table as a PNG; the arguments are those of ``plot_convergence_files``."""
+    """Draw the summary table as a PNG; the arguments are as of ``plot_convergence_files``."""
     styles = arm_styles(study_arms, configured_colours, local_sites)
     with apply_style():
         save_figure(draw_comparison(read_results(summary_path), styles, local_sites), figure_path, dpi)

@@ -88,6 +88,7 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         "setting": answers.describe_study(study, audit),
         "arms_in_words": arms_in_words.describe_arms(study, answers.main_arms(study)),
         "headlines": answers.headlines(results, study),
+        "places": answers.places(results, study),
         "findings": answers.find_all(results, study),
         "headline_groups": score_tables.headline_table(results, study, colours),
         "audit": audit,

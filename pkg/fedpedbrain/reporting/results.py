@@ -89,6 +89,11 @@ class Estimate:
         return TOO_FEW_PATIENTS if self.num_patients < MIN_PATIENTS_FOR_INTERVAL else ALL_ALIKE
 
     @property
+    def is_same(self) -> bool:
+        """Whether a difference is 0 in every one of enough patients."""
+        return self.caveat == ALL_ALIKE and self.value == 0.0
+
+    @property
     def score(self) -> str:
         """The value as a score."""
         return format_score(self.value, _DIGITS.get(self.metric, 3))
@@ -129,8 +134,7 @@ class Estimate:
     def reading(self) -> str:
         """A difference in words; what its interval does not exclude is not claimed."""
         if not self.has_interval:
-            is_same = self.caveat == ALL_ALIKE and self.value == 0.0
-            return f"the same in all {self.num_patients} patients" if is_same else self.caveat
+            return f"the same in all {self.num_patients} patients" if self.is_same else self.caveat
         if self.low > 0:
             return "higher"
         return "lower" if self.high < 0 else "no difference shown"

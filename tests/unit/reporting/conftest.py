@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from fedpedbrain.cohort import SPLITS, Case, write_cases
 from fedpedbrain.evaluation.metric_facts import HIGHER
+from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.evaluation.significance import judge_margin
-from fedpedbrain.evaluation.site_comparison import ALL_SITES, ONE_SITE
+from fedpedbrain.evaluation.site_comparison import ALL_BUT_ONE, ALL_SITES, ONE_SITE
 from fedpedbrain.evaluation.tables import (
     CONFUSION_COLUMNS,
     CROSS_SITE_COLUMNS,
@@ -18,14 +19,17 @@ from fedpedbrain.evaluation.tables import (
     DIFFERENCE_COLUMNS,
     GAIN_COLUMNS,
     POOLED_SCOPE,
+    RELIABILITY_COLUMNS,
     SITE_COLUMNS,
     SUMMARY_COLUMNS,
     TEST_COLUMNS,
 )
 from fedpedbrain.files import write_table
+from fedpedbrain.reporting.agreement_figures import plot_reliability_files, plot_volumes_files
 from fedpedbrain.reporting.count_figures import plot_cohort_files, plot_confusion_files
 from fedpedbrain.reporting.figures import plot_comparison_files, plot_convergence_files
 from fedpedbrain.reporting.report import ReportInputs, by_stem
+from fedpedbrain.reporting.site_figures import plot_cross_sites_files
 from fedpedbrain.reporting.video import VIDEO_COLUMNS
 from study_arms import arm
 
@@ -33,8 +37,8 @@ COLOURS = {"pooled-arm": "#0072B2", "fedavg": "#D55E00"}
 HISTORY_COLUMNS = ("arm", "seed", "round", "training_loss", "dice", "accuracy", "selection_score")
 NUM_ROUNDS = 3
 MARGIN = 0.05
-TABLES = ("summary", "differences", "tests", "confusion", "sites", "gains", "cross_sites")
-FIGURES = ("cohort", "comparison", "confusion", "convergence")
+TABLES = ("summary", "differences", "tests", "confusion", "sites", "gains", "cross_sites", "reliability")
+FIGURES = ("cohort", "comparison", "confusion", "convergence", "cross_sites", "reliability", "volumes")
 
 
 ALL_ARMS = (
@@ -56,13 +60,21 @@ class SyntheticStudy:
         return [arm["name"] for arm in self.study["arms"]]
 
     @property
+    def scores(self) -> list[Path]:
+        return [self.inputs.report.with_name("scores.tsv")]
+
+    @property
     def tables(self) -> dict[str, Path]:
         return by_stem(self.inputs.tables)
 
     def draw_figures(self, dpi: int = 40) -> None:
         inputs, tables, figures = self.inputs, self.tables, by_stem(self.inputs.figures)
         common = (self.arms, self.local_sites, COLOURS, dpi)
-        plot_convergence_files(inputs.histories, figures["convergence"], *common)
+        exchanging = [arm["name"] for arm in self.study["arms"] if len(arm["participants"]) > 1]
+        plot_convergence_files(inputs.histories, figures["convergence"], *common[:-1], exchanging, dpi)
+        plot_cross_sites_files(tables["cross_sites"], figures["cross_sites"], self.arms, dpi)
+        plot_reliability_files(tables["reliability"], figures["reliability"], [], *common)
+        plot_volumes_files(self.scores, figures["volumes"], [], *common)
         plot_comparison_files(tables["summary"], figures["comparison"], *common)
         plot_confusion_files(tables["confusion"], figures["confusion"], "Blues", self.arms, dpi)
         plot_cohort_files(inputs.audit, figures["cohort"], dpi)
@@ -70,6 +82,12 @@ class SyntheticStudy:
 
 def rules_of(metric: str) -> tuple[str, int, int]:
     return ("one_or_zero", 2, 0) if metric == "dice" else ("", 0, 0)
+
+
+def kind_of(sites: list[str]) -> str:
+    if len(sites) == 1:
+        return ONE_SITE
+    return ALL_SITES if {"a", "b"} <= set(sites) else ALL_BUT_ONE
 
 
 class StudyWriter:
@@ -117,6 +135,23 @@ class StudyWriter:
             for true, predicted in itertools.product(classes, classes)
         ]
         self.table("confusion", CONFUSION_COLUMNS, counts)
+        bins = [
+            (name, POOLED_SCOPE, "test", low, low + 0.5, *found)
+            for name, (low, found) in itertools.product(names if classes else [], ((0.0, (0,)), (0.5, (12, 0.9, 0.75))))
+        ]
+        self.table("reliability", RELIABILITY_COLUMNS, bins)
+        self.table("scores", SCORE_COLUMNS, [row for name in names for row in self.volume_rows(name)])
+
+    def volume_rows(self, name: str) -> list[tuple]:
+        """Two test cases and an external one, of which 1 ml too little, 3 ml too much and 5 ml too much is found."""
+        cases = (("c1", "test", 10.0, 9.0), ("c2", "test", 20.0, 23.0), ("c3", "external", 30.0, 35.0))
+        return [
+            (name, seed, case, case, "a", split, "", region, metric, value, "")
+            for seed, region, (case, split, true, predicted) in itertools.product(
+                self.study["seeds"], self.study["regions"], cases
+            )
+            for metric, value in (("true_volume_ml", true), ("predicted_volume_ml", predicted))
+        ]
 
     def write_sites(self, values: list[tuple]) -> None:
         """At b every arm scores 0.05 more than at a; gains are those of the arms' places in the list."""
@@ -135,7 +170,7 @@ class StudyWriter:
             for gain in [0.1 * (places[alone[site]] - places[name])]
         ]
         everywhere = [
-            (name, ONE_SITE if len(arms[name]) == 1 else ALL_SITES, ";".join(arms[name]), scope, split, own, *row[:7])
+            (name, kind_of(arms[name]), ";".join(arms[name]), scope, split, own, *row[:7])
             for name, scope, split, *row in values
             if scope != POOLED_SCOPE
             for own in [int(scope in arms[name])]

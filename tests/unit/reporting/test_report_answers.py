@@ -82,6 +82,15 @@ def test_the_headline_gives_reading_and_numbers(study_and_results):
     assert verdict.numbers == "[\u22120.450, \u22120.150]"
 
 
+def test_it_is_said_where_an_arm_differs_and_how_it_is_where_nobody_trained(study_and_results):
+    study, results = study_and_results
+    trained, external = answers.places(results, study)
+    lower = "(−0.300 [−0.450, −0.150])"
+    assert f"Tumour Dice (whole tumour): lower at b {lower}, too few patients for an interval at a." in trained
+    assert external.startswith("At sites where nobody trained, FedAvg against pooled-arm. Tumour Dice")
+    assert f"lower at x {lower}." in external
+
+
 def test_a_measure_is_put_beside_the_reference(study_and_results):
     study, results = study_and_results
     text = answers.find_all(results, study)[0].text

@@ -244,7 +244,7 @@ def test_every_arm_of_many_is_named_beside_its_points(many):
 
 def test_many_arms_have_a_panel_each(many):
     history = pd.concat(map(read_results, many.inputs.histories))
-    figure = draw_convergence(history, arm_styles(many.arms, {}, many.local_sites))
+    figure = draw_convergence(history, arm_styles(many.arms, {}, many.local_sites), many.arms)
     titles = [f"{axes.get_title()}{axes.get_title(loc='left')}" for axes in figure.axes if axes.get_visible()]
     assert sorted(titles) == sorted(many.arms), "local arms too"
 

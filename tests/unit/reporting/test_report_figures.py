@@ -1,8 +1,10 @@
 import pandas as pd
 import pytest
 from fedpedbrain.evaluation.tables import read_results
+from fedpedbrain.reporting.agreement_figures import draw_reliability, draw_volumes, held_out_volumes
 from fedpedbrain.reporting.count_figures import draw_cohort, draw_confusion
 from fedpedbrain.reporting.figures import comparison_groups, draw_comparison, draw_convergence
+from fedpedbrain.reporting.site_figures import draw_cross_sites
 from fedpedbrain.reporting.style import arm_styles
 from PIL import Image
 
@@ -84,7 +86,7 @@ def test_a_site_shows_its_own_local_arm_only(write_study):
 def test_the_selected_round_is_marked_at_its_score(write_study):
     synthetic = write_study(classes=())
     history = pd.concat(map(read_results, synthetic.inputs.histories))
-    (axes,) = draw_convergence(history, arm_styles(synthetic.arms, {}, {})).axes
+    (axes,) = draw_convergence(history, arm_styles(synthetic.arms, {}, {}), []).axes
     marks = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
     assert marks[0] == [[3.0, pytest.approx(0.6)]]
 
@@ -93,7 +95,7 @@ def test_a_history_without_scores_says_so():
     history = pd.DataFrame(
         {"arm": ["one"], "seed": [0], "round": [1], "dice": [None], "accuracy": [None], "selected": [1]}
     )
-    assert any("no curve" in text for text in texts_of(draw_convergence(history, arm_styles(["one"], {}, {}))))
+    assert any("no curve" in text for text in texts_of(draw_convergence(history, arm_styles(["one"], {}, {}), [])))
 
 
 def test_a_confusion_matrix_shows_counts_and_their_part_of_the_true_class():
@@ -127,3 +129,46 @@ def test_a_study_of_local_arms_shows_their_matrices():
 def test_the_cohort_of_a_study_without_classes_shows_splits_alone():
     site = {"site": "a", "role": "training", "classes": {"unknown": 4}, "splits": {"train": 3, "test": 1}}
     assert len(draw_cohort([site]).axes) == 1
+
+
+def test_scores_stand_over_the_bytes_that_all_sites_have_sent(write_study):
+    synthetic = write_study(classes=())
+    history = pd.concat(map(read_results, synthetic.inputs.histories))
+    by_round, by_bytes = draw_convergence(history, arm_styles(synthetic.arms, {}, {}), ["fedavg"]).axes
+    curves = [line for line in by_bytes.lines if line.get_marker() != "o"]
+    # Two updates of 1.5 MB in rounds 1 and 3, one in round 2.
+    assert [curve.get_xdata().tolist() for curve in curves] == [[3.0, 4.5, 7.5]]
+    assert by_bytes.get_ylim() == by_round.get_ylim()
+
+
+def test_the_heat_map_frames_the_sites_that_an_arm_learnt_from(write_study):
+    synthetic = write_study(classes=())
+    figure = draw_cross_sites(read_results(synthetic.tables["cross_sites"]), synthetic.arms)
+    axes = figure.axes[0]
+    values = axes.images[0].get_array()
+    # Rows are the arms in their order, columns a, b and the external site.
+    assert values[1].tolist() == pytest.approx([0.701, 0.751, 0.701])
+    frames = {(patch.get_y() + 0.4, patch.get_x() + 0.43) for patch in axes.patches}
+    assert frames == {(0, 0), (0, 1), (1, 0), (2, 1), (3, 0), (3, 1)}
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "x\n(external)"]
+
+
+def test_reliability_shows_what_was_right_at_which_probability(write_study):
+    synthetic = write_study()
+    styles = arm_styles(synthetic.arms, {}, {})
+    figure = draw_reliability(read_results(synthetic.tables["reliability"]), styles)
+    assert len(figure.axes) == len(synthetic.arms)
+    # A bin without predictions has no point.
+    assert figure.axes[0].collections[0].get_offsets().tolist() == [[0.9, 0.75]]
+
+
+def test_volumes_have_their_mean_difference_and_limits_from_test_cases_alone(write_study):
+    synthetic = write_study(seeds=(0, 1))
+    volumes = held_out_volumes(pd.concat(map(read_results, synthetic.scores)))
+    styles = arm_styles(synthetic.arms, {}, {})
+    axes = draw_volumes(volumes, {"fedavg": styles["fedavg"]}).axes[0]
+    tested, external = (points.get_offsets().tolist() for points in axes.collections)
+    assert (tested, external) == ([[9.5, -1.0], [21.5, 3.0]], [[32.5, 5.0]])
+    # Differences -1 and 3: mean 1, standard deviation the root of 8.
+    heights = sorted(line.get_ydata()[0] for line in axes.lines)
+    assert heights == pytest.approx([1 - 1.96 * 8**0.5, 0.0, 1.0, 1 + 1.96 * 8**0.5])

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from fedpedbrain.files import write_table
 from fedpedbrain.reporting import report
 from fedpedbrain.reporting.report import write_report_files
 from fedpedbrain.reporting.video import VIDEO_COLUMNS
+from study_arms import arm
 
 SIMULATED = "scores say nothing clinical"
 VOID = {"meta", "link", "img", "br", "source"}
@@ -110,6 +113,66 @@ def test_a_study_without_them_speaks_of_none(report_of):
     text = report_of()
     for words in ("stands out", "Who took part", 'id="updates"', 'href="#updates"', "Epsilon"):
         assert words not in text
+
+
+def section(text, name):
+    return text.split(f'<section id="{name}"')[1].split("</section>")[0]
+
+
+def test_the_contents_list_every_section(report_of):
+    text = report_of()
+    contents = text.split('<nav aria-label="Contents">')[1].split("</nav>")[0]
+    assert re.findall(r'href="#(\w+)"', contents) == re.findall(r'<section id="(\w+)"', text)
+
+
+def test_statistics_say_what_is_judged_and_by_which_rule(report_of):
+    statistics = section(report_of(), "statistics")
+    assert "FedAvg is inferior, worse by more than the margin of 0.05." in statistics
+    assert "Accuracy of the diagnosis: the config sets no margin" in statistics
+    row = statistics.split("FedAvg</th>")[1].split("</tr>")[0]
+    assert re.findall(r"<td[^>]*>([^<]*)", row) == [
+        "12",
+        "\u22120.300 [\u22120.450, \u22120.150]",
+        "0.020",
+        "0.060",
+        "Inferior",
+        "one_or_zero: 2 of 12",
+    ]
+    assert "1 where both masks are empty, 0 where one is" in statistics
+
+
+def test_sites_show_the_worst_one_and_what_each_gains(report_of):
+    sites = section(report_of(), "sites")
+    assert "Worst and best training site" in sites
+    assert re.search(r'FedAvg</th><td class="words">a</td><td>0.501</td><td class="words">b</td>', sites)
+    assert "\u22120.200<small>[\u22120.250, \u22120.150]\none_or_zero: 2 of 12</small>" in sites
+
+
+def test_external_validity_says_what_a_study_does_not_have(report_of):
+    text = section(report_of(external=()), "external")
+    assert "This study has no external site" in text
+    assert "No arm of this study leaves a site out" in text
+
+
+def test_an_arm_that_leaves_a_site_out_is_scored_there(report_of, write_study):
+    without_a = arm("fedavg-a", {"b": ["b"], "c": ["c"]})
+    text = section(report_of(arms=(*write_study().study["arms"], without_a)), "external")
+    table = text.split("Leave one site out: ")[-1].split("</table>")[0]
+    assert re.search(r'<th scope="row" class="words">a</th>.*fedavg-a</td><td>0.401', table)
+
+
+def test_the_record_holds_study_tables_and_digests(write_study):
+    synthetic = write_study()
+    write_stand_ins(synthetic)
+    write_report_files(synthetic.inputs, synthetic.study)
+    record = json.loads(synthetic.inputs.record.read_text(encoding="utf-8"))
+    assert record["study"]["title"] == "A <study>"
+    assert list(record["tables"]) == [path.stem for path in synthetic.inputs.tables]
+    first = record["tables"]["summary"][0]
+    assert (first["arm"], first["value"], first["seed_sd"]) == ("pooled-arm", 0.801, None)
+    audit = synthetic.inputs.audit
+    assert record["files"][str(audit)] == hashlib.sha256(audit.read_bytes()).hexdigest()
+    assert len(record["files"]) == len(synthetic.inputs.sources), "the folder of videos holds one file"
 
 
 def test_names_are_escaped(report_of):

@@ -1,0 +1,13 @@
+"""Draw every arm at every site."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.reporting.site_figures import plot_cross_sites_files
+
+    plot_cross_sites_files(
+        cross_sites_path=snakemake.input.cross_sites,
+        figure_path=snakemake.output.figure,
+        arms=snakemake.params.arms,
+        dpi=snakemake.params.dpi,
+    )
