@@ -5,6 +5,7 @@ patient's right to left, which is what SimpleITK's array view of an image in LPS
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
@@ -119,14 +120,19 @@ def resample_image(image: sitk.Image, frame: sitk.Image) -> np.ndarray:
     return _sample(oriented, frame, air)
 
 
+def largest_offset(image: sitk.Image, other: sitk.Image) -> float:
+    """How far apart two images of one size lie where they lie furthest apart, a corner, in voxels of the first."""
+    corners = list(product(*((-0.5, size - 0.5) for size in image.GetSize())))
+    places, others = (
+        np.array([item.TransformContinuousIndexToPhysicalPoint(corner) for corner in corners])
+        for item in (image, other)
+    )
+    return float(np.linalg.norm(places - others, axis=1).max()) / min(image.GetSpacing())
+
+
 def _is_grid_of(frame: sitk.Image, image: sitk.Image) -> bool:
-    """Whether an image's voxels are a frame's, to a thousandth of a voxel at the far corner."""
-    if image.GetSize() != frame.GetSize():
-        return False
-    corners = [(0, 0, 0), [size - 1 for size in image.GetSize()]]
-    places = [[item.TransformIndexToPhysicalPoint(corner) for corner in corners] for item in (image, frame)]
-    is_turned = not np.allclose(image.GetDirection(), frame.GetDirection(), atol=1e-6)
-    return not is_turned and np.allclose(*places, rtol=0.0, atol=1e-3 * min(image.GetSpacing()))
+    """Whether an image's voxels are a frame's, to a thousandth of a voxel."""
+    return image.GetSize() == frame.GetSize() and largest_offset(image, frame) <= 1e-3
 
 
 def _sample(oriented: sitk.Image, frame: sitk.Image, outside: float) -> np.ndarray:

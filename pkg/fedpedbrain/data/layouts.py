@@ -48,8 +48,9 @@ def _bids_files(settings: Mapping[str, Any]) -> list[str]:
     patterns = [f"sub-*/**/*_{suffix}.nii.gz" for suffix in bids["image_suffixes"]]
     if settings["cohort"]["regions"]:
         patterns += [bids["mask_glob"].format(subject=subject) for subject in ("sub-*", "sub-*/ses-*")]
-    files = sorted(str(path) for pattern in patterns for path in root.glob(pattern))
-    return [str(root / "participants.tsv"), *files]
+    files = sorted(path for pattern in patterns for path in root.glob(pattern))
+    _refuse_names(files, "paths of a BIDS data set")
+    return [str(root / "participants.tsv"), *map(str, files)]
 
 
 def find_pictures(root: str | None) -> dict[str, list[Path]]:
@@ -167,11 +168,6 @@ _LISTINGS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "class_folders": _class_folder_files,
     "flpedbrain": _flpedbrain_files,
 }
-
-
-def modules_of_other_sources(source: str) -> tuple[str, ...]:
-    """Modules that read sources other than a study's own: no result of it depends on them."""
-    return tuple(f"fedpedbrain.data.sources.{word}" for word in _LISTINGS if word != source)
 
 
 def modules_of_other_sources(source: str) -> tuple[str, ...]:

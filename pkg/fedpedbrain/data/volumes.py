@@ -10,10 +10,12 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk
 
+from fedpedbrain.data.geometry import largest_offset
 from fedpedbrain.data.nifti_headers import check_header, check_stream, is_nifti, read_header
 from fedpedbrain.errors import StudyError
 
-_SAME_GRID_TOLERANCE = 1e-2
+# Voxels; headers round, and the distance of DICOM slices is an average.
+_LARGEST_OFFSET = 0.1
 # More than any scan of a head; a header that promises more is damaged or means harm.
 MOST_VOXELS = 2**30
 
@@ -80,15 +82,15 @@ def check_finite(path: str | Path, image: sitk.Image) -> None:
 
 
 def check_same_grid(path: Path, volume: sitk.Image, other_path: Path, other: sitk.Image) -> None:
-    """Refuse a volume whose size, origin, spacing (mm) or direction differ from those of another of its case."""
+    """Refuse a volume whose voxels are not those of another of its case, from corner to corner."""
     if volume.GetSize() != other.GetSize():
         raise StudyError(
             f"{path}: shape {volume.GetSize()} differs from {other.GetSize()} of {other_path.name}; "
             "all images and the mask of a case must share one voxel grid"
         )
-    geometry = [(*item.GetOrigin(), *item.GetSpacing(), *item.GetDirection()) for item in (volume, other)]
-    if not np.allclose(*geometry, atol=_SAME_GRID_TOLERANCE):
+    offset = largest_offset(other, volume)
+    if offset > _LARGEST_OFFSET:
         raise StudyError(
-            f"{path}: origin, spacing or direction differ from {other_path.name}; "
+            f"{path}: origin, spacing or direction differ from {other_path.name}, by {offset:.1f} voxels at a corner; "
             "all images and the mask of a case must share one voxel grid"
         )

@@ -49,6 +49,13 @@ def test_a_cohort_that_is_not_needed_is_listed_where_it_is_there(source_settings
     assert list_source_files(source_settings, needed=False) == list_source_files(source_settings)
 
 
+@pytest.mark.parametrize("letter", "{};")
+def test_a_folder_whose_paths_the_workflow_would_misread_is_refused(bids, source_settings, letter):
+    root = bids.root.rename(bids.root.with_name(f"bids{letter}1"))
+    with pytest.raises(StudyError, match=r"paths of a BIDS data set may hold none of ; \{ \} \(8 do\); rename them"):
+        list_source_files(source_settings | {"root": str(root)})
+
+
 def test_a_folder_that_is_not_there_is_refused_by_name(source_settings, tmp_path):
     with pytest.raises(StudyError, match=f"cohort_root: no folder at {tmp_path}/nowhere"):
         list_source_files(source_settings | {"root": str(tmp_path / "nowhere")})

@@ -75,7 +75,22 @@ def grid(size=(4, 3, 2), spacing=(1.0, 1.0, 5.0), origin=(0.0, 0.0, 0.0), degree
 
 
 def test_one_grid_is_one_grid_up_to_rounding_in_the_header(tmp_path):
-    check_same_grid(tmp_path / "mask.nii", grid(origin=(0.001, 0.0, 0.0)), tmp_path / "image.nii", grid())
+    for other in (grid(origin=(0.001, 0.0, 0.0)), grid(spacing=(1.0, 1.0, 5.01)), grid(degrees=0.1)):
+        check_same_grid(tmp_path / "mask.nii", other, tmp_path / "image.nii", grid())
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "offset"),
+    [
+        # 511.5 times 0.009 mm along each of two axes: 6.5 mm, which is 14.5 voxels of 0.45 mm.
+        (grid((512, 512, 2), (0.45, 0.45, 5.0)), grid((512, 512, 2), (0.459, 0.459, 5.0)), "14.5"),
+        (grid((512, 512, 2)), grid((512, 512, 2), degrees=0.1), "1.3"),
+    ],
+    ids=["wider voxels", "turned"],
+)
+def test_what_is_small_in_a_header_is_seen_at_the_far_corner(tmp_path, image, mask, offset):
+    with pytest.raises(StudyError, match=f"by {offset} voxels at a corner"):
+        check_same_grid(tmp_path / "mask.nii", mask, tmp_path / "image.nii", image)
 
 
 def test_another_size_is_refused_with_both_sizes(tmp_path):

@@ -31,6 +31,9 @@ def format_of(path: Path) -> str:
     if not path.exists():
         raise StudyError(f"{path}: no such file or folder; correct the path")
     if path.is_dir() and is_slice_folder(path):
+        dicom = next((file for file in files_below(path) if not is_picture(file) and is_dicom(file)), None)
+        if dicom is not None:
+            raise StudyError(f"{path}: holds slice_NN.png and DICOM files such as {dicom.name}; keep one of the two")
         return "png"
     if path.is_file() and is_picture(path):
         return "picture"

@@ -63,6 +63,11 @@ def read_series(series: Series, settings: Mapping[str, Any], notes: Sequence[str
     name = f"{folder}: series {series.name}"
     if series.is_localizer:
         raise StudyError(f"{name}: a localizer, taken to plan other series; give the path of another series")
+    if any(instance.header.get("ModalityLUTSequence") for instance in series.instances):
+        raise StudyError(
+            f"{name}: its values are to go through a table (DICOM ModalityLUTSequence), which is not done here; export "
+            "the series with the table applied"
+        )
     stack = stack_series(series, name, settings["spacing_tolerance"])
     image = sitk.GetImageFromArray(read_values(stack.frames))
     image.SetOrigin(stack.origin)

@@ -39,7 +39,7 @@ def read_segmentation(path: Path, scan: sitk.Image) -> sitk.Image:
             f"{path}: a DICOM Segmentation that is no volume of labels ({reason}); export it as NIfTI"
         ) from None
     # Its array is indexed (slice, row, column), its affine gives LPS from these.
-    labels = sitk.GetImageFromArray(volume.array.astype(np.uint8))
+    labels = sitk.GetImageFromArray(volume.array.astype(np.uint16))
     labels.SetSpacing(volume.spacing[::-1])
     labels.SetOrigin(volume.position)
     labels.SetDirection(np.array(volume.direction)[:, ::-1].ravel().tolist())

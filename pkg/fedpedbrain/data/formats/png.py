@@ -130,6 +130,8 @@ def read_png(path: Path, settings: Mapping[str, Any]) -> Scan:
     check_num_voxels(path, (len(slices), *slices[0].shape))
     array = _turn(np.stack(slices), settings["rotation_degrees"])
     spacing = _stated_spacing(path)
-    notes = () if spacing else ("the pictures state no spacing: that of formats.png.spacing_mm was taken",)
+    notes = [] if spacing else ["the pictures state no spacing: that of formats.png.spacing_mm was taken"]
+    if int(_SLICE.fullmatch(files[0].name)[1]) > 1:
+        notes.append(f"the first picture is {files[0].name}: none of an earlier slice is there")
     image = image_of_array(array, spacing or settings["spacing_mm"])
-    return Scan(image, "png", tuple(files), is_orientation_known=False, notes=notes)
+    return Scan(image, "png", tuple(files), is_orientation_known=False, notes=tuple(notes))

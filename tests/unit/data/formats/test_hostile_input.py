@@ -20,6 +20,7 @@ from fedpedbrain.data.memory_maps import create_array
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import check_inside, replacing
 from PIL import Image
+from pydicom.dataset import Dataset
 
 ARRAY = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
 
@@ -173,6 +174,10 @@ def wrong_metadata(folder):
     return slices(folder)
 
 
+def pictures_beside_dicom(folder):
+    return slices(series(folder))
+
+
 PICTURES = {
     "missing slice": (lambda folder: slices(folder, (0, 1, 3)), "slice 2 is missing after slice_01.png"),
     "one number twice": (lambda folder: slices(folder, slice_1=np.zeros((4, 5), np.uint8)), "have one number"),
@@ -191,6 +196,7 @@ PICTURES = {
     "truncated picture": (damaged_picture, "slice_01.png: not a readable picture"),
     "one slice": (lambda folder: slices(folder, (0,)), "one slice; expected slice_NN.png of a volume of two"),
     "spacing of two numbers": (wrong_metadata, "spacing_mm is '3 0.5'; expected three numbers above 0"),
+    "DICOM files beside": (pictures_beside_dicom, "holds slice_NN.png and DICOM files such as series-0001; keep one"),
     "text called picture": (named("a.jpg", b"no picture"), "not a readable picture"),
 }
 
@@ -215,6 +221,13 @@ def edited(change: Callable[[bytes], bytes], number: int = 2, **tags: str) -> Ca
         return path.parent
 
     return _write
+
+
+def inverting_table() -> Dataset:
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData, table.ModalityLUTType = [3, 0, 16], [2, 1, 0], "US"
+    table["LUTDescriptor"].VR = table["LUTData"].VR = "US"
+    return table
 
 
 def last_slice_behind_a_broken_link(folder):
@@ -295,6 +308,10 @@ DICOM = {
     "directions that are none": (
         lambda folder: series(folder, ImageOrientationPatient=["1", "0", "0", "1", "0", "0"]),
         "no pair of perpendicular unit vectors",
+    ),
+    "values that go through a table": (
+        lambda folder: series(folder, ModalityLUTSequence=[inverting_table()]),
+        "its values are to go through a table (DICOM ModalityLUTSequence)",
     ),
     "no pixel data": (lambda folder: series(folder, PixelData=None), "no pixel data; give the images themselves"),
     "colour": (lambda folder: series(folder, PhotometricInterpretation="RGB"), "colour image (RGB); expected grey"),

@@ -31,11 +31,15 @@ def test_slices_are_turned_upright_and_stacked_from_the_feet(tmp_path, formats, 
     assert scan.image.GetSpacing() == (1.0, 1.0, 3.0)
     assert not scan.is_orientation_known
     assert [path.name for path in scan.files] == ["slice_9.png", "slice_10.png", "slice_11.png"]
-    assert scan.notes == ("the pictures state no spacing: that of formats.png.spacing_mm was taken",)
+    assert scan.notes == (
+        "the pictures state no spacing: that of formats.png.spacing_mm was taken",
+        "the first picture is slice_9.png: none of an earlier slice is there",
+    )
 
 
-def test_metadata_may_state_the_spacing(tmp_path, formats):
-    for number in range(2):
+@pytest.mark.parametrize("first", [0, 1])
+def test_metadata_may_state_the_spacing(tmp_path, formats, first):
+    for number in (first, first + 1):
         Image.fromarray(UPRIGHT).save(tmp_path / f"slice_0{number}.png")
     (tmp_path / "metadata.txt").write_text("class_name: DIPG\nspacing_mm: 4.5 0.5 0.6\n")
     scan = read_scan(tmp_path, formats)
