@@ -29,14 +29,20 @@ _LONGEST_NAME, _LONGEST_SHOWN = 1024, 80
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _NUMBER = re.compile(r"[biuf]\d{1,2}")
 _OBJECT = np.dtype("O")
+# NumPy's own limit was 32 for long.
+_MOST_AXES = 32
 _OPERATIONS = re.findall(
     r"\w+",
     "PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "
     "SHORT_BINUNICODE BINUNICODE BINUNICODE8 SHORT_BINBYTES EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 "
-    "TUPLE3 APPEND APPENDS SETITEM SETITEMS GLOBAL STACK_GLOBAL REDUCE",
+    "TUPLE3 APPEND APPENDS GLOBAL STACK_GLOBAL REDUCE",
 )
 # Stands for NumPy's class where a pickle hands it on.
 _NDARRAY = object()
+# To hash or to print a tuple of tuples that each hold the one before twice takes for ever, and so do entries of a dict
+# under numbers that were chosen to have one hash.
+_KEYS = (str, bytes, int, float, bool, type(None))
+_MOST_KEYS = 1 << 12
 _PLAIN = (str, bytes, int, float, bool, type(None), np.ndarray)
 
 
@@ -169,7 +175,27 @@ class _ArrayUnpickler(pickle._Unpickler):
             raise _Refusal("not a dict of arrays and plain values, it fills an object of another kind; do not use it")
         unfinished.value = self.stack[-1] = unfinished.finish(*state)
 
+    def load_setitem(self) -> None:
+        """One entry of a dict."""
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set_items([key, value])
+
+    def load_setitems(self) -> None:
+        """Several entries of a dict."""
+        self._set_items(self.pop_mark())
+
+    def _set_items(self, items: Sequence[Any]) -> None:
+        target = self.stack[-1]
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if not isinstance(key, _KEYS):
+                raise _Refusal("a dict whose keys are neither text nor numbers; do not use it")
+            target[key] = value
+            if len(target) > _MOST_KEYS:
+                raise _Refusal(f"a dict of more than {_MOST_KEYS} entries; a few arrays by name are expected")
+
     dispatch |= {
+        ord(pickle.SETITEM): load_setitem,
+        ord(pickle.SETITEMS): load_setitems,
         ord(pickle.BINBYTES): load_binbytes,
         ord(pickle.BINBYTES8): load_binbytes8,
         ord(pickle.BYTEARRAY8): load_binbytes8,
@@ -182,6 +208,7 @@ class _ArrayUnpickler(pickle._Unpickler):
         return _Unfinished(self._filled_array)
 
     def _filled_array(self, version: int, shape: tuple, dtype: np.dtype, is_fortran: bool, data: Any) -> Any:
+        _check_shape(shape)
         if dtype != _OBJECT:
             return self._array_of_buffer(data, dtype, shape, "F" if is_fortran else "C")
         if shape != () or len(data) != 1 or not isinstance(data[0], dict):
@@ -191,6 +218,7 @@ class _ArrayUnpickler(pickle._Unpickler):
     def _array_of_buffer(
         self, data: bytes | _Span, dtype: np.dtype, shape: tuple, order: str, axes: Sequence[int] | None = None
     ) -> np.ndarray:
+        _check_shape(shape)
         if dtype == _OBJECT:
             raise _Refusal("an array of Python objects as raw data; do not use it")
         if order == "K":
@@ -209,9 +237,15 @@ class _ArrayUnpickler(pickle._Unpickler):
         return self._array_of_buffer(data, dtype, (), "C").item()
 
 
+def _check_shape(shape: Any) -> None:
+    """Refuse what is no shape, before it is multiplied, compared or printed."""
+    if not isinstance(shape, tuple) or len(shape) > _MOST_AXES or not all(type(size) is int for size in shape):
+        raise _Refusal("an array whose shape is no tuple of a few whole numbers; do not use it")
+
+
 def _dtype(name: str, align: bool, copy: bool) -> _Unfinished:
     if name != "O8" and not _NUMBER.fullmatch(name):
-        raise _Refusal(f"an array of type {name}; arrays of numbers are expected")
+        raise _Refusal(f"an array of type {name[:_LONGEST_SHOWN]}; arrays of numbers are expected")
 
     def finish(version: int, byte_order: str, subarray: None, names: None, fields: None, *others: int) -> np.dtype:
         if (subarray, names, fields) != (None, None, None):

@@ -239,6 +239,32 @@ def test_values_that_hold_each_other_come_to_an_end(read):
     assert found["doubled"][0] is found["doubled"][1]
 
 
+# A tuple that holds one twice, which holds one twice, and so on, 60 times: no memory, and 2 to the 60 values to visit.
+ENDLESS = b")" + b"\x94h\x00\x86" + b"".join(b"\x94h" + bytes([number]) + b"\x86" for number in range(1, 60))
+RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n)N\x87R"
+BYTES_DTYPE = b"cnumpy\ndtype\n" + text("u1") + b"\x89\x88\x87R(K\x03" + text("|") + b"NNNtb"
+
+
+@pytest.mark.parametrize("set_items", [ENDLESS + b"Ns", b"(" + ENDLESS + b"Nu"], ids=["one entry", "several"])
+def test_a_key_that_takes_for_ever_to_hash_is_refused(assert_refused, set_items):
+    assert_refused(pickled(b"}", set_items), "a dict whose keys are neither text nor numbers")
+
+
+def test_a_dict_of_numbers_that_have_one_hash_is_refused(assert_refused):
+    content = pickle.dumps({number * (2**61 - 1): None for number in range(5000)})
+    assert_refused(content, "a dict of more than 4096 entries")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [ENDLESS, ENDLESS + b"\x85", text("x") + b"J\xff\xff\xff\x7f\x86", b"(" + b"K\x02" * 1000 + b"t", b"M\x00\x04"],
+    ids=["nested", "nested in a tuple", "text many times", "many axes", "a number"],
+)
+def test_a_shape_that_takes_for_ever_to_multiply_or_to_print_is_refused(assert_refused, shape):
+    array = RECONSTRUCT + b"(K\x01" + shape + BYTES_DTYPE + b"\x89C\x03abctb"
+    assert_refused(pickled(b"}", text("xs"), array, b"s"), "an array whose shape is no tuple of a few whole numbers")
+
+
 @pytest.mark.parametrize("shape", [(3,), (70_000, 2), (-70_000, -1), (70_000.0,), (1 << 40,)])
 def test_a_shape_that_does_not_fit_its_data_is_refused(assert_refused, shape):
     content = pickle.dumps({"xs": np.zeros(70_000, np.uint8)}, protocol=3)
