@@ -161,26 +161,24 @@ def places(results: Results, study: Mapping[str, Any]) -> list[str]:
     if len(others) > MOST_ARMS_ONE_BY_ONE:
         return []
     measures = headline_measures(study["regions"], study["classes"])
+    kinds = {"At training sites": results.test_sites, "At sites where nobody trained": results.external_sites}
     sentences = []
     for arm in others:
-        for words, sites in (
-            ("At training sites", results.test_sites),
-            ("At sites where nobody trained", results.external_sites),
-        ):
-            found = [_place(results, arm, measure, sites) for measure in measures]
-            if any(found):
-                sentences.append(f"{words}, {readable(arm)} against {readable(reference)}. {' '.join(found).strip()}")
+        for words, sites in kinds.items():
+            found = filter(None, (_place(results, arm, measure, sites) for measure in measures))
+            if parts := " ".join(found):
+                sentences.append(f"{words}, {readable(arm)} against {readable(reference)}. {parts}")
     return sentences
 
 
 def _place(results: Results, arm: str, measure: Measure, sites: Sequence[str]) -> str:
-    """What one measure's differences say of some sites, what was shown first."""
+    """What one measure's differences say of some sites, what was shown first; numbers there, or of a single site."""
     by_reading: dict[str, list[str]] = {"lower": [], "higher": []}
     for site in sites:
         difference = results.difference(arm, measure, site)
         if difference:
-            is_shown = difference.reading in ("lower", "higher")
-            numbers = f" ({describe_difference(difference)})" if is_shown else ""
+            has_numbers = difference.has_interval and (difference.reading in ("lower", "higher") or len(sites) == 1)
+            numbers = f" ({describe_difference(difference)})" if has_numbers else ""
             word = "the same in all patients" if difference.is_same else difference.reading
             by_reading.setdefault(word, []).append(site + numbers)
     parts = [f"{reading} at {format_names(names)}" for reading, names in by_reading.items() if names]

@@ -177,7 +177,8 @@ def draw_comparison(summary: pd.DataFrame, styles: Mapping[str, ArmStyle], local
     local_sites : local arm to its site
     """
     chosen = summary[summary["metric"].isin(_MEASURES) & summary["value"].notna()]
-    panels = list(chosen[["target", "metric"]].drop_duplicates().itertuples(index=False, name=None))
+    panels = list(dict.fromkeys(zip(chosen["target"], chosen["metric"], strict=True)))
+    panels.sort(key=lambda panel: panel[0] == DIAGNOSIS)
     if not panels:
         return message_figure("No held-out patient has a mask or a diagnosis: there is nothing to compare.")
     groups = comparison_groups(chosen, local_sites)
