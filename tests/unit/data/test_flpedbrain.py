@@ -252,7 +252,7 @@ GOOD = {"xs_uint8": IMAGES, "ys_uint8": MASKS, "label_classes": LABELS}
         ({"label_classes": ["a", "b", "c", "d"]}, "expected label_classes as 4 integers"),
         ({"label_classes": np.array([1, 2, 3, 5])}, "row 3 has label 5, flpedbrain.label_names has names for 0 to 4"),
         ({"label_classes": np.array([1, 2, 3, -1])}, "row 3 has label -1"),
-        ({"ys_uint8": MASKS * np.uint8(3)}, "the mask of row 0 has label 3, which belongs to no region"),
+        ({"ys_uint8": MASKS * np.uint8(3)}, "row 0: mask label 3 belongs to no region"),
     ],
 )
 def test_a_file_that_is_none_of_cases_is_refused(settings, folder, changes, words):

@@ -21,6 +21,7 @@ from fedpedbrain.data.copies import voxel_digests
 from fedpedbrain.data.flpedbrain_files import SHARED_NORMALS, SitePart, choose_parts
 from fedpedbrain.data.memory_maps import forget_pages
 from fedpedbrain.data.pickled_arrays import read_pickled_arrays
+from fedpedbrain.data.sources.outlined_case import check_labels
 from fedpedbrain.data.volumes import Volume
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.files import check_sha256
@@ -176,7 +177,7 @@ class FlpedbrainSource:
         digest = hashlib.sha256(repr((voxel_sha256, class_name)).encode())
         if self._labels:
             mask = _read_row(table.masks, row)
-            self._check_labels(f"{name}: the mask of row {row}", mask)
+            check_labels(f"{name}: row {row}", mask, self._labels)
             digest.update(mask)
         place = f"{name}{_ROW_MARK}{row}"
         return Case(
@@ -194,14 +195,6 @@ class FlpedbrainSource:
             orientation="",
             voxel_sha256=voxel_sha256,
         )
-
-    def _check_labels(self, name: str, mask: np.ndarray) -> None:
-        strange = set(np.unique(mask).tolist()) - self._labels - {0}
-        if strange:
-            raise StudyError(
-                f"{name} has label {min(strange)}, which belongs to no region of cohort.regions "
-                f"(labels {sorted(self._labels)}); add it to one"
-            )
 
     def _place(self, array: np.ndarray) -> sitk.Image:
         """An array (H, W, D) with the stated spacing and orientation."""

@@ -14,13 +14,12 @@ from fedpedbrain.data.volumes import check_same_grid
 from fedpedbrain.errors import StudyError
 
 
-def check_labels(path: str | Path, mask: sitk.Image, labels: Collection[int]) -> None:
+def check_labels(place: str | Path, mask: np.ndarray, labels: Collection[int]) -> None:
     """Refuse a mask with a label (0 is background) that no region of the study is made of."""
-    found = np.unique(sitk.GetArrayViewFromImage(mask))
-    strange = [value for value in found.tolist() if value != 0 and value not in labels]
+    strange = [value for value in np.unique(mask).tolist() if value != 0 and value not in labels]
     if strange:
         raise StudyError(
-            f"{path}: mask label {strange[0]:g} belongs to no region of cohort.regions "
+            f"{place}: mask label {strange[0]:g} belongs to no region of cohort.regions "
             f"(labels {sorted(labels)}); correct the mask or add the label to a region"
         )
 
@@ -46,7 +45,7 @@ def outlined_case(
     for path, image in [*images, *([mask] if mask else [])]:
         check_same_grid(path, image, first_path, first)
     if mask:
-        check_labels(*mask, labels)
+        check_labels(mask[0], sitk.GetArrayViewFromImage(mask[1]), labels)
     described: dict[str, Any] = {
         "shape": first.GetSize()[::-1],
         "spacing_mm": first.GetSpacing()[::-1],
