@@ -8,7 +8,7 @@ from typing import Any
 
 from fedpedbrain.data.flpedbrain_files import find_files
 from fedpedbrain.errors import StudyError
-from fedpedbrain.files import files_below, read_table
+from fedpedbrain.files import check_inside, files_below, read_table
 from fedpedbrain.image_files import files_of_image
 
 # What a cell of a table says where nothing is known.
@@ -143,7 +143,12 @@ def _listed_files(settings: Mapping[str, Any]) -> list[str]:
         raise StudyError(
             f"{root / listed['table']}: names {missing[0]}, not there ({len(missing)} in all); correct the table"
         )
+    # Before it is walked: a cell may name any folder of the machine.
+    for path in sorted(paths):
+        check_inside(path, root)
     files = sorted({file for path in paths for file in files_of_image(path)})
+    for file in files:
+        check_inside(file, root)
     _refuse_names(files, "paths that a table of cases names")
     return [str(root / listed["table"]), *map(str, files)]
 

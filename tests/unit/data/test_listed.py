@@ -229,3 +229,21 @@ def test_a_wrong_table_is_refused_while_the_graph_is_built(cohort, name):
         list_source_files(settings)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_cell_that_leads_out_of_the_folder_is_refused_before_anything_there_is_looked_at(cohort, monkeypatch):
+    monkeypatch.setattr("fedpedbrain.data.layouts.files_of_image", lambda path: pytest.fail(f"looked at {path}"))
+    cohort.rows[0]["image"] = ".."
+    with pytest.raises(StudyError, match="leads out of"):
+        list_source_files(cohort.settings())
+
+
+def test_a_link_inside_an_images_folder_is_refused(cohort):
+    outside = cohort.folder.parent / f"{cohort.folder.name}-slice.png"
+    outside.write_bytes(b"")
+    folder = cohort.folder / "slices"
+    folder.mkdir()
+    (folder / "slice_00.png").symlink_to(outside)
+    cohort.rows[0]["image"] = "slices"
+    with pytest.raises(StudyError, match=r"slice_00\.png: a link that leads out of"):
+        list_source_files(cohort.settings())

@@ -16,7 +16,7 @@ from fedpedbrain.data.layouts import NOT_AVAILABLE, read_listing
 from fedpedbrain.data.sources.outlined_case import outlined_case
 from fedpedbrain.data.volumes import Volume
 from fedpedbrain.errors import CohortError, StudyError
-from fedpedbrain.files import check_inside, sha256_of_file
+from fedpedbrain.files import check_inside, files_below, sha256_of_file
 from fedpedbrain.lineage import digest_of
 
 
@@ -119,6 +119,6 @@ class ListedSource:
         """Digest of everything that the case is made from."""
         files = [file for scan in scans for file in scan.files]
         if mask:
-            files += [path for path in sorted(mask[0].rglob("*")) if path.is_file()] or [mask[0]]
+            files += files_below(mask[0]) if mask[0].is_dir() else [mask[0]]
         assumed = {scan.form: self._formats.get(scan.form) for scan in scans}
         return digest_of({"files": [sha256_of_file(file) for file in files], "class": class_name, "read": assumed})
