@@ -23,6 +23,7 @@ include: "rules/evaluation.smk"
 include: "rules/figures.smk"
 include: "rules/agreement.smk"
 include: "rules/reporting.smk"
+include: "rules/scans.smk"
 include: "rules/inference.smk"
 include: "rules/conversion.smk"
 

@@ -113,7 +113,7 @@ rule plot_quality:
     resources:
         mem_mb=1000,
     params:
-        folder="results/cohort/sites/{site}",
+        folders=shard_folders(["{site}"]),
         regions=STUDY.model_spec["regions"],
         code=code("plot_quality"),
     message:

@@ -113,3 +113,18 @@ def files_to_convert(wildcards):
         return list_dicom_files(STUDY.config["dicom_root"])
     except StudyError as error:
         raise WorkflowError(str(error)) from None
+
+
+def beside_models(wildcards):
+    """What belongs to an arm's history beside its models: states, starts of phases, and models of single sites."""
+    starts = [
+        in_round(wildcards, number, "best_before.pth")
+        for number in range(1, LAST_ROUND + 1)
+        if STUDY.arms[wildcards.arm].starts_from_best(number)
+    ]
+    return [
+        *rounds_of("results/models/{arm}/seed-{seed}/round-{round}/server.pth", wildcards),
+        *of_rounds_and_sites("states/{site}.pth", wildcards),
+        *starts,
+        *personal_models(wildcards),
+    ]

@@ -2,18 +2,6 @@
 from types import SimpleNamespace
 
 
-def beside_models(wildcards):
-    """What belongs to an arm's history beside its models: states, starts of phases, and models of single sites."""
-    folder, arm = "results/models/{arm}/seed-{seed}", STUDY.arms[wildcards.arm]
-    servers = rounds_of(folder + "/round-{round}/server.pth", wildcards)
-    starts = [
-        in_round(wildcards, number, "best_before.pth")
-        for number in range(1, LAST_ROUND + 1)
-        if arm.starts_from_best(number)
-    ]
-    return [*servers, *of_rounds_and_sites("states/{site}.pth", wildcards), *starts, *personal_models(wildcards)]
-
-
 rule record_lineage:
     """Record every file of an arm, from the common start to the best model, with its SHA-256 and its lineage."""
     input:

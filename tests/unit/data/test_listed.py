@@ -151,10 +151,22 @@ def test_what_is_assumed_of_a_form_is_part_of_a_cases_digest(cohort, config, sch
     assert cohort.open().find_cases()[0].sha256 != before
 
 
-def test_a_case_may_have_neither_class_nor_mask(cohort):
-    cohort.rows[0] |= {"class": "n/a", "mask": "n/a"}
+def test_a_class_may_be_unknown(cohort):
+    cohort.rows[0]["class"] = "n/a"
+    assert cohort.open().find_cases()[0].class_name == ""
+
+
+def test_a_normal_case_needs_no_mask(cohort):
+    cohort.rows[0] |= {"class": "normal", "mask": "n/a"}
     case = cohort.open().find_cases()[0]
-    assert (case.class_name, case.mask) == ("", "")
+    assert (case.class_name, case.mask) == ("normal", "")
+
+
+@pytest.mark.parametrize("class_name", ["DIPG", "n/a"])
+def test_a_case_that_may_carry_a_tumour_needs_a_mask(cohort, class_name):
+    cohort.rows[0] |= {"class": class_name, "mask": "n/a"}
+    with pytest.raises(StudyError, match="site north, case c0: no mask, which would count as no tumour; name one"):
+        cohort.open().find_cases()
 
 
 def test_a_form_without_geometry_states_no_orientation(cohort):

@@ -24,24 +24,48 @@ READERS: dict[str, Callable[[Path, Mapping[str, Any]], Scan]] = {
 }
 
 
+_ARRAY_SUFFIXES = (".npy", ".npz")
+
+
 def format_of(path: Path) -> str:
     """The form of the image at a path, by its name and, of a folder or DICOM, by what the files hold."""
     if is_nifti(path):
         return "nifti"
     if not path.exists():
         raise StudyError(f"{path}: no such file or folder; correct the path")
-    if path.is_dir() and is_slice_folder(path):
-        dicom = next((file for file in files_below(path) if not is_picture(file) and is_dicom(file)), None)
-        if dicom is not None:
-            raise StudyError(f"{path}: holds slice_NN.png and DICOM files such as {dicom.name}; keep one of the two")
-        return "png"
-    if path.is_file() and is_picture(path):
+    if path.is_dir():
+        return _form_of_folder(path)
+    if is_picture(path):
         return "picture"
-    if path.suffix in (".npy", ".npz"):
+    if path.suffix in _ARRAY_SUFFIXES:
         return "npy"
-    if any(map(is_dicom, files_below(path) if path.is_dir() else [path])):
+    if is_dicom(path):
         return "dicom"
     raise StudyError(f"{path}: not a form of image that is known; expected one of {', '.join(READERS)}")
+
+
+def _form_of_folder(folder: Path) -> str:
+    """The form of the one image that a folder holds: slices as pictures, or a DICOM series."""
+    found: dict[str, Path] = {}
+    for file in files_below(folder):
+        # Other pictures, such as a thumbnail, may lie beside a series.
+        if is_picture(file):
+            if is_slice_folder(file.parent):
+                found.setdefault(f"slices in {file.parent}", file)
+        elif is_nifti(file) or file.suffix in _ARRAY_SUFFIXES:
+            found[str(file)] = file
+        elif "dicom" not in found and is_dicom(file):
+            found["dicom"] = file
+    names = ", ".join(str(file.relative_to(folder)) for file in list(found.values())[:3])
+    if len(found) > 1:
+        raise StudyError(f"{folder}: holds several images ({names}); name one of them")
+    if "dicom" in found:
+        return "dicom"
+    if is_slice_folder(folder):
+        return "png"
+    raise StudyError(
+        f"{folder}: holds no DICOM series and no slice_NN.png{f', but {names}: name that file' if found else ''}"
+    )
 
 
 def read_scan(path: str | Path, formats: Mapping[str, Any]) -> Scan:

@@ -44,8 +44,16 @@ def _bids(settings: dict) -> Source:
 
 
 def _listed(settings: dict) -> Source:
-    classes, formats = settings["cohort"]["classes"], settings["formats"]
-    return ListedSource(settings["root"], settings["sites"], classes, _labels(settings), settings["listed"], formats)
+    cohort, formats = settings["cohort"], settings["formats"]
+    return ListedSource(
+        settings["root"],
+        settings["sites"],
+        cohort["classes"],
+        cohort["normal_class"],
+        _labels(settings),
+        settings["listed"],
+        formats,
+    )
 
 
 def _class_folders(settings: dict) -> Source:

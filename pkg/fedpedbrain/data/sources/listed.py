@@ -28,6 +28,7 @@ class ListedSource:
     root : folder of the table and of what it names
     sites : sites of the study; rows of other sites are left out
     classes : class names of the study; empty where nothing is classified
+    normal_class : the class whose cases need no mask, since they carry no tumour
     labels : mask labels that the study's regions are made of
     settings : the ``listed`` block of the config
     formats : the ``formats`` block of the config
@@ -38,6 +39,7 @@ class ListedSource:
         root: str | None,
         sites: Sequence[str],
         classes: Sequence[str],
+        normal_class: str | None,
         labels: Collection[int],
         settings: Mapping[str, Any],
         formats: Mapping[str, Any],
@@ -46,6 +48,7 @@ class ListedSource:
         self._root = Path(root)
         self._sites = list(sites)
         self._classes = list(classes)
+        self._normal_class = normal_class
         self._labels = set(labels)
         self._settings, self._columns = settings, settings["columns"]
         self._formats = formats
@@ -100,11 +103,15 @@ class ListedSource:
     def _check_case(self, row: Mapping[str, str], class_of: Mapping[str, str]) -> Case:
         paths = [self._path(row[column]) for column in self._columns["images"]]
         scans = [read_scan(path, self._formats) for path in paths]
+        class_name = class_of.get(row.get(self._columns["class"], ""), UNKNOWN_CLASS)
         mask = None
         cell = row[self._columns["mask"]] if self._labels else ""
         if cell not in NOT_AVAILABLE:
             mask = (self._path(cell), self._read_mask(self._path(cell), scans[0].image))
-        class_name = class_of.get(row.get(self._columns["class"], ""), UNKNOWN_CLASS)
+        elif self._labels and (class_name == UNKNOWN_CLASS or class_name != self._normal_class):
+            raise StudyError(
+                "no mask, which would count as no tumour; name one (an empty one where there is none), or leave it out"
+            )
         names = {key: row[self._columns[key]] for key in ("case", "patient", "site")} | {"class_name": class_name}
         return outlined_case(
             names,

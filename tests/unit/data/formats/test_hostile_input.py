@@ -196,7 +196,7 @@ PICTURES = {
     "truncated picture": (damaged_picture, "slice_01.png: not a readable picture"),
     "one slice": (lambda folder: slices(folder, (0,)), "one slice; expected slice_NN.png of a volume of two"),
     "spacing of two numbers": (wrong_metadata, "spacing_mm is '3 0.5'; expected three numbers above 0"),
-    "DICOM files beside": (pictures_beside_dicom, "holds slice_NN.png and DICOM files such as series-0001; keep one"),
+    "DICOM files beside": (pictures_beside_dicom, "holds several images (series-0001, slice_00.png); name one"),
     "text called picture": (named("a.jpg", b"no picture"), "not a readable picture"),
 }
 
@@ -352,7 +352,11 @@ DICOM = {
     "transfer syntax without a decoder": (relabelled("1.2.840.10008.1.2.4.94"), "cannot be decoded; the file may be"),
     "transfer syntax that is none": (relabelled("1.2.840.10008.1.2.4.99"), "names no transfer syntax that is known"),
     "frames without a description": (enhanced_without_a_frame, "5 frames, but 3 descriptions of frames"),
-    "folder without images": (lambda folder: named("notes.txt", b"none")(folder).parent, "not a form of image"),
+    "folder without images": (
+        lambda folder: named("notes.txt", b"none")(folder).parent,
+        "holds no DICOM series and no",
+    ),
+    "NIfTI beside": (lambda folder: nifti(series(folder).parent).parent, "holds several images ("),
     "nothing there": (lambda folder: folder / "nowhere", "no such file or folder; correct the path"),
 }
 
