@@ -69,6 +69,7 @@ rule write_audit_page:
         audit="results/cohort/audit.json",
         duplicates="results/cohort/duplicates.tsv",
         shards=shards(SITES),
+        quality=expand("results/figures/quality/{site}.png", site=SITES),
     output:
         page="results/cohort/audit.html",
     log:

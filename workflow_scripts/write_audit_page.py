@@ -9,6 +9,7 @@ with job_log(snakemake.log[0]):
         audit_path=snakemake.input.audit,
         duplicates_path=snakemake.input.duplicates,
         shard_folders=snakemake.params.folders,
+        quality_paths=snakemake.input.quality,
         page_path=snakemake.output.page,
         title=snakemake.params.title,
         cohort=snakemake.params.cohort,

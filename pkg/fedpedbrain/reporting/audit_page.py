@@ -17,7 +17,7 @@ from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.data.duplicates import EXACT
 from fedpedbrain.files import read_table, replacing
 from fedpedbrain.reporting.answers import SOURCE_NOTES
-from fedpedbrain.reporting.pages import page_environment, template_text
+from fedpedbrain.reporting.pages import load_pictures, page_environment, template_text
 from fedpedbrain.reporting.results import MISSING
 from fedpedbrain.reporting.style import readable
 from fedpedbrain.reporting.tables import Cell, Group, Table, cohort_tables
@@ -130,6 +130,7 @@ def write_audit_page_files(
     audit_path: str | Path,
     duplicates_path: str | Path,
     shard_folders: Sequence[str | Path],
+    quality_paths: Sequence[str | Path],
     page_path: str | Path,
     title: str,
     cohort: Mapping[str, Any],
@@ -140,7 +141,8 @@ def write_audit_page_files(
     Parameters
     ----------
     audit_path, duplicates_path : the audit, and the pairs of cases that are one image
-    shard_folders : one a site, for the pictures
+    shard_folders : one a site, for the pictures of pairs
+    quality_paths : pictures of every site's cases, named as the site
     title, cohort, settings : of the study, and its ``cohort`` and ``audit`` blocks
     """
     audit = json.loads(Path(audit_path).read_text(encoding="utf-8"))
@@ -159,6 +161,7 @@ def write_audit_page_files(
         "num_leaks": sum(pair["is_leak"] == "yes" for pair in pairs),
         "people_table": tables[0],
         "image_tables": [tables[1], orientation_table(audit["sites"])],
+        "quality": load_pictures(quality_paths),
         "outline_table": outline_table(audit["sites"], regions) if regions else None,
         "histograms": {site["site"]: histogram_path(site["intensity_parts"], 320, 90) for site in audit["sites"]},
         "pair_table": count_pairs(pairs),

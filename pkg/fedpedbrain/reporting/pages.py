@@ -1,6 +1,7 @@
 """HTML pages that hold everything they show: templates, and files as addresses."""
 
 import base64
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -11,11 +12,23 @@ from fedpedbrain.reporting.style import readable, sentence_case
 
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 
+_MOST_PICTURE_BYTES = 4_000_000
+
 
 def data_uri(path: str | Path) -> str:
     """A file's bytes as a ``data:`` address."""
     path = Path(path)
     return f"data:{_MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def load_pictures(paths: Sequence[str | Path]) -> list[dict[str, str]]:
+    """Pictures of sites with their bytes as ``data:`` addresses; "" for those that would make the page too large."""
+    entries, total = [], 0
+    for path in map(Path, paths):
+        fits = total + path.stat().st_size <= _MOST_PICTURE_BYTES
+        total += path.stat().st_size if fits else 0
+        entries.append({"site": path.stem, "uri": data_uri(path) if fits else ""})
+    return entries
 
 
 def template_text(name: str) -> str:

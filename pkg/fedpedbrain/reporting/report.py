@@ -14,7 +14,7 @@ from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.files import read_table, replacing
 from fedpedbrain.reporting import answers, arms_in_words, score_tables, site_tables, site_updates, tables
-from fedpedbrain.reporting.pages import data_uri, page_environment, template_text
+from fedpedbrain.reporting.pages import data_uri, load_pictures, page_environment, template_text
 from fedpedbrain.reporting.record import write_record
 from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures, measure_groups
 from fedpedbrain.reporting.statistics_tables import statistics_part
@@ -22,7 +22,6 @@ from fedpedbrain.reporting.style import MOST_ARMS_BY_COLOUR, arm_colours, readab
 
 # Mail and review systems refuse larger attachments; base64 adds a third.
 _MOST_VIDEO_BYTES = 14_000_000
-_MOST_PICTURE_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -247,16 +246,6 @@ def load_videos(folder: Path) -> list[dict[str, str]]:
         total += size if fits else 0
         poster, video = (data_uri(folder / row[key]) if fits else "" for key in ("poster", "file"))
         entries.append({**row, "poster_uri": poster, "video_uri": video, "results": row["results"].split("; ")})
-    return entries
-
-
-def load_pictures(paths: Sequence[str | Path]) -> list[dict[str, str]]:
-    """Pictures of sites with their bytes as ``data:`` addresses; "" for those that would make the report too large."""
-    entries, total = [], 0
-    for path in map(Path, paths):
-        fits = total + path.stat().st_size <= _MOST_PICTURE_BYTES
-        total += path.stat().st_size if fits else 0
-        entries.append({"site": path.stem, "uri": data_uri(path) if fits else ""})
     return entries
 
 

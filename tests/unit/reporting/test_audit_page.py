@@ -8,6 +8,7 @@ from fedpedbrain.data.index import LEFT_OUT_COLUMNS
 from fedpedbrain.data.shards import OUTLINE_COLUMNS
 from fedpedbrain.files import write_table
 from fedpedbrain.reporting.audit_page import MOST_SHOWN_PAIRS, count_pairs, histogram_path, write_audit_page_files
+from fedpedbrain.reporting.quality_pictures import plot_quality_files
 
 
 @pytest.fixture
@@ -40,11 +41,17 @@ def page(tmp_path, config, cohort, write_shard, make_case):
         tables = [folder / "audit.tsv" for folder in folders]
         paths = [tmp_path / name for name in ("left_out.tsv", "duplicates.tsv", "audit.json", "cohort.tsv")]
         audit_cohort_files(folders, *paths, tables, cohort, config["audit"])
-        inputs = (tmp_path / "audit.json", tmp_path / "duplicates.tsv", folders, tmp_path / "audit.html")
+        picture = tmp_path / "north.png"
+        plot_quality_files(folders[0], picture, "north", [])
+        inputs = (tmp_path / "audit.json", tmp_path / "duplicates.tsv", folders, [picture], tmp_path / "audit.html")
         write_audit_page_files(*inputs, "A study", cohort, config["audit"])
         return (tmp_path / "audit.html").read_text(encoding="utf-8")
 
     return _page
+
+
+def test_the_page_shows_the_cases_as_the_network_sees_them(page):
+    assert "Cases of site north as the network sees them" in text_of(page())
 
 
 def text_of(html: str) -> str:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fedpedbrain.reporting import quality_pictures, report
+from fedpedbrain.reporting import pages, quality_pictures
 from fedpedbrain.reporting.quality_pictures import (
     cut_planes,
     describe_case,
@@ -111,10 +111,10 @@ def test_a_site_of_any_size_and_any_regions_has_a_picture(tmp_path, make_case, w
 
 
 def test_a_picture_too_large_for_the_report_keeps_no_later_one_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "_MOST_PICTURE_BYTES", 100)
+    monkeypatch.setattr(pages, "_MOST_PICTURE_BYTES", 100)
     for name, size in (("north", 60), ("south", 80), ("west", 40)):
         (tmp_path / f"{name}.png").write_bytes(bytes(size))
-    entries = report.load_pictures([tmp_path / f"{name}.png" for name in ("north", "south", "west")])
+    entries = pages.load_pictures([tmp_path / f"{name}.png" for name in ("north", "south", "west")])
     assert [(entry["site"], bool(entry["uri"])) for entry in entries] == [
         ("north", True),
         ("south", False),
