@@ -78,6 +78,7 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
     )
     configured = study["config"]["reporting"]["arm_colours"]
     colours = arm_colours([arm["name"] for arm in study["arms"]], configured)
+    videos = load_videos(Path(inputs.videos))
     content = {
         "study": study,
         "colours": colours,
@@ -105,7 +106,8 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         "selections": selections,
         "figures": {name: data_uri(path) for name, path in by_stem(inputs.figures).items()},
         "alt": figure_texts(results, study, audit, selections),
-        "videos": load_videos(Path(inputs.videos)),
+        "videos": videos,
+        "sides": describe_sides(videos),
         "quality": load_pictures(inputs.quality),
         "limits": describe_limits(results, study),
         "config_text": yaml.safe_dump(json.loads(json.dumps(study["config"])), sort_keys=False, allow_unicode=True),
@@ -247,6 +249,16 @@ def load_videos(folder: Path) -> list[dict[str, str]]:
         poster, video = (data_uri(folder / row[key]) if fits else "" for key in ("poster", "file"))
         entries.append({**row, "poster_uri": poster, "video_uri": video, "results": row["results"].split("; ")})
     return entries
+
+
+def describe_sides(videos: Sequence[Mapping[str, str]]) -> str:
+    """On which side of the videos the patient's right is, as far as anybody knows."""
+    known = {video["are_sides_known"] for video in videos}
+    if known == {"1"}:
+        return "the patient's right is on the left of the image"
+    if known == {"0"}:
+        return "nobody knows which side of the image is the patient's right"
+    return "where R and L stand beside an image, the patient's right is on its left; elsewhere nobody knows the sides"
 
 
 def describe_limits(results: Results, study: Mapping[str, Any]) -> list[str]:

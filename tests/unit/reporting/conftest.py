@@ -41,6 +41,10 @@ TABLES = ("summary", "differences", "tests", "confusion", "sites", "gains", "cro
 FIGURES = ("cohort", "comparison", "confusion", "convergence", "cross_sites", "reliability", "volumes")
 
 
+# What the list of videos says of one.
+VIDEO = {"case": "c1", "site": "a", "class": "glioma", "seed": "0", "file": "c1.mp4", "poster": "c1.jpg"}
+VIDEO |= {"reason": "Median", "results": "one: Dice 0.5", "num_slices": 3, "frames_per_second": 6, "are_sides_known": 1}
+
 ALL_ARMS = (
     arm("pooled-arm", {"pooled": ["a", "b"]}),
     arm("local-a", {"a": ["a"]}),
@@ -306,3 +310,13 @@ def shard(tmp_path):
     np.save(folder / "images.npy", images)
     np.save(folder / "masks.npy", masks)
     return folder
+
+
+@pytest.fixture
+def list_videos():
+    """``list_videos(folder, changes, ...)`` writes the list of videos, a row for each dict of changes."""
+
+    def _list_videos(folder: Path, *changes: dict) -> None:
+        write_table(folder / "videos.tsv", VIDEO_COLUMNS, [VIDEO | change for change in changes])
+
+    return _list_videos

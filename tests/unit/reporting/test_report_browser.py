@@ -2,9 +2,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from browser import open_browser
-from fedpedbrain.files import write_table
 from fedpedbrain.reporting.report import write_report_files
-from fedpedbrain.reporting.video import VIDEO_COLUMNS
 from PIL import Image
 
 NUM_MEDIA = "[document.images.length, document.querySelectorAll('video').length]"
@@ -19,7 +17,7 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture
-def report(write_study):
+def report(write_study, list_videos):
     synthetic = write_study()
     for path in synthetic.inputs.figures:
         Image.effect_noise((640, 400), 50).save(path)
@@ -27,8 +25,7 @@ def report(write_study):
     folder = synthetic.inputs.videos
     iio.imwrite(folder / "c1.mp4", frames, fps=6, codec="libx264", pixelformat="yuv420p")
     iio.imwrite(folder / "c1.jpg", frames[0])
-    row = ("c1", "a", "glioma", "0", "c1.mp4", "c1.jpg", "Median", "one: Dice 0.5")
-    write_table(folder / "videos.tsv", VIDEO_COLUMNS, [dict(zip(VIDEO_COLUMNS, row, strict=True))])
+    list_videos(folder, {"num_slices": len(frames)})
     write_report_files(synthetic.inputs, synthetic.study)
     return synthetic.inputs.report
 

@@ -7,10 +7,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from fedpedbrain.files import write_table
 from fedpedbrain.reporting import report
 from fedpedbrain.reporting.report import write_report_files
-from fedpedbrain.reporting.video import VIDEO_COLUMNS
 from study_arms import arm
 
 SIMULATED = "scores say nothing clinical"
@@ -212,19 +210,25 @@ def test_a_study_without_classes_speaks_of_no_accuracy(report_of):
     assert "accuracy of the diagnosis" not in text.lower()
 
 
-def test_videos_stand_in_the_file(write_study):
+def test_videos_stand_in_the_file(write_study, list_videos):
     synthetic = write_study()
     write_stand_ins(synthetic)
     for name in ("c1.mp4", "c1.jpg"):
         (synthetic.inputs.videos / name).write_bytes(b"bytes")
-    row = dict(
-        zip(VIDEO_COLUMNS, ("c1", "a", "glioma", "0", "c1.mp4", "c1.jpg", "Median", "one: Dice 0.5"), strict=True)
-    )
-    write_table(synthetic.inputs.videos / "videos.tsv", VIDEO_COLUMNS, [row])
+    list_videos(synthetic.inputs.videos, {})
     write_report_files(synthetic.inputs, synthetic.study)
     text = synthetic.inputs.report.read_text(encoding="utf-8")
     assert 'src="data:video/mp4;base64,Ynl0ZXM="' in text
     assert 'poster="data:image/jpeg;base64,Ynl0ZXM="' in text
+    assert "the patient&#39;s right is on the left of the image" in text
+
+
+@pytest.mark.parametrize(
+    ("known", "sentence"),
+    [("11", "the patient's right is on the left"), ("00", "nobody knows which side"), ("10", "where R and L")],
+)
+def test_the_side_of_the_patient_is_said_where_it_is_known(known, sentence):
+    assert report.describe_sides([{"are_sides_known": value} for value in known]).startswith(sentence)
 
 
 def test_pictures_of_the_sites_stand_in_the_file(tmp_path, write_study):
@@ -237,14 +241,14 @@ def test_pictures_of_the_sites_stand_in_the_file(tmp_path, write_study):
     assert 'src="data:image/png;base64,Ynl0ZXM="' in cohort
 
 
-def test_a_video_too_large_for_the_file_keeps_no_later_one_out(tmp_path, monkeypatch):
+def test_a_video_too_large_for_the_file_keeps_no_later_one_out(tmp_path, monkeypatch, list_videos):
     monkeypatch.setattr(report, "_MOST_VIDEO_BYTES", 100)
     rows = []
     for name, size in (("large", 101), ("small", 60), ("next", 60), ("last", 30)):
-        rows.append(dict.fromkeys(VIDEO_COLUMNS, "") | {"case": name, "file": f"{name}.mp4", "poster": f"{name}.jpg"})
+        rows.append({"case": name, "file": f"{name}.mp4", "poster": f"{name}.jpg"})
         (tmp_path / f"{name}.mp4").write_bytes(bytes(size - 10))
         (tmp_path / f"{name}.jpg").write_bytes(bytes(10))
-    write_table(tmp_path / "videos.tsv", VIDEO_COLUMNS, rows)
+    list_videos(tmp_path, *rows)
     assert [bool(video["video_uri"]) for video in report.load_videos(tmp_path)] == [False, True, False, True]
 
 
