@@ -43,6 +43,7 @@ def page_environment() -> jinja2.Environment:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"readable": readable, "sentence_case": sentence_case, "names": format_names}
