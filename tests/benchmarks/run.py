@@ -241,7 +241,7 @@ def averaging() -> dict[str, float]:
         updates = {f"site{number:02d}": folder / f"site{number:02d}.pth" for number in range(NUM_UPDATES)}
         for site, path in updates.items():
             lineage = Lineage("update", "fedavg", 0, 1, site, 10, 10, plan["digest"], parent)
-            save_model_file(path, ModelFile(spec, lineage, weights))
+            save_model_file(path, ModelFile(spec, lineage, weights), packed=True)
             write_json(path.with_suffix(".json"), {"update_sha256": sha256_of_file(path)})
         metrics = {site: path.with_suffix(".json") for site, path in updates.items()}
         files = RoundFiles(folder / "start.pth", updates, metrics, folder / "global.pth", folder / "server.pth")

@@ -18,7 +18,7 @@ from fedpedbrain.federated.strategies.strategy import Combined, RoundUpdates, Si
 from fedpedbrain.federated.updates import check_history, check_update, count_of, is_finite, parameter_names
 from fedpedbrain.files import sha256_of_file
 from fedpedbrain.lineage import MISSING, AveragedUpdate, Lineage
-from fedpedbrain.models.files import LastPartOnly, ModelFile, load_model_file, save_model_file
+from fedpedbrain.models.files import ModelFile, RecentPartsOnly, load_model_file, save_model_file
 from fedpedbrain.seeds import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class _Exchange:
             update = self.read(site)
             if update is not None:
                 weights = receive(
-                    update.weights, update.sent, self.parent.weights, self.plan.arm["exchange"], LastPartOnly()
+                    update.weights, update.sent, self.parent.weights, self.plan.arm["exchange"], RecentPartsOnly()
                 )
                 count = count_of(update.lineage, self.plan.arm["weighting"])
                 received.append(SiteUpdate(site, count, update.lineage.num_steps, weights, update.sent))

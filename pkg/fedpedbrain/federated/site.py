@@ -260,7 +260,7 @@ def train_site_files(files: SiteFiles, work: SiteRound, plan: SitePlan, device: 
         tensors, beside, residual = _masked(run, weights, lineage, files)
     else:
         tensors, beside, residual = encode(weights, run.start.weights, plan.arm["exchange"], run.state.residual)
-    save_model_file(files.update, ModelFile(run.start.spec, lineage, tensors, sent | beside))
+    save_model_file(files.update, ModelFile(run.start.spec, lineage, tensors, sent | beside), packed=True)
     state = replace(run.state, round=work.round, optimizer=optimizer, kept=kept, residual=residual, **personal)
     save_state(files.new_state, state)
     write_json(
