@@ -12,6 +12,7 @@ from fedpedbrain.reporting.style import readable, sentence_case
 
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 
+# Beside the report's videos, so that the whole stays small enough for a mail; base64 adds a third.
 _MOST_PICTURE_BYTES = 4_000_000
 
 
