@@ -8,9 +8,10 @@ READY := $(VENV)/ready
 .DEFAULT_GOAL := run
 .PHONY: run test lint benchmark coverage clean
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock tests/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --requirement tests/requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $(READY)
 

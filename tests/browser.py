@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ _UNDECODED = """
   }
   return failed;
 })()
+"""
+
+# What axe-core calls serious or critical, a line a finding with the first element that it was found on.
+_FINDINGS = """
+axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => violations
+  .filter(({impact}) => ["serious", "critical"].includes(impact))
+  .map(({impact, id, help, nodes}) => `${impact}: ${id}: ${help}: ${nodes[0].html.slice(0, 200)}`))
 """
 
 
@@ -99,6 +107,24 @@ class Page:
             assert event, f"{path}: not loaded after 30 s"
             self.events.append(event)
 
+    def show(self, medium: str = "screen", scheme: str = "light") -> None:
+        """Show pages as on screen or on paper (``print``), to readers who prefer light or dark."""
+        self.send(
+            "Emulation.setEmulatedMedia",
+            media=medium,
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
+
+    def press(self, key: str) -> None:
+        """Press a key such as ``ArrowRight`` or ``Escape`` where the focus is."""
+        codes = {"Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
+        for kind in ("keyDown", "keyUp"):
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
+
+    def type(self, text: str) -> None:
+        """Type a text where the focus is."""
+        self.send("Input.insertText", text=text)
+
     def evaluate(self, expression: str) -> Any:
         """Value of a JavaScript expression; a promise is waited for."""
         answer = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
@@ -121,6 +147,13 @@ class Page:
     def undecoded(self) -> list[str]:
         """Labels of the images and videos that the browser could not decode; opens all that is folded away."""
         return self.evaluate(_UNDECODED)
+
+    @property
+    def barriers(self) -> list[str]:
+        """What axe-core finds on the page that seriously keeps people from using it."""
+        script = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+        self.evaluate(f"{script}; 0")
+        return self.evaluate(_FINDINGS)
 
     def screenshot(self) -> bytes:
         """What the window shows, as a PNG."""

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from fedpedbrain.reporting.results import format_names
 from fedpedbrain.reporting.style import readable, sentence_case
@@ -47,5 +48,6 @@ def page_environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.globals["script"] = Markup(template_text("page.js"))
     environment.filters |= {"readable": readable, "sentence_case": sentence_case, "names": format_names}
     return environment

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 from markupsafe import Markup
 
 from fedpedbrain.files import replacing
@@ -107,6 +108,7 @@ def write_scan_page_files(
     configured_colours : see the config
     """
     models = load_model_views(prediction_folders, configured_colours)
+    num_slices, seconds = imageio_ffmpeg.count_frames_and_secs(str(video_path))
     content = {
         "scan": scan,
         "facts": models[0].result["scan"],
@@ -117,6 +119,8 @@ def write_scan_page_files(
         "regions": region_rows(models),
         "overlaps": overlap_rows(models),
         "video": data_uri(video_path),
+        "num_slices": num_slices,
+        "frames_per_second": num_slices / seconds,
         "poster": data_uri(poster_path),
         "overview": data_uri(overview_path),
         "files": [

@@ -17,7 +17,7 @@ from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel
 from fedpedbrain.reporting.style import arm_colours, readable, sentence_case
 
 VIDEO_COLUMNS = ("case", "site", "class", "seed", "file", "poster", "reason", "results")
-VIDEO_COLUMNS += ("num_slices", "frames_per_second", "are_sides_known")
+VIDEO_COLUMNS += ("num_slices", "poster_slice", "frames_per_second", "are_sides_known")
 _TRUE_COLOUR = "#FFFFFF"
 # BT.709 is what browsers assume. The index goes to the front, so that playing can start at once.
 _FILTERS = "scale=out_color_matrix=bt709:out_range=tv,setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"
@@ -222,7 +222,8 @@ def render_videos_files(
         files = _write_case(view, Path(videos_folder) / case.case, panel_pixels, frames_per_second)
         results = "; ".join(f"{readable(arm.arm)}: {', '.join(arm.lines(case, regions))}" for arm in shown)
         facts = {"case": case.case, "site": case.site, "class": case.class_name, "seed": shown[0].seed}
-        facts |= {"num_slices": len(view.image), "frames_per_second": frames_per_second}
+        facts |= {"num_slices": len(view.image), "poster_slice": poster_slice(view.marked) + 1}
+        facts["frames_per_second"] = frames_per_second
         facts["are_sides_known"] = int(view.are_sides_known)
         entries.append({**facts, **files, "reason": sentence_case(chosen.reason), "results": results})
     write_table(Path(videos_folder) / "videos.tsv", VIDEO_COLUMNS, entries)

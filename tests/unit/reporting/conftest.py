@@ -2,11 +2,13 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import open_browser
 from fedpedbrain.cohort import SPLITS, Case, write_cases
 from fedpedbrain.evaluation.metric_facts import HIGHER
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
@@ -43,7 +45,14 @@ FIGURES = ("cohort", "comparison", "confusion", "convergence", "cross_sites", "r
 
 # What the list of videos says of one.
 VIDEO = {"case": "c1", "site": "a", "class": "glioma", "seed": "0", "file": "c1.mp4", "poster": "c1.jpg"}
-VIDEO |= {"reason": "Median", "results": "one: Dice 0.5", "num_slices": 3, "frames_per_second": 6, "are_sides_known": 1}
+VIDEO |= {
+    "reason": "Median",
+    "results": "one: Dice 0.5",
+    "num_slices": 3,
+    "poster_slice": 2,
+    "frames_per_second": 6,
+    "are_sides_known": 1,
+}
 
 ALL_ARMS = (
     arm("pooled-arm", {"pooled": ["a", "b"]}),
@@ -239,9 +248,15 @@ class StudyWriter:
         return dict(zip(HISTORY_COLUMNS, numbers, strict=True)) | sent | {"selected": int(round_number == NUM_ROUNDS)}
 
 
-@pytest.fixture
-def write_study(tmp_path):
-    """A function that writes a study; its arguments are what studies differ in."""
+@pytest.fixture(scope="session")
+def tab(tmp_path_factory):
+    """A tab of a browser, whatever was shown in it before."""
+    with open_browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+def study_writer(folder: Path) -> Callable[..., SyntheticStudy]:
+    """A function that writes a study into a folder; its arguments are what studies differ in."""
 
     def write(
         regions=("whole_tumour",),
@@ -267,30 +282,42 @@ def write_study(tmp_path):
             "preprocessing": {"grid": [4, 8, 8]},
             "reporting": {"arm_colours": COLOURS},
         }
-        writer, sent = StudyWriter(tmp_path, study), dict(sent)
+        writer, sent = StudyWriter(folder, study), dict(sent)
         writer.write_scores()
         writer.write_audit()
         histories, selections = writer.write_training()
-        figures = [tmp_path / f"{name}.png" for name in FIGURES]
-        write_table(tmp_path / "videos" / "videos.tsv", VIDEO_COLUMNS, [])
+        figures = [folder / f"{name}.png" for name in FIGURES]
+        write_table(folder / "videos" / "videos.tsv", VIDEO_COLUMNS, [])
         places = (
-            tmp_path / "audit.json",
+            folder / "audit.json",
             histories,
             selections,
             figures,
-            tmp_path / "videos",
-            tmp_path / "report.html",
-            tmp_path / "report.json",
+            folder / "videos",
+            folder / "report.html",
+            folder / "report.json",
         )
         local_sites = {item["name"]: item["sites"][0] for item in arms if len(item["sites"]) == 1}
         inspections = [writer.write_inspection(item["name"], rows) for item in arms if (rows := sent.get(item["name"]))]
-        account = tmp_path / "privacy.json"
+        account = folder / "privacy.json"
         account.write_text(json.dumps(privacy))
-        tables = [tmp_path / f"{name}.tsv" for name in TABLES]
+        tables = [folder / f"{name}.tsv" for name in TABLES]
         inputs = ReportInputs(tables, *places, inspections, [account] if privacy else [])
         return SyntheticStudy(inputs, study, local_sites)
 
     return write
+
+
+@pytest.fixture
+def write_study(tmp_path):
+    """A function that writes a study, see ``study_writer``."""
+    return study_writer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def write_shared_study(tmp_path_factory):
+    """The same for a study that all tests of a module look at."""
+    return study_writer(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture
@@ -312,7 +339,7 @@ def shard(tmp_path):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def list_videos():
     """``list_videos(folder, changes, ...)`` writes the list of videos, a row for each dict of changes."""
 

@@ -121,6 +121,8 @@ def test_panels_have_the_proportions_of_the_patient(rendered):
 def test_the_list_says_why_a_case_was_chosen_and_what_was_predicted(rendered):
     rows = read_table(rendered() / "videos.tsv")
     assert {(row["num_slices"], row["frames_per_second"], row["are_sides_known"]) for row in rows} == {("6", "5", "0")}
+    # The largest outline, counted from 1.
+    assert "3" in {row["poster_slice"] for row in rows}
     assert [row["case"] for row in rows] == ["c4", "c1"]
     assert rows[1]["reason"] == "Median of the 2 test cases of class glioma under one"
     assert rows[1]["results"] == "one: Dice 0.500, glioma 60 % (correct)"

@@ -192,7 +192,9 @@ def test_two_empty_outlines_are_not_compared(write_prediction):
 # Files.
 
 
-def test_the_page_holds_everything_it_shows(tmp_path, image, write_prediction):
+@pytest.fixture
+def scan_page(tmp_path, image, write_prediction) -> Path:
+    """The page of a scan that two models have predicted."""
     checks = [make_check("clipped", True, "at the feet <here>")]
     folders = [
         write_prediction("centralized", box(2, 4), checks=checks),
@@ -202,8 +204,24 @@ def test_the_page_holds_everything_it_shows(tmp_path, image, write_prediction):
     render_scan_files("child", tmp_path / "scan.nii.gz", folders, *pictures, {}, {}, 6, 96)
     assert len(list(iio.imiter(pictures[0]))) == SHAPE[0]
     write_scan_page_files("child", folders, *pictures, tmp_path / "scan.html", {})
-    page = (tmp_path / "scan.html").read_text()
+    return tmp_path / "scan.html"
+
+
+def test_the_page_holds_everything_it_shows(scan_page):
+    page = scan_page.read_text()
     assert all(link.startswith(("data:", "#")) for link in re.findall(r"(?:src|href|poster)=\"([^\"]+)", page))
     for text in ("Not a medical device", "0.1 ml of whole tumour", "At the feet &lt;here&gt;", "5" * 64, "north 1.000"):
         assert text in page
     assert "Dice coefficient of 0.500" in page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_slider_goes_through_the_slices_and_nothing_bars_anybody(tab, scan_page, scheme):
+    tab.show(scheme=scheme)
+    tab.open(scan_page)
+    assert tab.evaluate("document.querySelector('.slice').textContent") == f"{SHAPE[0]} slices"
+    tab.evaluate("document.querySelector('.slice input').focus()")
+    tab.press("End")
+    assert tab.evaluate("document.querySelector('.slice').textContent") == f"Slice {SHAPE[0]} of {SHAPE[0]}"
+    assert tab.barriers == []
+    assert tab.complaints == []
