@@ -6,7 +6,7 @@ GPU ?= $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := run
-.PHONY: run test lint benchmark coverage clean
+.PHONY: run resume test lint benchmark coverage kills clean
 
 $(READY): requirements.lock tests/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,9 @@ $(READY): requirements.lock tests/requirements.txt pyproject.toml
 run: $(READY)
 	$(BIN)/snakemake --cores all --resources gpu=$(GPU)
 	@echo "The report is at $(CURDIR)/results/report.html"
+
+# A run that was killed goes on; so does a plain `make run`.
+resume: run
 
 test: $(READY) lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
@@ -33,6 +36,9 @@ benchmark: $(READY)
 
 coverage: $(READY)
 	$(BIN)/python tests/benchmarks/coverage.py
+
+kills: $(READY)
+	$(BIN)/python -m pytest tests/e2e/test_kills.py --kills 20
 
 clean:
 	rm -rf results .snakemake

@@ -18,6 +18,11 @@ GRID = (4, 8, 8)
 SHARED_FIXTURES = ("finished_study",)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How often ``tests/e2e/test_kills.py`` kills a run."""
+    parser.addoption("--kills", type=int, default=1, help="runs that are killed and resumed")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Tests run on as many processes as there are cores, so each computes on one."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,8 +1,10 @@
 """A copy of the workflow in a temporary folder, and running Snakemake there."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,17 +28,41 @@ class Workspace:
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run Snakemake to its end; output and errors come back as one text."""
-        environment = {**os.environ, "PYTHONPATH": str(self.folder / "pkg")}
-        return subprocess.run(
+        run = self.start(*arguments)
+        try:
+            output, _ = run.communicate(timeout=540)
+        except subprocess.TimeoutExpired:
+            self.kill(run)
+            raise
+        return subprocess.CompletedProcess(run.args, run.returncode, output)
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Start Snakemake as the leader of a process group of its own, its output and errors as one text in a pipe."""
+        return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=self.folder,
-            env=environment,
+            env={**os.environ, "PYTHONPATH": str(self.folder / "pkg")},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=540,
-            check=False,
+            start_new_session=True,
         )
+
+    def kill(self, run: subprocess.Popen, whole_group: bool = True) -> None:
+        """Kill a run at once, with the jobs that are in its process group or alone."""
+        (os.killpg if whole_group else os.kill)(run.pid, signal.SIGKILL)
+        run.wait()
+        run.stdout.close()
+
+    def processes(self) -> list[str]:
+        """Command lines of the processes that work in this folder."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            # A process may end while it is looked at.
+            with contextlib.suppress(OSError):
+                if (process / "cwd").resolve(strict=True).is_relative_to(self.folder):
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+        return found
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """How many jobs of each rule a run would start."""

@@ -1,9 +1,5 @@
 """A run that is killed and resumed ends in the bytes of one that was not, whatever the number of cores."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -38,23 +34,13 @@ def final_files(workspace: Workspace) -> dict[str, bytes]:
 
 def kill_when(workspace: Workspace, trigger: str, num_cores: int) -> None:
     """Start a run and kill all of it as soon as a file is there."""
-    environment = {**os.environ, "PYTHONPATH": str(workspace.folder / "pkg")}
-    command = [sys.executable, "-m", "snakemake", "--cores", str(num_cores), *ARGUMENTS]
-    run = subprocess.Popen(
-        command,
-        cwd=workspace.folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    run = workspace.start("--cores", str(num_cores), *ARGUMENTS)
     deadline = time.monotonic() + 240
     while not (workspace.folder / "results" / "models" / trigger).exists():
-        assert run.poll() is None, "the run ended before it could be killed"
+        assert run.poll() is None, f"the run ended before it could be killed: {run.stdout.read()}"
         assert time.monotonic() < deadline, f"no {trigger} came"
         time.sleep(0.02)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+    workspace.kill(run)
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(tmp_path_factory):
@@ -63,8 +49,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path_factory):
     assert result.returncode == 0, result.stdout
     for trigger in ("scaffold/seed-0/round-001/global.pth", "ditto/seed-0/round-002/states/east.pth"):
         kill_when(broken, trigger, num_cores=2)
-        assert broken.snakemake("--unlock", *ARGUMENTS).returncode == 0
-    result = broken.snakemake("--cores", "2", "--rerun-incomplete", *ARGUMENTS)
+    result = broken.snakemake("--cores", "2", *ARGUMENTS)
     assert result.returncode == 0, result.stdout
     expected, found = final_files(whole), final_files(broken)
     assert expected.keys() == found.keys()

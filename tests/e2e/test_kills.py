@@ -1,0 +1,74 @@
+"""Runs that are killed at random moments, whole or Snakemake alone, and simply started again.
+
+``make kills`` does so twenty times. The tally is printed.
+"""
+
+import random
+import time
+
+import pytest
+from workspace import TINY, Workspace
+
+pytestmark = pytest.mark.slow
+# One federated arm whose sites and server keep states.
+ARM = "{name: scaffold, participants: sites, strategy: {name: scaffold}}"
+STUDY = [f"arms=[{ARM}]", "evaluation={reference_arm: scaffold}", "reporting={video: {arms: [scaffold]}}"]
+ARGUMENTS = ["--cores", "2", "models", "--configfile", TINY, "--config", *STUDY]
+# Within which a job has to notice that its run is gone.
+ORPHAN_SECONDS = 5.0
+
+
+def model_files(workspace: Workspace) -> dict[str, bytes]:
+    """Every model and state that a finished study keeps."""
+    models = workspace.folder / "results" / "models"
+    return {str(path.relative_to(models)): path.read_bytes() for path in sorted(models.rglob("*.pth"))}
+
+
+def orphans(workspace: Workspace) -> list[str]:
+    """Processes of a killed run that are still there after the time in which they have to end."""
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while (found := workspace.processes()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory) -> tuple[dict[str, bytes], float]:
+    """The files of a run that nobody killed, and the seconds that it took."""
+    workspace = Workspace(tmp_path_factory.mktemp("whole"))
+    start = time.monotonic()
+    result = workspace.snakemake(*ARGUMENTS)
+    assert result.returncode == 0, result.stdout
+    return model_files(workspace), time.monotonic() - start
+
+
+def kill_and_resume(workspace: Workspace, seconds: float, whole_group: bool) -> str:
+    """Kill a run after so many seconds and start it again; returns what was wrong, "" for nothing."""
+    run = workspace.start(*ARGUMENTS)
+    time.sleep(seconds)
+    workspace.kill(run, whole_group)
+    if left := orphans(workspace):
+        return f"{len(left)} processes outlived the run: {left[0]}"
+    result = workspace.snakemake(*ARGUMENTS)
+    return "" if result.returncode == 0 else f"not resumed: {result.stdout}"
+
+
+def test_killed_runs_go_on_by_themselves_to_the_same_bytes(tmp_path_factory, whole_run, request):
+    expected, duration = whole_run
+    # Two sites' states a round, the server's state and the global model of it, the start and the best model.
+    assert len(expected) == 2 * (2 + 1 + 1) + 2
+    num_kills, seed = request.config.getoption("--kills"), random.randrange(10_000)
+    draw, failures = random.Random(seed), []
+    tell = request.config.get_terminal_writer().line
+    for number in range(num_kills):
+        workspace = Workspace(tmp_path_factory.mktemp("killed"))
+        seconds, whole_group = draw.uniform(0.0, duration), number % 2 == 1
+        problem = kill_and_resume(workspace, seconds, whole_group)
+        found = model_files(workspace)
+        if not problem and found != expected:
+            problem = f"other bytes in {[name for name in expected if found.get(name) != expected[name]]}"
+        what = "all of the run" if whole_group else "Snakemake alone"
+        tell(f"kill {number + 1}: {what} after {seconds:.1f} of {duration:.1f} s: {problem or 'the same bytes'}")
+        failures += [problem] if problem else []
+    tell(f"{num_kills - len(failures)} of {num_kills} ended in the bytes of a run that nobody killed (seed {seed})")
+    assert failures == []
