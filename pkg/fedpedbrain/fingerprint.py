@@ -5,7 +5,7 @@ Standard library only; nothing of the code is imported, it is read as text.
 
 import ast
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +30,12 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 def digest_of_source(source: str) -> str:
     """SHA-256 of a module's syntax tree without docstrings; comments and layout are not part of it."""
-    return hashlib.sha256(ast.dump(_without_docstrings(ast.parse(source))).encode()).hexdigest()
+    return _digest_of_tree(ast.parse(source))
+
+
+def _digest_of_tree(tree: ast.Module) -> str:
+    """As ``digest_of_source``; the tree loses its docstrings."""
+    return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
 
 
 def _path_of_module(name: str) -> Path | None:
@@ -45,9 +50,9 @@ def _path_of_module(name: str) -> Path | None:
     return None
 
 
-def _imported_modules(source: str) -> Iterator[str]:
-    """Names of modules that may be meant by the imports anywhere in a source, those inside functions too."""
-    for node in ast.walk(ast.parse(source)):
+def _imported_modules(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    """Names of modules that may be meant by the imports anywhere in a module, those inside functions too."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -55,33 +60,37 @@ def _imported_modules(source: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _named_folders(path: Path, source: str) -> list[Path]:
+def _named_folders(path: Path, nodes: Sequence[ast.AST]) -> list[Path]:
     """Folders of data (templates) beside a module that it names in a text of its own."""
-    constants = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    constants = (node.value for node in nodes if isinstance(node, ast.Constant))
     names = {value for value in constants if isinstance(value, str) and value.isidentifier()}
     folders = [path.parent / name for name in sorted(names)]
     return [folder for folder in folders if folder.is_dir() and not (folder / "__init__.py").exists()]
 
 
-def _digest_of_module(path: Path, source: str) -> str:
-    """Digest of a module and of the data files that lie in folders which it names."""
-    digests = [digest_of_source(source)]
-    for folder in _named_folders(path, source):
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
-        digests += [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+def _digest_of_folders(folders: Sequence[Path]) -> list[str]:
+    """Digests of all files in folders of data."""
+    files = (file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file())
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 @cache
 def _read_module(path: Path) -> tuple[str, tuple[Path, ...]]:
-    """Digest of a file, and the files of this package that it imports (with the packages they lie in)."""
-    source = path.read_text(encoding="utf-8")
+    """Digest of a file with the data files that lie in folders which it names, and the files that it imports.
+
+    Files are those of this package, with the packages they lie in.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
     names = set()
-    for name in _imported_modules(source):
+    for name in _imported_modules(nodes):
         parts = name.split(".")
         names.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
     paths = {found for name in names if (found := _path_of_module(name)) is not None}
-    return _digest_of_module(path, source), tuple(sorted(paths))
+    folders = _named_folders(path, nodes)
+    digests = [_digest_of_tree(tree), *_digest_of_folders(folders)]
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return digest, tuple(sorted(paths))
 
 
 def _files_of_module(name: str) -> set[Path]:
