@@ -99,7 +99,7 @@ def estimate(group: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]
     return {
         "num_cases": len(cases),
         "num_patients": len(np.unique(patients)),
-        "mean": means.mean() if len(means) else np.nan,
+        "value": means.mean() if len(means) else np.nan,
         "low": low,
         "high": high,
         "seed_sd": seed_means.std(ddof=1) if len(seed_means) > 1 else np.nan,

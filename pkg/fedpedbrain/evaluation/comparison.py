@@ -1,6 +1,6 @@
 """Tables that compare the arms on the same held-out patients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix
 
 from fedpedbrain.evaluation.case_values import case_values, diagnoses, estimate, paired_values, scopes_of
-from fedpedbrain.evaluation.classification import calibration_error, class_scores, group_scores, reliability_bins
+from fedpedbrain.evaluation.classification import reliability_bins
+from fedpedbrain.evaluation.diagnosis_scores import GroupScores, class_arrays, score_diagnoses
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.evaluation.metric_facts import METRICS
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
@@ -22,7 +23,6 @@ from fedpedbrain.evaluation.significance import (
 from fedpedbrain.evaluation.site_comparison import cross_sites, joining_gains, site_gaps
 from fedpedbrain.evaluation.tables import (
     CONFUSION_COLUMNS,
-    DIAGNOSIS,
     DIFFERENCE_COLUMNS,
     RELIABILITY_COLUMNS,
     SUMMARY_COLUMNS,
@@ -31,20 +31,32 @@ from fedpedbrain.evaluation.tables import (
     write_results,
 )
 
+# (scope, split) to arm to its scores, see ``score_diagnoses``.
+Diagnosed = Mapping[tuple[str, str], Mapping[str, GroupScores]]
 
-def summarize(values: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Mean of every arm, scope, target and metric; see ``estimate``."""
+
+def summarize(values: pd.DataFrame, diagnosed: Diagnosed, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """Means of every arm, scope, target and metric, see ``estimate``, and scores of groups of diagnoses."""
     rows = []
     for scope, split, part in scopes_of(values):
         for (target, metric, arm), group in part.groupby(["target", "metric", "arm"], observed=True):
-            found = estimate(group, settings)
             place = {"arm": arm, "scope": scope, "split": split, "target": target, "metric": metric}
-            rows.append(place | found | {"value": found["mean"], "empty_rule": METRICS[metric].empty_rule})
+            rows.append(place | estimate(group, settings) | {"empty_rule": METRICS[metric].empty_rule})
+    for (scope, split), arms in diagnosed.items():
+        for arm, scores in arms.items():
+            place = {"arm": arm, "scope": scope, "split": split}
+            rows += [place | found for found in scores.estimates(settings["confidence_level"])]
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
 
-def compare_with_reference(values: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def compare_with_reference(
+    values: pd.DataFrame, diagnosed: Diagnosed, settings: Mapping[str, Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Paired differences of every arm to the reference arm, and tests of them.
+
+    Parameters
+    ----------
+    values : one value a case, seed, target and metric, see ``case_values``
 
     Returns
     -------
@@ -53,20 +65,32 @@ def compare_with_reference(values: pd.DataFrame, settings: Mapping[str, Any]) ->
     reference = settings["reference_arm"]
     differences, tests = [], []
     for scope, split, part in scopes_of(values):
-        arms = [arm for arm in part["arm"].sort_values().unique() if arm != reference]
-        pairs = {arm: paired_values(part, arm, reference) for arm in arms}
-        place = {"reference": reference, "scope": scope, "split": split}
-        tested = []
-        for arm, pair in pairs.items():
-            for (target, metric), group in pair.groupby(["target", "metric"]):
-                found = estimate(group, settings)
-                row = place | {"arm": arm, "target": target, "metric": metric}
-                facts = {"difference": found["mean"], "empty_rule": METRICS[metric].empty_rule}
-                differences.append(row | found | facts)
-                by_patient = group.dropna(subset="value").groupby("patient")["value"].mean().to_numpy()
-                tested.append(row | found | {"by_patient": by_patient})
-        tests += judge_differences(tested, settings)
+        rows = []
+        for arm in part["arm"].sort_values().unique():
+            if arm != reference:
+                place = {"arm": arm, "reference": reference, "scope": scope, "split": split}
+                of_cases = _case_differences(part, arm, settings)
+                of_groups = _group_differences(diagnosed.get((scope, split), {}), arm, settings)
+                rows += [place | row for row in (*of_cases, *of_groups)]
+        differences += [row | {"difference": row["value"]} for row in rows]
+        tests += judge_differences(rows, settings)
     return pd.DataFrame(differences, columns=DIFFERENCE_COLUMNS), pd.DataFrame(tests, columns=TEST_COLUMNS)
+
+
+def _case_differences(part: pd.DataFrame, arm: str, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Means of an arm's values less the reference arm's, case by case, and ``by_patient``, each patient's mean."""
+    for (target, metric), group in paired_values(part, arm, settings["reference_arm"]).groupby(["target", "metric"]):
+        by_patient = group.dropna(subset="value").groupby("patient")["value"].mean().to_numpy()
+        facts = {"target": target, "metric": metric, "empty_rule": METRICS[metric].empty_rule}
+        yield facts | estimate(group, settings) | {"by_patient": by_patient}
+
+
+def _group_differences(
+    scores: Mapping[str, GroupScores], arm: str, settings: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """An arm's scores of a group of diagnoses less the reference arm's; nothing where nothing is diagnosed."""
+    if arm in scores:
+        yield from scores[arm].less(scores[settings["reference_arm"]]).estimates(settings["confidence_level"])
 
 
 def judge_differences(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -74,7 +98,8 @@ def judge_differences(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, 
 
     Parameters
     ----------
-    rows : each with target, metric, the ends of the interval and ``by_patient``, the mean difference of each patient
+    rows : each with target, metric, the ends of the interval and, where a patient alone has a score, ``by_patient``:
+        the mean difference of each patient
     settings : ``confidence_level`` and ``noninferiority_margin`` (metric to margin)
     """
     families: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -83,8 +108,9 @@ def judge_differences(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, 
     tested = []
     for (_, metric), family in families.items():
         fewest = fewest_patients_for_test(len(family), 1.0 - settings["confidence_level"])
-        enough = [len(row["by_patient"]) >= max(fewest, MIN_PATIENTS_FOR_INTERVAL) for row in family]
-        p_values = [signed_rank_p_value(row["by_patient"]) for row in family]
+        by_patient = [row.get("by_patient", np.empty(0)) for row in family]
+        enough = [len(patients) >= max(fewest, MIN_PATIENTS_FOR_INTERVAL) for patients in by_patient]
+        p_values = list(map(signed_rank_p_value, by_patient))
         # An arm that is not tested counts in the correction all the same: what is looked at does not depend on it.
         corrected = holm_p_values(p_values)
         margin = settings["noninferiority_margin"].get(metric)
@@ -98,10 +124,8 @@ def judge_differences(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, 
     return tested
 
 
-def score_diagnoses(
-    known: pd.DataFrame, classes: Sequence[str], num_bins: int
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Score the diagnosis over groups of cases, seed by seed; ``seed_sd`` is the spread of the seeds' scores.
+def count_diagnoses(known: pd.DataFrame, classes: Sequence[str], num_bins: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Count what was taken for what, and how often the most probable class was right.
 
     Parameters
     ----------
@@ -110,15 +134,13 @@ def score_diagnoses(
 
     Returns
     -------
-    rows of the summary (of the diagnosis and of each class), the table of confusions (summed over seeds), and the bins
-    of the reliability diagrams (over the predictions of all seeds)
+    the table of confusions (summed over seeds), and the bins of the reliability diagrams (over the predictions of all
+    seeds)
     """
-    scored, confusions, bins = [], [], []
+    confusions, bins = [], []
     for scope, split, part in scopes_of(known):
         for arm, group in part.groupby("arm", observed=True):
-            place = {"arm": arm, "scope": scope, "split": split}
-            scored += [place | row for row in _diagnosis_rows(group, classes, num_bins)]
-            columns = zip(*reliability_bins(*_arrays(group, classes), num_bins), strict=True)
+            columns = zip(*reliability_bins(*class_arrays(group, classes), num_bins), strict=True)
             bins += [
                 (arm, scope, split, number / num_bins, (number + 1) / num_bins, *column)
                 for number, column in enumerate(columns)
@@ -130,38 +152,7 @@ def score_diagnoses(
             for row, true_class in enumerate(classes)
             for column, predicted_class in enumerate(classes)
         ]
-    return (
-        pd.DataFrame(scored, columns=SUMMARY_COLUMNS),
-        pd.DataFrame(confusions, columns=CONFUSION_COLUMNS),
-        pd.DataFrame(bins, columns=RELIABILITY_COLUMNS),
-    )
-
-
-def _arrays(group: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the true class int (N,), and probabilities float (N, K)."""
-    index_of = {name: index for index, name in enumerate(classes)}
-    return group["class"].map(index_of).to_numpy(dtype=int), group[list(classes)].to_numpy(dtype=float)
-
-
-def _diagnosis_rows(group: pd.DataFrame, classes: Sequence[str], num_bins: int) -> list[dict[str, Any]]:
-    """Scores of one arm and scope: of the diagnosis over all cases, and of each class over its own."""
-    by_seed: dict[tuple[str, str], list[float]] = {}
-    for _, part in group.groupby("seed"):
-        truth, probabilities = _arrays(part, classes)
-        by_class = class_scores(truth, probabilities)
-        error = calibration_error(*reliability_bins(truth, probabilities, num_bins))
-        for metric, value in (group_scores(by_class) | {"calibration_error": error}).items():
-            by_seed.setdefault((DIAGNOSIS, metric), []).append(value)
-        for metric, of_classes in by_class.items():
-            for name, value in zip(classes, of_classes, strict=True):
-                by_seed.setdefault((name, metric), []).append(float(value))
-    rows = []
-    for (target, metric), values in by_seed.items():
-        counted = group if target == DIAGNOSIS else group[group["class"] == target]
-        sizes = {"num_cases": counted["case"].nunique(), "num_patients": counted["patient"].nunique()}
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
-        rows.append({"target": target, "metric": metric, **sizes, "value": np.mean(values), "seed_sd": spread})
-    return rows
+    return pd.DataFrame(confusions, columns=CONFUSION_COLUMNS), pd.DataFrame(bins, columns=RELIABILITY_COLUMNS)
 
 
 def compare_arms_files(
@@ -187,13 +178,11 @@ def compare_arms_files(
     for column, order in (("arm", list(arms)), ("site", sites)):
         scores[column] = pd.Categorical(scores[column], categories=order, ordered=True)
     values = case_values(scores, classes, normal_class)
-    of_diagnosis, confusion, reliability = score_diagnoses(
-        diagnoses(scores, classes), classes, settings["reliability_bins"]
-    )
-    summary = summarize(values, settings)
-    if len(of_diagnosis):
-        summary = pd.concat([summary, of_diagnosis])
-    differences, tests = compare_with_reference(values, settings)
+    known = diagnoses(scores, classes)
+    confusion, reliability = count_diagnoses(known, classes, settings["reliability_bins"])
+    diagnosed = score_diagnoses(known, classes, settings)
+    summary = summarize(values, diagnosed, settings)
+    differences, tests = compare_with_reference(values, diagnosed, settings)
     tables = {
         "summary": summary,
         "differences": differences,
@@ -201,7 +190,7 @@ def compare_arms_files(
         "confusion": confusion,
         "reliability": reliability,
         "sites": site_gaps(summary, classes),
-        "gains": joining_gains(values, arms, settings),
+        "gains": joining_gains(values, diagnosed, arms, settings),
         "cross_sites": cross_sites(summary, arms),
     }
     write_results(tables, table_paths)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means over patients."""
+"""Bootstrap intervals over patients: of means, and of scores that only a group of cases has."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Patients:
     Attributes
     ----------
     sums, counts : float, int (P,), of the values of each patient's cases
-    stratum : int (P,), the site of each patient; see ``group_patients``
+    stratum : int (P,), the site of each patient; see ``number_patients``
     """
 
     sums: np.ndarray
@@ -33,12 +33,23 @@ class Patients:
 def group_patients(values: np.ndarray, patients: np.ndarray, sites: np.ndarray) -> Patients:
     """Gather the values of cases by patient, and patients by site.
 
-    A site with one patient says nothing of its spread: it counts as part of the smallest other one.
-
     Parameters
     ----------
     values : float (N,), one value a case
     patients, sites : (N,), of each case
+    """
+    patient_of, stratum = number_patients(patients, sites)
+    return Patients(np.bincount(patient_of, weights=values), np.bincount(patient_of), stratum)
+
+
+def number_patients(patients: np.ndarray, sites: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the patients in the order of their names, and gather them by site.
+
+    A site with one patient says nothing of its spread: it counts as part of the smallest other one.
+
+    Returns
+    -------
+    number of each case's patient int (N,), and number of each patient's stratum int (P,)
     """
     _, first, patient_of = np.unique(patients, return_index=True, return_inverse=True)
     _, stratum = np.unique(sites[first], return_inverse=True)
@@ -49,8 +60,7 @@ def group_patients(values: np.ndarray, patients: np.ndarray, sites: np.ndarray) 
     elif len(alone):
         smallest = int(np.argmin(np.where(sizes == 1, len(stratum) + 1, sizes)))
         stratum = np.where(np.isin(stratum, alone), smallest, stratum)
-    _, stratum = np.unique(stratum, return_inverse=True)
-    return Patients(np.bincount(patient_of, weights=values), np.bincount(patient_of), stratum)
+    return patient_of, np.unique(stratum, return_inverse=True)[1]
 
 
 def bootstrap_interval(
@@ -78,22 +88,62 @@ def bootstrap_interval(
     if len(np.unique(patients)) < MIN_PATIENTS_FOR_INTERVAL:
         return math.nan, math.nan
     grouped = group_patients(values, patients, sites)
-    tail = _expanded_tail(grouped, (1.0 - level) / 2.0)
+    # Of a mean of cases, what a patient adds to its deviation.
+    deviations = grouped.sums - grouped.mean * grouped.counts
+    tail = _expanded_tail(deviations, grouped.stratum, (1.0 - level) / 2.0)
     if math.isnan(tail):
         return math.nan, math.nan
-    low, high = np.quantile(_drawn_means(grouped, num_samples, seed), [tail, 1.0 - tail])
+    drawn = draw_patients(grouped.stratum, num_samples, seed)
+    low, high = np.quantile(drawn @ grouped.sums / (drawn @ grouped.counts), [tail, 1.0 - tail])
     return float(low), float(high)
 
 
-def _expanded_tail(grouped: Patients, tail: float) -> float:
-    """The tail of the bootstrap distribution that holds what Student's t has in ``tail``; nan without any spread."""
-    # Of a mean of cases, what a patient adds to its deviation.
-    deviations = grouped.sums - grouped.mean * grouped.counts
+def score_interval(
+    score: float, drawn: np.ndarray, without_one: np.ndarray, stratum: np.ndarray, level: float, lowest: float = 0.0
+) -> tuple[float, float]:
+    """The same interval of a score that is no mean over cases, such as the F1 of a class, or of a paired difference.
+
+    What a patient adds to the score's deviation is taken from the score without the patient (the jackknife), and the
+    draws are moved so that their mean is the score: drawing makes some scores larger or smaller than those of any
+    sample (a calibration error grows), and the interval is of the number that it stands beside.
+
+    Parameters
+    ----------
+    score : of all patients, nan where it cannot be computed
+    drawn : float (B,), of the draws of ``draw_patients``; nan where a draw has nobody of whom the score speaks
+    without_one : float (P,), without each patient
+    stratum : int (P,), of ``number_patients``
+    lowest : what the score can be at least; at most it is 1
+
+    Returns
+    -------
+    lower and upper end; nan for fewer than ``MIN_PATIENTS_FOR_INTERVAL`` patients, without any spread, and where more
+    draws than may lie beyond an end have no score
+    """
+    tail, is_known = (1.0 - level) / 2.0, np.isfinite(drawn)
+    if len(stratum) < MIN_PATIENTS_FOR_INTERVAL or math.isnan(score) or 1.0 - is_known.mean() > tail:
+        return math.nan, math.nan
+    deviations = np.nan_to_num(score - without_one)
+    tail = _expanded_tail(deviations, stratum, tail)
+    if math.isnan(tail):
+        return math.nan, math.nan
+    known = drawn[is_known]
+    low, high = np.quantile(known - known.mean() + score, [tail, 1.0 - tail]).clip(lowest, 1.0)
+    return float(low), float(high)
+
+
+def _expanded_tail(deviations: np.ndarray, stratum: np.ndarray, tail: float) -> float:
+    """The tail of the bootstrap distribution that holds what Student's t has in ``tail``; nan without any spread.
+
+    Parameters
+    ----------
+    deviations, stratum : float, int (P,), what each patient adds to the deviation, in any unit, and the site
+    """
     if np.ptp(deviations) < 1e-12:
         return math.nan
-    sizes = np.bincount(grouped.stratum)
-    centres = np.bincount(grouped.stratum, deviations) / sizes
-    squares = np.bincount(grouped.stratum, (deviations - centres[grouped.stratum]) ** 2)
+    sizes = np.bincount(stratum)
+    centres = np.bincount(stratum, deviations) / sizes
+    squares = np.bincount(stratum, (deviations - centres[stratum]) ** 2)
     # Of each site, the variance that it adds; a draw has ``squares`` of it.
     added = sizes * squares / (sizes - 1)
     if squares.sum() < 1e-20:
@@ -102,13 +152,14 @@ def _expanded_tail(grouped: Patients, tail: float) -> float:
     return float(ndtr(stdtrit(freedom, tail) * math.sqrt(added.sum() / squares.sum())))
 
 
-def _drawn_means(grouped: Patients, num_samples: int, seed: int) -> np.ndarray:
-    """Means over as many patients of each site as it has, drawn with replacement."""
+def draw_patients(stratum: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
+    """How often each patient is drawn, int (B, P): as many patients of each site as it has, with replacement."""
     generator = np.random.default_rng(seed)
-    total, count = np.zeros(num_samples), np.zeros(num_samples)
-    for stratum in range(grouped.stratum.max() + 1):
-        members = np.flatnonzero(grouped.stratum == stratum)
-        drawn = members[generator.integers(0, len(members), (num_samples, len(members)))]
-        total += grouped.sums[drawn].sum(1)
-        count += grouped.counts[drawn].sum(1)
-    return total / count
+    times = np.zeros((num_samples, len(stratum)), dtype=int)
+    for number in range(stratum.max() + 1):
+        members = np.flatnonzero(stratum == number)
+        drawn = generator.integers(0, len(members), (num_samples, len(members)))
+        places = drawn + len(members) * np.arange(num_samples)[:, None]
+        counts = np.bincount(places.ravel(), minlength=num_samples * len(members))
+        times[:, members] = counts.reshape(num_samples, len(members))
+    return times

@@ -7,6 +7,7 @@ import pandas as pd
 
 from fedpedbrain.cohort import TEST
 from fedpedbrain.evaluation.case_values import estimate, paired_values
+from fedpedbrain.evaluation.diagnosis_scores import GroupScores
 from fedpedbrain.evaluation.metric_facts import HIGHER, METRICS, ZERO
 from fedpedbrain.evaluation.tables import CROSS_SITE_COLUMNS, GAIN_COLUMNS, POOLED_SCOPE, SITE_COLUMNS
 
@@ -39,12 +40,18 @@ def site_gaps(summary: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=SITE_COLUMNS)
 
 
-def joining_gains(values: pd.DataFrame, arms: Mapping[str, Sequence[str]], settings: Mapping[str, Any]) -> pd.DataFrame:
+def joining_gains(
+    values: pd.DataFrame,
+    diagnosed: Mapping[tuple[str, str], Mapping[str, GroupScores]],
+    arms: Mapping[str, Sequence[str]],
+    settings: Mapping[str, Any],
+) -> pd.DataFrame:
     """What each site gains: every arm of several sites less the site's own local arm, paired, on its test patients.
 
     Parameters
     ----------
-    values : one value a case, seed, target and metric
+    values : one value a case, seed, target and metric, see ``case_values``
+    diagnosed : (scope, split) to arm to its scores, see ``score_diagnoses``
     arms : arm to the sites that it learns from
     """
     local_arms = {sites[0]: arm for arm, sites in arms.items() if len(sites) == 1}
@@ -52,11 +59,16 @@ def joining_gains(values: pd.DataFrame, arms: Mapping[str, Sequence[str]], setti
     for arm, sites in arms.items():
         for site in [site for site in sites if len(sites) > 1 and site in local_arms]:
             part = values[(values["site"] == site) & (values["split"] == TEST)]
-            pairs = paired_values(part, arm, local_arms[site])
-            for (target, metric), group in pairs.groupby(["target", "metric"]):
-                found = estimate(group, settings)
-                place = {"arm": arm, "local_arm": local_arms[site], "site": site, "target": target, "metric": metric}
-                rows.append(place | found | {"gain": found["mean"], "empty_rule": METRICS[metric].empty_rule})
+            found = [
+                {"target": target, "metric": metric, "empty_rule": METRICS[metric].empty_rule}
+                | estimate(group, settings)
+                for (target, metric), group in paired_values(part, arm, local_arms[site]).groupby(["target", "metric"])
+            ]
+            scores = diagnosed.get((site, TEST), {})
+            if arm in scores:
+                found += scores[arm].less(scores[local_arms[site]]).estimates(settings["confidence_level"])
+            place = {"arm": arm, "local_arm": local_arms[site], "site": site}
+            rows += [place | row | {"gain": row["value"]} for row in found]
     return pd.DataFrame(rows, columns=GAIN_COLUMNS)
 
 

@@ -5,13 +5,17 @@ from dataclasses import dataclass, field
 import pytest
 from fedpedbrain.evaluation import tables as columns_of
 from fedpedbrain.evaluation.comparison import compare_arms_files
+from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.evaluation.tables import DIAGNOSIS, POOLED_SCOPE, read_results
 from fedpedbrain.files import read_table, write_table
 
 CLASSES = ["normal", "dipg", "ependymoma"]
 SETTINGS = {"reference_arm": "centralized", "bootstrap_samples": 200, "confidence_level": 0.95, "seed": 0}
-SETTINGS |= {"reliability_bins": 5, "noninferiority_margin": {"dice": 0.05, "hd95_mm": 2.0, "accuracy": None}}
+SETTINGS |= {
+    "reliability_bins": 5,
+    "noninferiority_margin": {"dice": 0.05, "hd95_mm": 2.0, "accuracy": None, "balanced_accuracy": 0.9},
+}
 TABLES = ("summary", "differences", "tests", "confusion", "reliability", "sites", "gains", "cross_sites")
 
 
@@ -258,7 +262,8 @@ def test_the_reference_is_not_compared_with_itself(compare):
     cases = [Scored("a", 0.5, "dipg"), Scored("b", 0.5, "dipg")]
     tables = compare({"centralized": cases, "fedavg": cases, "local": cases})
     assert {row["arm"] for row in tables.differences} == {"fedavg", "local"}
-    assert {row["metric"] for row in tables.differences} == {"dice", "dice_all_cases", "accuracy"}
+    metrics = {row["metric"] for row in tables.differences if row["target"] not in CLASSES}
+    assert metrics == {"dice", "dice_all_cases", "accuracy", *GROUP_METRICS} - {"precision", "recall", "f1"}
 
 
 def test_seeds_are_averaged_before_the_difference(compare):
@@ -341,7 +346,8 @@ def test_a_study_without_regions_has_accuracy_alone(compare):
     assert of_diagnosis == {"accuracy", "macro_f1", "balanced_accuracy", "auroc", "calibration_error"}
     assert {row["target"] for row in tables.summary} == {DIAGNOSIS, *CLASSES}
     assert tables.value("fedavg", "accuracy") == 0.5
-    assert {row["metric"] for row in tables.differences} == {"accuracy"}
+    of_diagnosis = {row["metric"] for row in tables.differences if row["target"] == DIAGNOSIS}
+    assert of_diagnosis == {"accuracy", "macro_f1", "balanced_accuracy", "auroc", "calibration_error"}
 
 
 @pytest.mark.parametrize(
@@ -484,6 +490,86 @@ def test_without_a_margin_or_an_interval_nothing_is_said_of_it(compare):
     tables = compare({"centralized": base, "fedavg": better})
     assert tables.one("tests", metric="dice", scope=POOLED_SCOPE)["noninferiority"] == ""
     assert tables.one("tests", metric="dice_all_cases", scope=POOLED_SCOPE)["margin"] == ""
+
+
+# Scores of a group of cases.
+
+
+def diagnosed(wrong: str = "", site="north", **fields) -> list[Scored]:
+    """Ten cases, five of each of two classes; those named in ``wrong`` are taken for the other one."""
+    classes = dict.fromkeys("abcde", "dipg") | dict.fromkeys("fghij", "normal")
+    other = {"dipg": "normal", "normal": "dipg"}
+    return [
+        Scored(case, predicted=other[name] if case in wrong else name, class_name=name, site=site, **fields)
+        for case, name in classes.items()
+    ]
+
+
+def test_scores_of_a_group_have_intervals_over_patients(compare):
+    tables = compare({"centralized": diagnosed("abf")})
+    accuracy, balanced = (
+        tables.one("summary", metric=metric, scope=POOLED_SCOPE) for metric in ("accuracy", "balanced_accuracy")
+    )
+    assert accuracy["value"] == balanced["value"] == "0.7"
+    # Classes of one size: the same number, about as sure.
+    for end in ("low", "high"):
+        assert float(balanced[end]) == pytest.approx(float(accuracy[end]), abs=0.06)
+    macro_f1 = tables.one("summary", metric="macro_f1", scope=POOLED_SCOPE)
+    assert 0.2 < float(macro_f1["low"]) < float(macro_f1["value"]) < float(macro_f1["high"]) <= 1.0
+
+
+def test_scores_of_a_class_with_few_patients_have_no_interval(compare):
+    more = [Scored("k", predicted="normal"), Scored("l", predicted="dipg")]
+    tables = compare({"centralized": [*diagnosed("abf"), *more]})
+    dipg, normal = (
+        tables.one("summary", target=name, metric="recall", scope=POOLED_SCOPE) for name in ("dipg", "normal")
+    )
+    assert (dipg["num_patients"], normal["num_patients"]) == ("7", "5")
+    assert float(dipg["low"]) < float(dipg["value"]) < float(dipg["high"])
+    assert (normal["value"], normal["low"], normal["high"]) == ("0.8", "", "")
+
+
+def test_a_group_with_a_class_of_one_patient_has_no_interval_of_their_mean(compare):
+    # Of three draws one has nobody of the class.
+    rare = Scored("r", predicted="dipg", class_name="ependymoma")
+    tables = compare({"centralized": [*diagnosed("abf"), rare]})
+    balanced = tables.one("summary", metric="balanced_accuracy", scope=POOLED_SCOPE)
+    assert (float(balanced["value"]), balanced["low"]) == (pytest.approx(1.4 / 3, abs=1e-6), "")
+    assert tables.one("summary", metric="accuracy", scope=POOLED_SCOPE)["low"]
+
+
+def test_differences_of_scores_of_a_group_are_of_the_same_drawn_patients(compare):
+    tables = compare({"centralized": diagnosed("a"), "fedavg": diagnosed("abf"), "same": diagnosed("a")})
+    row = tables.one("differences", arm="fedavg", metric="balanced_accuracy", scope=POOLED_SCOPE)
+    assert row["difference"] == "-0.2"
+    # Two patients of ten differ, in one direction. Of scores drawn apart the upper end would be 0.2 and more.
+    assert -0.55 < float(row["low"]) < -0.2 < float(row["high"]) < 0.05
+    same = tables.one("differences", arm="same", metric="macro_f1", scope=POOLED_SCOPE)
+    assert (same["difference"], same["low"], same["num_patients"]) == ("0", "", "10")
+    recall = tables.one("differences", arm="fedavg", target="dipg", metric="recall", scope=POOLED_SCOPE)
+    assert (recall["difference"], recall["num_cases"]) == ("-0.2", "5")
+
+
+def test_scores_of_a_group_are_judged_by_a_margin_and_have_no_test(compare):
+    arms = {"centralized": diagnosed("a"), "fedavg": diagnosed("abcfg")}
+    row = compare(arms).one("tests", metric="balanced_accuracy", scope=POOLED_SCOPE)
+    assert (row["margin"], row["p_value"], row["p_holm"]) == ("0.9", "", "")
+    assert row["noninferiority"] == "non-inferior"
+
+
+def test_a_site_gains_in_scores_of_a_group_too(compare):
+    arms = {"centralized": diagnosed("a"), "local-north": diagnosed("abf"), "local-south": diagnosed("abf")}
+    trained_on = {"local-north": ["north"], "local-south": ["south"]}
+    tables = compare(arms, trained_on=trained_on)
+    row = tables.one("gains", arm="centralized", site="north", metric="balanced_accuracy")
+    assert row["gain"] == "0.2"
+    assert float(row["low"]) < 0.2 < float(row["high"])
+
+
+def test_draws_of_a_score_that_grows_by_drawing_are_moved_back_to_it(compare):
+    # Of ten sure and right cases one is wrong: in most draws the calibration error is another one.
+    row = compare({"centralized": diagnosed("a")}).one("summary", metric="calibration_error", scope=POOLED_SCOPE)
+    assert 0.0 <= float(row["low"]) < float(row["value"]) < float(row["high"])
 
 
 # Reliability.
