@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
+from fedpedbrain.evaluation.classification import calibration_error, class_scores, group_scores, reliability_bins
+from fedpedbrain.evaluation.diagnosis_scores import score_group
 from fedpedbrain.evaluation.intervals import bootstrap_interval
 from fedpedbrain.evaluation.significance import holm_p_values, signed_rank_p_value
+from fedpedbrain.evaluation.tables import DIAGNOSIS
 from scipy.stats import norm, t
 
 LEVEL, NUM_DRAWS = 0.95, 1000
@@ -21,6 +25,12 @@ SITE_SHARES = np.array([0.4, 0.3, 0.2, 0.1])
 NUMBERS_OF_PATIENTS = (12, 20, 30, 60)
 NUM_ARMS = 6
 AIM, MOST_FALSE_FINDINGS = (0.93, 0.97), 0.06
+# Of scores of a diagnosis, which are held to less: those of few cases of a class move in steps.
+LEAST_OF_DIAGNOSES, NUM_BINS = 0.9, 10
+CLASSES = ("one", "two", "three")
+# Of the classes at each site, and how far the true class stands out there.
+CLASS_SHARES = np.array([[0.5, 0.3, 0.2], [0.3, 0.5, 0.2], [0.3, 0.4, 0.3], [0.3, 0.3, 0.4]])
+CONTRAST = np.array([2.0, 1.7, 1.4, 2.2])
 # Cases a site from which the true means are taken.
 _MANY = 1_000_000
 
@@ -178,6 +188,40 @@ def coverages(scenario: str, num_patients: int, num_studies: int, methods: dict[
     return {name: held[name] / given[name] for name in methods}
 
 
+def diagnoses_of(generator: Generator, sites: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """True class int (P,) and probabilities float (P, K), too sure of themselves, of one patient a case."""
+    borders = CLASS_SHARES.cumsum(1)[sites]
+    truth = np.minimum((generator.random((len(sites), 1)) > borders).sum(1), len(CLASSES) - 1)
+    evidence = generator.standard_normal((len(sites), len(CLASSES)))
+    evidence[np.arange(len(sites)), truth] += CONTRAST[sites]
+    powers = np.exp(2.5 * evidence)
+    return truth, powers / powers.sum(1, keepdims=True)
+
+
+def scores_of_diagnoses(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    by_class = class_scores(truth, probabilities)
+    error = calibration_error(*reliability_bins(truth, probabilities, NUM_BINS))
+    return {**group_scores(by_class, by_class), "calibration_error": error}
+
+
+def coverages_of_diagnoses(num_patients: int, num_studies: int) -> dict[str, float]:
+    """Part of the intervals that hold what the score is on average over studies of as many patients, by metric."""
+    sites, generator = sites_of(num_patients), np.random.default_rng(num_patients)
+    settings = {"bootstrap_samples": NUM_DRAWS, "reliability_bins": NUM_BINS, "seed": 0}
+    studies = [diagnoses_of(generator, sites) for _ in range(4 * num_studies)]
+    truths = pd.DataFrame([scores_of_diagnoses(*study) for study in studies]).mean()
+    who = {"seed": 0, "case": np.arange(num_patients).astype(str), "site": sites.astype(str)}
+    held: dict[str, list[bool]] = {}
+    for truth, probabilities in studies[:num_studies]:
+        group = pd.DataFrame(probabilities, columns=list(CLASSES)).assign(**who, patient=who["case"])
+        scored = score_group(group.assign(**{"class": np.array(CLASSES)[truth]}), CLASSES, settings)
+        for found in scored.estimates(LEVEL):
+            if found["target"] == DIAGNOSIS and not math.isnan(found["low"]):
+                is_held = found["low"] <= truths[found["metric"]] <= found["high"]
+                held.setdefault(found["metric"], []).append(is_held)
+    return {metric: float(np.mean(values)) for metric, values in held.items()}
+
+
 def false_findings(num_patients: int, num_studies: int) -> float:
     """Part of the studies of arms without any difference in which a corrected test finds one."""
     generator = np.random.default_rng(num_patients)
@@ -208,6 +252,11 @@ def main(num_studies: int) -> None:
         at_30 = rows[USED][NUMBERS_OF_PATIENTS.index(30)]
         if scenario in HELD_TO_AIM and not AIM[0] <= at_30 <= AIM[1]:
             missed.append(f"{scenario}: {at_30:.3f}")
+    found = [coverages_of_diagnoses(number, num_studies) for number in NUMBERS_OF_PATIENTS]
+    rows = {metric: [column[metric] for column in found] for metric in found[0]}
+    write("\n".join(_table("Coverage: scores of a diagnosis", rows)) + "\n")
+    at_30 = {metric: values[NUMBERS_OF_PATIENTS.index(30)] for metric, values in rows.items()}
+    missed += [f"{metric}: {value:.3f}" for metric, value in at_30.items() if value < LEAST_OF_DIAGNOSES]
     rates = [false_findings(number, num_studies) for number in NUMBERS_OF_PATIENTS]
     write("\n".join(_table("No difference", {f"some of {NUM_ARMS} tests rejects": rates})) + "\n")
     missed += [f"false findings: {rate:.3f}" for rate in rates if rate > MOST_FALSE_FINDINGS]

@@ -1,4 +1,4 @@
-"""What each metric is: which way is better, and the declared rule for empty masks."""
+"""What each metric is: which way is better, the declared rule for empty masks, and what computes it."""
 
 from dataclasses import dataclass
 
@@ -15,45 +15,78 @@ EMPTY_RULES = {
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a metric's values come from.
+
+    Attributes
+    ----------
+    computed_with : the implementation
+    tested_against : an independent one, or a definition, that this project's tests hold it against
+    """
+
+    computed_with: str
+    tested_against: str
+
+
+OVERLAPS = Origin("voxels counted with NumPy", "SimpleITK: LabelOverlapMeasures")
+VOLUMES = Origin("voxels counted with NumPy, times the size of one", "SimpleITK: LabelShapeStatistics")
+SURFACES = Origin(
+    "SciPy: binary_erosion, distance_transform_edt; NumPy: percentile",
+    "SimpleITK: LabelContour, SignedMaurerDistanceMap",
+)
+LESIONS = Origin("SciPy: label", "SimpleITK: ConnectedComponent, LabelIntensityStatistics")
+RIGHT_ONES = Origin("cases counted with pandas", "scikit-learn: accuracy_score")
+CLASS_SCORES = Origin("scikit-learn: precision_recall_fscore_support", "their definitions, case by case")
+CLASS_MEANS = Origin(
+    "means over classes of scikit-learn: precision_recall_fscore_support",
+    "scikit-learn: f1_score, balanced_accuracy_score",
+)
+AREAS = Origin("scikit-learn: roc_auc_score, one class against the rest", "SciPy: mannwhitneyu")
+CALIBRATION = Origin("cases counted by bin with NumPy", "scikit-learn: calibration_curve")
+
+
+@dataclass(frozen=True)
 class MetricFacts:
     """A metric's facts.
 
     Attributes
     ----------
     better : ``HIGHER``, ``LOWER``, or ``ZERO`` where a value can err to both sides
+    origin : what computes it
     empty_rule : one of ``EMPTY_RULES``, or "" where an empty mask is a mask like any other, or no mask counts
     """
 
     better: str
+    origin: Origin
     empty_rule: str = ""
 
 
 # Of one region of one case.
 REGION_METRICS = {
-    "dice": MetricFacts(HIGHER, "one_or_zero"),
-    "surface_dice": MetricFacts(HIGHER, "one_or_zero"),
-    "hd95_mm": MetricFacts(LOWER, "diagonal_or_left_out"),
-    "volume_error_ml": MetricFacts(LOWER),
-    "relative_volume_error": MetricFacts(LOWER, "left_out_without_truth"),
-    "volume_bias_ml": MetricFacts(ZERO),
-    "lesion_sensitivity": MetricFacts(HIGHER, "left_out_without_lesion"),
-    "lesion_precision": MetricFacts(HIGHER, "left_out_without_lesion"),
+    "dice": MetricFacts(HIGHER, OVERLAPS, "one_or_zero"),
+    "surface_dice": MetricFacts(HIGHER, SURFACES, "one_or_zero"),
+    "hd95_mm": MetricFacts(LOWER, SURFACES, "diagonal_or_left_out"),
+    "volume_error_ml": MetricFacts(LOWER, VOLUMES),
+    "relative_volume_error": MetricFacts(LOWER, VOLUMES, "left_out_without_truth"),
+    "volume_bias_ml": MetricFacts(ZERO, VOLUMES),
+    "lesion_sensitivity": MetricFacts(HIGHER, LESIONS, "left_out_without_lesion"),
+    "lesion_precision": MetricFacts(HIGHER, LESIONS, "left_out_without_lesion"),
 }
 # Of one case, made of its scores.
 CASE_METRICS = {
     **REGION_METRICS,
-    "dice_all_cases": MetricFacts(HIGHER, "one_or_zero"),
-    "empty_in_normal": MetricFacts(HIGHER),
-    "accuracy": MetricFacts(HIGHER),
+    "dice_all_cases": MetricFacts(HIGHER, OVERLAPS, "one_or_zero"),
+    "empty_in_normal": MetricFacts(HIGHER, OVERLAPS),
+    "accuracy": MetricFacts(HIGHER, RIGHT_ONES),
 }
 # Of a group of cases, of the diagnosis or of one class.
 GROUP_METRICS = {
-    "macro_f1": MetricFacts(HIGHER),
-    "balanced_accuracy": MetricFacts(HIGHER),
-    "auroc": MetricFacts(HIGHER),
-    "calibration_error": MetricFacts(LOWER),
-    "precision": MetricFacts(HIGHER),
-    "recall": MetricFacts(HIGHER),
-    "f1": MetricFacts(HIGHER),
+    "macro_f1": MetricFacts(HIGHER, CLASS_MEANS),
+    "balanced_accuracy": MetricFacts(HIGHER, CLASS_MEANS),
+    "auroc": MetricFacts(HIGHER, AREAS),
+    "calibration_error": MetricFacts(LOWER, CALIBRATION),
+    "precision": MetricFacts(HIGHER, CLASS_SCORES),
+    "recall": MetricFacts(HIGHER, CLASS_SCORES),
+    "f1": MetricFacts(HIGHER, CLASS_SCORES),
 }
 METRICS = {**CASE_METRICS, **GROUP_METRICS}

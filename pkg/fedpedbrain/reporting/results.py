@@ -17,6 +17,7 @@ from fedpedbrain.reporting.style import readable
 MISSING = "–"
 TOO_FEW_PATIENTS = "too few patients for an interval"
 ALL_ALIKE = "all patients alike, so no interval"
+FEW_OF_A_CLASS = "no interval: a class has too few patients, or all are alike"
 _KEYS = ("arm", "scope", "target", "metric")
 # Metrics in mm and ml; all others are parts of 1.
 _DIGITS = {"hd95_mm": 1, "volume_error_ml": 1, "volume_bias_ml": 1}
@@ -83,10 +84,12 @@ class Estimate:
 
     @property
     def caveat(self) -> str:
-        """Why there is no interval, "" where there is one and for scores of a group of cases, which have none."""
-        if self.has_interval or self.metric in GROUP_METRICS:
+        """Why there is no interval, "" where there is one."""
+        if self.has_interval:
             return ""
-        return TOO_FEW_PATIENTS if self.num_patients < MIN_PATIENTS_FOR_INTERVAL else ALL_ALIKE
+        if self.num_patients < MIN_PATIENTS_FOR_INTERVAL:
+            return TOO_FEW_PATIENTS
+        return FEW_OF_A_CLASS if self.metric in GROUP_METRICS else ALL_ALIKE
 
     @property
     def is_same(self) -> bool:
@@ -198,6 +201,11 @@ _DIAGNOSIS_METRICS = {
     "calibration_error": "calibration error",
 }
 _CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auroc": "AUROC"}
+
+
+def metric_title(metric: str) -> str:
+    """What a metric is called."""
+    return {**_OUTLINE_METRICS, **_AMOUNT_METRICS, **_CLASS_METRICS, **_DIAGNOSIS_METRICS}[metric]
 
 
 def measure_groups(regions: Sequence[str], classes: Sequence[str]) -> dict[str, list[Measure]]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedpedbrain.evaluation.metric_facts import EMPTY_RULES
+from fedpedbrain.evaluation.metric_facts import EMPTY_RULES, METRICS, Origin
 from fedpedbrain.reporting.answers import describe_difference, describe_margin, main_arms
 from fedpedbrain.reporting.results import (
     MISSING,
@@ -12,9 +12,11 @@ from fedpedbrain.reporting.results import (
     Judgement,
     Measure,
     Results,
+    class_measures,
     format_names,
     headline_measures,
     measure_groups,
+    metric_title,
 )
 from fedpedbrain.reporting.style import readable, sentence_case
 from fedpedbrain.reporting.tables import Cell, Group, Table
@@ -41,8 +43,28 @@ def statistics_part(results: Results, study: Mapping[str, Any], colours: Mapping
         "margin_answers": answer_margins(results, study),
         "tests": test_table(results, study, colours, headline),
         "other_tests": test_table(results, study, colours, others),
+        "origins": origin_table(study),
         "empty_rules": {name: EMPTY_RULES[name] for name in results.empty_rules},
     }
+
+
+def origin_table(study: Mapping[str, Any]) -> Table:
+    """What computes each metric of the study, and what the project's tests hold it against."""
+    measures = [m for group in measure_groups(study["regions"], study["classes"]).values() for m in group]
+    measures += class_measures("") if study["classes"] else []
+    names: dict[Origin, dict[str, str]] = {}
+    for measure in measures:
+        names.setdefault(METRICS[measure.metric].origin, {})[measure.metric] = metric_title(measure.metric)
+    rows = [
+        [
+            Cell(sentence_case(format_names(list(titles.values())))),
+            Cell(origin.computed_with),
+            Cell(origin.tested_against),
+        ]
+        for origin, titles in names.items()
+    ]
+    columns = ["Metric", "Computed with", "Tests of this project hold it against"]
+    return Table("Where the metrics come from", columns, [Group("", rows)], (0, 1, 2))
 
 
 def answer_margins(results: Results, study: Mapping[str, Any]) -> list[str]:

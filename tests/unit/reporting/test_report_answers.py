@@ -50,8 +50,10 @@ def test_why_there_is_no_interval_is_said():
     assert Estimate(0.0, math.nan, math.nan, 9, 6, metric="accuracy").reading == "the same in all 6 patients"
 
 
-def test_scores_of_a_group_of_cases_have_no_interval_to_miss():
-    assert Estimate(0.5, math.nan, math.nan, 9, 9, metric="auroc").caveat == ""
+def test_a_group_of_cases_may_lack_an_interval_for_one_class():
+    caveat = "no interval: a class has too few patients, or all are alike"
+    assert Estimate(0.5, math.nan, math.nan, 9, 9, metric="auroc").caveat == caveat
+    assert Estimate(0.5, math.nan, math.nan, 9, 5, metric="auroc").caveat == "too few patients for an interval"
 
 
 def test_distances_and_volumes_have_one_digit():
