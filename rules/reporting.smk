@@ -4,7 +4,7 @@
 REPORT_TABLES = ["summary", "differences", "tests", "confusion", "reliability"]
 REPORT_TABLES += ["sites", "gains", "cross_sites"]
 REPORT_FIGURES = ["cohort", "convergence", "comparison", "confusion"]
-REPORT_FIGURES += ["cross_sites", "reliability", "volumes"]
+REPORT_FIGURES += ["classes", "cross_sites", "reliability", "volumes", "updates"]
 
 
 rule render_videos:

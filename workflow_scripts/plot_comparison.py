@@ -3,7 +3,7 @@
 from fedpedbrain.jobs import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.figures import plot_comparison_files
+    from fedpedbrain.reporting.comparison_figures import plot_comparison_files
 
     plot_comparison_files(
         summary_path=snakemake.input.summary,

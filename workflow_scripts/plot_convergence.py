@@ -3,7 +3,7 @@
 from fedpedbrain.jobs import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.figures import plot_convergence_files
+    from fedpedbrain.reporting.convergence_figure import plot_convergence_files
 
     plot_convergence_files(
         history_paths=snakemake.input.histories,

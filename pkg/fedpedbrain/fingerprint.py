@@ -5,12 +5,16 @@ Standard library only; nothing of the code is imported, it is read as text.
 
 import ast
 import hashlib
+import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
 PACKAGE = PACKAGE_ROOT.name
+# Of a file or a folder of data, as a module or a template names it.
+_FILE_NAME = re.compile(r"\w[\w-]*(?:/[\w-]+)*(?:\.\w+)*/?")
+_QUOTED_NAME = re.compile(rf"[\"']({_FILE_NAME.pattern})[\"']")
 # How a job is run, which no result depends on.
 NOT_PART_OF_RESULTS = {PACKAGE_ROOT / "jobs.py", PACKAGE_ROOT / "worker.py"}
 
@@ -60,23 +64,35 @@ def _imported_modules(nodes: Sequence[ast.AST]) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _named_folders(path: Path, nodes: Sequence[ast.AST]) -> list[Path]:
-    """Folders of data (templates) beside a module that it names in a text of its own."""
+@cache
+def _data_folders(folder: Path) -> tuple[Path, ...]:
+    """Folders of data (templates) in a folder of the package."""
+    found = (path for path in sorted(folder.iterdir()) if path.is_dir() and path.name != "__pycache__")
+    return tuple(path for path in found if not (path / "__init__.py").exists())
+
+
+def _named_files(path: Path, nodes: Sequence[ast.AST]) -> list[Path]:
+    """Files of data beside a module whose names stand in texts of its own, and those that such files name.
+
+    A name is meant from the folder of data; one that ends with a slash means all files below.
+    """
     constants = (node.value for node in nodes if isinstance(node, ast.Constant))
-    names = {value for value in constants if isinstance(value, str) and value.isidentifier()}
-    folders = [path.parent / name for name in sorted(names)]
-    return [folder for folder in folders if folder.is_dir() and not (folder / "__init__.py").exists()]
-
-
-def _digest_of_folders(folders: Sequence[Path]) -> list[str]:
-    """Digests of all files in folders of data."""
-    files = (file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file())
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    texts = {value for value in constants if isinstance(value, str) and _FILE_NAME.fullmatch(value)}
+    reached: set[Path] = set()
+    for folder in _data_folders(path.parent):
+        waiting = sorted(texts)
+        while waiting:
+            name = waiting.pop()
+            files = (folder / name).rglob("*") if name.endswith("/") else [folder / name]
+            for file in {file for file in files if file.is_file()} - reached:
+                reached.add(file)
+                waiting += _QUOTED_NAME.findall(file.read_text(encoding="utf-8"))
+    return sorted(reached)
 
 
 @cache
 def _read_module(path: Path) -> tuple[str, tuple[Path, ...]]:
-    """Digest of a file with the data files that lie in folders which it names, and the files that it imports.
+    """Digest of a file with the files of data that it names, and the files that it imports.
 
     Files are those of this package, with the packages they lie in.
     """
@@ -87,8 +103,8 @@ def _read_module(path: Path) -> tuple[str, tuple[Path, ...]]:
         parts = name.split(".")
         names.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
     paths = {found for name in names if (found := _path_of_module(name)) is not None}
-    folders = _named_folders(path, nodes)
-    digests = [_digest_of_tree(tree), *_digest_of_folders(folders)]
+    data = (hashlib.sha256(file.read_bytes()).hexdigest() for file in _named_files(path, nodes))
+    digests = [_digest_of_tree(tree), *data]
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return digest, tuple(sorted(paths))
 

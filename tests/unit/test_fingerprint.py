@@ -1,3 +1,4 @@
+import ast
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,11 @@ def test_a_string_that_is_no_docstring_counts():
 MODULES = {
     "__init__.py": "",
     "step.py": "from toy.tools import numbers\n\n\ndef run():\n    from toy import late\n    return late, numbers\n",
-    "late.py": "import toy.deep.inner\n\nFOLDER = 'pages'\n",
-    "pages/page.html": "<p>\n",
-    "other/page.html": "<p>\n",
+    "late.py": "import toy.deep.inner\n\nPAGE = 'page.html'\n",
+    "pages/page.html": "{% include 'row.html' %}{% include 'parts/' ~ name %}\n",
+    "pages/row.html": "<br>\n",
+    "pages/parts/one.html": "<i>\n",
+    "pages/other.html": "<p>\n",
     "tools/__init__.py": "",
     "tools/numbers.py": "ONE = 1\n",
     "deep/__init__.py": "DEPTH = 2\n",
@@ -106,12 +109,18 @@ def test_imports_are_followed_through_packages_and_into_functions(toy):
         {"deep/inner.py": "import json\n\nVALUE = 1\n"},
         {"deep/__init__.py": "DEPTH = 3\n"},
         {"pages/page.html": "<br>\n"},
+        {"pages/row.html": "<hr>\n"},
+        {"pages/parts/one.html": "<b>\n"},
+        {"pages/parts/two.html": "<b>\n"},
     ],
     ids=[
         "module",
         "module imported inside a function",
         "package that a module lies in",
         "template that a module names",
+        "template that this one names",
+        "template in a folder that this one names",
+        "new template in such a folder",
     ],
 )
 def test_a_change_of_a_reached_module_changes_the_fingerprint(toy, changes):
@@ -124,7 +133,7 @@ def test_a_change_of_a_reached_module_changes_the_fingerprint(toy, changes):
         {"unused.py": "import toy.step\n\nVALUE = 1\n"},
         {"tools/numbers.py": '"""Numbers."""\nONE = 1  # the first\n'},
         {"new.py": "VALUE = 1\n"},
-        {"other/page.html": "<br>\n"},
+        {"pages/other.html": "<br>\n"},
     ],
     ids=["module that nothing reaches", "comment", "new module", "template that nothing names"],
 )
@@ -152,6 +161,17 @@ def test_modules_that_are_not_in_use_leave_the_fingerprint_with_what_they_alone_
 def reached_modules(repository: Path, rule: str, unused: tuple[str, ...] = ()) -> set[str]:
     files = reached_files(repository / "workflow_scripts" / f"{rule}.py", unused)
     return {path.relative_to(PACKAGE_ROOT).as_posix() for path in files if path.is_relative_to(PACKAGE_ROOT)}
+
+
+def test_every_template_is_one_that_some_page_is_made_of():
+    folder = PACKAGE_ROOT / "reporting"
+    pages = {
+        path.name: set(fingerprint._named_files(path, list(ast.walk(ast.parse(path.read_text())))))
+        for path in folder.glob("*.py")
+    }
+    assert set().union(*pages.values()) == {path for path in (folder / "templates").rglob("*") if path.is_file()}
+    own = {name for name, files in pages.items() if folder / "templates" / "report" / "answer.html.j2" in files}
+    assert own == {"report.py"}
 
 
 def test_training_depends_on_its_loop_but_not_on_the_exchange_of_a_round(repository):

@@ -18,6 +18,7 @@ from fedpedbrain.reporting.style import (
     ArmStyle,
     apply_style,
     arm_styles,
+    chosen_styles,
     label_lowest,
     message_figure,
     new_figure,
@@ -89,13 +90,9 @@ def plot_reliability_files(
     arms : which arms to show; all where none is named
     study_arms, local_sites, configured_colours, dpi : as of ``plot_convergence_files``
     """
-    styles = _styles_of(arms, arm_styles(study_arms, configured_colours, local_sites))
+    styles = chosen_styles(arms, arm_styles(study_arms, configured_colours, local_sites))
     with apply_style():
         save_figure(draw_reliability(read_results(reliability_path), styles), figure_path, dpi)
-
-
-def _styles_of(arms: Sequence[str], styles: Mapping[str, ArmStyle]) -> dict[str, ArmStyle]:
-    return {arm: styles[arm] for arm in arms or styles}
 
 
 def held_out_volumes(scores: pd.DataFrame) -> pd.DataFrame:
@@ -172,7 +169,7 @@ def plot_volumes_files(
     dpi: int,
 ) -> None:
     """Draw the volumes in the tables of scores as a PNG; the arguments are those of ``plot_reliability_files``."""
-    styles = _styles_of(arms, arm_styles(study_arms, configured_colours, local_sites))
+    styles = chosen_styles(arms, arm_styles(study_arms, configured_colours, local_sites))
     volumes = held_out_volumes(pd.concat(map(read_results, scores_paths)))
     with apply_style():
         save_figure(draw_volumes(volumes, styles), figure_path, dpi)

@@ -1,5 +1,6 @@
 """Figures of counted cases: confusion matrices, and what the cohort is made of."""
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,8 @@ from fedpedbrain.reporting.style import (
 
 # Tol's muted scheme: none of its colours is one of an arm's.
 _CLASS_COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
+# White on the bars, so that those of one grey differ too.
+_CLASS_HATCHES = ("", "////", "", "....", "\\\\\\\\", "", "xxxx", "", "////")
 _SPLIT_COLOURS = dict(zip(SPLITS, ("#3b4754", "#7d8a99", "#c0c8d1", "#e8c9a0"), strict=True))
 _MATRICES_PER_ROW = 3
 # More arms than a screen holds stand closer together.
@@ -110,13 +113,14 @@ def draw_cohort(sites: Sequence[Mapping]) -> Figure:
     """
     known = sorted({name for site in sites for name in site["classes"]} - {UNKNOWN_LABEL})
     colours = {name: _CLASS_COLOURS[number % len(_CLASS_COLOURS)] for number, name in enumerate(known)}
-    panels = {"By split": ("splits", _SPLIT_COLOURS)}
+    hatches = dict(zip(known, itertools.cycle(_CLASS_HATCHES), strict=False))
+    panels = {"By split": ("splits", _SPLIT_COLOURS, {EXTERNAL: "////"})}
     if known:
-        panels = {"By class": ("classes", colours | {UNKNOWN_LABEL: "#d5d9de"}), **panels}
+        panels = {"By class": ("classes", colours | {UNKNOWN_LABEL: "#d5d9de"}, hatches), **panels}
     figure = new_figure(4.6 * len(panels) + 1.0, 1.9 + 0.38 * len(sites))
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axes, (title, (key, palette)) in zip(grid, panels.items(), strict=True):
-        _draw_stacks(axes, sites, key, palette)
+    for axes, (title, (key, palette, pattern)) in zip(grid, panels.items(), strict=True):
+        _draw_stacks(axes, sites, key, palette, pattern)
         axes.set(title=title, xlabel="Cases")
     names = [f"{site['site']} (external)" if site["role"] == EXTERNAL else site["site"] for site in sites]
     grid[0].set_yticks(range(len(sites)), names)
@@ -124,20 +128,23 @@ def draw_cohort(sites: Sequence[Mapping]) -> Figure:
     return figure
 
 
-def _draw_stacks(axes: Axes, sites: Sequence[Mapping], key: str, palette: Mapping[str, str]) -> None:
+def _draw_stacks(
+    axes: Axes, sites: Sequence[Mapping], key: str, palette: Mapping[str, str], hatches: Mapping[str, str]
+) -> None:
     starts = np.zeros(len(sites))
     widest = max(sum(site[key].values()) for site in sites)
     for name, colour in palette.items():
         counts = np.array([site[key].get(name, 0) for site in sites], dtype=float)
         if not counts.any():
             continue
-        bars = axes.barh(
-            range(len(sites)), counts, left=starts, color=colour, height=0.66, edgecolor="white", label=readable(name)
-        )
+        look = {"color": colour, "hatch": hatches.get(name, ""), "edgecolor": "white", "label": readable(name)}
+        bars = axes.barh(range(len(sites)), counts, left=starts, height=0.66, **look)
         # A number is written where its bar is wide enough to hold it.
         texts = [f"{count:.0f}" if count > 0.04 * widest else "" for count in counts]
         text_colour = "white" if is_dark(matplotlib.colors.to_rgb(colour)) else INK
-        axes.bar_label(bars, texts, label_type="center", fontsize=7.5, color=text_colour)
+        for label in axes.bar_label(bars, texts, label_type="center", fontsize=7.5, color=text_colour):
+            # Over the hatching.
+            label.set_bbox({"facecolor": colour, "edgecolor": "none", "pad": 1.0} if label.get_text() else None)
         starts += counts
     for row, total in enumerate(starts):
         axes.annotate(f"{total:.0f}", (total, row), (4, 0), textcoords="offset points", va="center", color=MUTED)

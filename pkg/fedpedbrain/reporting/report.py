@@ -230,6 +230,10 @@ def figure_texts(
         "cohort": f"Bars of the number of cases at each site: {', '.join(sizes)}.",
         "comparison": f"Scores of every arm with intervals. {' '.join(comparison)} Sites are in the tables.",
         "convergence": f"Validation scores by round. Selected rounds: {', '.join(chosen)}.",
+        "classes": "Precision, recall, F1 and AUROC of each class against the rest, with intervals; the table of "
+        "classes has the numbers.",
+        "updates": "Heat maps of the length of every site's update and of its cosine to the others', by round, an arm "
+        "a row; the table has their medians and extremes.",
         "cross_sites": "Heat map of every arm's score at every site; the tables below have the numbers.",
         "reliability": "Accuracy of the diagnosis by the probability of the most probable class, an arm a panel; the "
         "tables have the calibration error.",

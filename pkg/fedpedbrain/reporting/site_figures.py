@@ -15,6 +15,7 @@ from fedpedbrain.evaluation.tables import DIAGNOSIS, read_results
 from fedpedbrain.reporting.style import (
     FAINT,
     INK,
+    SEQUENTIAL_COLOURS,
     apply_style,
     is_dark,
     message_figure,
@@ -24,8 +25,6 @@ from fedpedbrain.reporting.style import (
 )
 
 _MEASURES = ("dice", "accuracy")
-# Told apart with every common colour vision, and from dark to light in greyscale.
-_COLOUR_MAP = "cividis"
 
 
 def draw_cross_sites(cross_sites: pd.DataFrame, arms: Sequence[str]) -> Figure:
@@ -64,7 +63,7 @@ def _draw_map(axes: Axes, part: pd.DataFrame, arms: Sequence[str], sites: Sequen
     values = np.full((len(arms), len(sites)), np.nan)
     for (arm, site), row in places.items():
         values[arms.index(arm), sites.index(site)] = row.value
-    colours = matplotlib.colormaps[_COLOUR_MAP].with_extremes(bad=FAINT)
+    colours = matplotlib.colormaps[SEQUENTIAL_COLOURS].with_extremes(bad=FAINT)
     image = axes.imshow(values, cmap=colours, vmin=lowest, vmax=1.0, aspect="auto")
     for (number, column), value in np.ndenumerate(values):
         if np.isnan(value):

@@ -45,10 +45,17 @@ class Update:
 
 @dataclass(frozen=True)
 class Mark:
-    """An update that stands out, and why."""
+    """An update that stands out, and why.
+
+    Attributes
+    ----------
+    reason : in words
+    measures : by which it stands out: ``norm``, ``cosine`` or both
+    """
 
     update: Update
     reason: str
+    measures: frozenset[str]
 
 
 def load_updates(paths: Iterable[str | Path]) -> list[Update]:
@@ -75,14 +82,14 @@ def find_marks(updates: Iterable[Update]) -> list[Mark]:
         for update in there:
             others = [other.norm for other in there if other is not update]
             usual = median(others) if others else math.nan
-            reasons = []
+            reasons = {}
             if update.cosine < 0:
-                reasons.append("points away from the others")
+                reasons["cosine"] = "points away from the others"
             if update.norm > LENGTH_RATIO * usual:
                 times = f"{update.norm / usual:.3g} times as long as" if usual else "longer than"
-                reasons.append(f"{times} their median")
+                reasons["norm"] = f"{times} their median"
             if reasons:
-                marks.append(Mark(update, " and ".join(reasons)))
+                marks.append(Mark(update, " and ".join(reasons.values()), frozenset(reasons)))
     return marks
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from fedpedbrain.files import replacing
@@ -21,6 +22,9 @@ _SHADES = {0.5: 7, -0.4: 6}
 _LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
+LEGEND_COLUMNS = 6
+# Of heat maps: told apart with every common colour vision, and from dark to light in greyscale.
+SEQUENTIAL_COLOURS = "cividis"
 INK, MUTED, FAINT = "#1d232b", "#5b6470", "#e3e6ea"
 _SETTINGS = {
     "font.family": "DejaVu Sans",
@@ -46,6 +50,7 @@ _SETTINGS = {
     "ytick.labelcolor": INK,
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
+    "hatch.linewidth": 0.7,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "figure.facecolor": "white",
@@ -130,6 +135,11 @@ def arm_styles(
     }
 
 
+def chosen_styles(arms: Sequence[str], styles: Mapping[str, ArmStyle]) -> dict[str, ArmStyle]:
+    """Styles of some arms, or of all where none is named."""
+    return {arm: styles[arm] for arm in arms or styles}
+
+
 def readable(name: str) -> str:
     """A config name as a reader's words: ``whole_tumour`` becomes ``whole tumour``, ``fedavg`` ``FedAvg``."""
     return " ".join(_SPELLINGS.get(word.lower(), word) for word in name.split("_"))
@@ -176,6 +186,14 @@ def label_lowest(grid: np.ndarray) -> None:
     """Write tick labels under the lowest visible axes of every column of a grid that shares its x axes."""
     for column in grid.T:
         [axes for axes in column if axes.get_visible()][-1].tick_params(labelbottom=True)
+
+
+def limit_to_scores(axis: Axis, values: np.ndarray) -> None:
+    """Limit an axis to the scores there are, with some air, never far beyond 0 and 1 and never closer than 0.2."""
+    known = values[np.isfinite(values)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    air = max(0.06 * (high - low), (0.2 - (high - low)) / 2.0, 0.02)
+    axis.axes.set(**{f"{axis.axis_name}lim": (max(low - air, -0.03), min(high + air, 1.03))})
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int) -> None:

@@ -28,10 +28,12 @@ from fedpedbrain.evaluation.tables import (
 )
 from fedpedbrain.files import write_table
 from fedpedbrain.reporting.agreement_figures import plot_reliability_files, plot_volumes_files
+from fedpedbrain.reporting.comparison_figures import plot_classes_files, plot_comparison_files
+from fedpedbrain.reporting.convergence_figure import plot_convergence_files
 from fedpedbrain.reporting.count_figures import plot_cohort_files, plot_confusion_files
-from fedpedbrain.reporting.figures import plot_comparison_files, plot_convergence_files
 from fedpedbrain.reporting.report import ReportInputs, by_stem
 from fedpedbrain.reporting.site_figures import plot_cross_sites_files
+from fedpedbrain.reporting.update_figures import plot_updates_files
 from fedpedbrain.reporting.video import VIDEO_COLUMNS
 from study_arms import arm
 
@@ -41,6 +43,7 @@ NUM_ROUNDS = 3
 MARGIN = 0.05
 TABLES = ("summary", "differences", "tests", "confusion", "sites", "gains", "cross_sites", "reliability")
 FIGURES = ("cohort", "comparison", "confusion", "convergence", "cross_sites", "reliability", "volumes")
+FIGURES += ("classes", "updates")
 
 
 # What the list of videos says of one.
@@ -89,6 +92,8 @@ class SyntheticStudy:
         plot_reliability_files(tables["reliability"], figures["reliability"], [], *common)
         plot_volumes_files(self.scores, figures["volumes"], [], *common)
         plot_comparison_files(tables["summary"], figures["comparison"], *common)
+        plot_classes_files(tables["summary"], figures["classes"], self.study["classes"], [], *common)
+        plot_updates_files(inputs.inspections, figures["updates"], self.arms, dpi)
         plot_confusion_files(tables["confusion"], figures["confusion"], "Blues", self.arms, dpi)
         plot_cohort_files(inputs.audit, figures["cohort"], dpi)
 
@@ -124,13 +129,13 @@ class StudyWriter:
             self.scopes, enumerate(names), self.measures
         ):
             value = self.score(number, scope)
-            # macro_f1 has no interval, and neither has a site with one patient.
+            # Neither macro_f1, as where a class is rare, nor a site with one patient has an interval.
             ends = ("", "") if metric == "macro_f1" or scope == "a" else (value - 0.04, value + 0.04)
             sizes = (12, 1 if scope == "a" else 12)
             values.append((name, scope, split, target, metric, *sizes, value, *ends, spread, *rules_of(metric)))
-            if number and metric != "macro_f1":
+            if number:
                 change = -0.1 * number
-                low, high = ("", "") if scope == "a" else (change - 0.15, change + 0.15)
+                low, high = ends if ends == ("", "") else (change - 0.15, change + 0.15)
                 place = (name, names[0], scope, split, target, metric)
                 differences.append((*place, *sizes, change, low, high, "", *rules_of(metric)))
                 judged = ("", "", "", "")

@@ -17,7 +17,8 @@ from fedpedbrain.reporting.arms_in_words import (
     weight_in_words,
     who_trains,
 )
-from fedpedbrain.reporting.figures import draw_comparison, draw_convergence
+from fedpedbrain.reporting.comparison_figures import draw_comparison
+from fedpedbrain.reporting.convergence_figure import draw_convergence
 from fedpedbrain.reporting.results import Results
 from fedpedbrain.reporting.site_updates import Update, find_marks, load_updates, participation_table, updates_part
 from fedpedbrain.reporting.style import arm_colours, arm_styles

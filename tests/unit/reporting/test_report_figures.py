@@ -2,8 +2,9 @@ import pandas as pd
 import pytest
 from fedpedbrain.evaluation.tables import read_results
 from fedpedbrain.reporting.agreement_figures import draw_reliability, draw_volumes, held_out_volumes
+from fedpedbrain.reporting.comparison_figures import comparison_groups, draw_comparison
+from fedpedbrain.reporting.convergence_figure import draw_convergence
 from fedpedbrain.reporting.count_figures import draw_cohort, draw_confusion
-from fedpedbrain.reporting.figures import comparison_groups, draw_comparison, draw_convergence
 from fedpedbrain.reporting.site_figures import draw_cross_sites
 from fedpedbrain.reporting.style import arm_styles
 from PIL import Image
