@@ -1,4 +1,4 @@
-# Figures of agreement: of arms over sites, of probabilities with outcomes, of predicted with true volumes.
+# Figures of agreement: of arms over sites, of probabilities and classes with outcomes, of predicted with true volumes.
 
 
 rule plot_cross_sites:
@@ -91,3 +91,35 @@ rule plot_volumes:
         "report: figure of volumes"
     script:
         "../workflow_scripts/plot_volumes.py"
+
+
+rule plot_classes:
+    """How well each class is told from the rest."""
+    input:
+        summary="results/tables/summary.tsv",
+    output:
+        figure=report(
+            "results/figures/classes.png",
+            caption="captions/classes.rst",
+            category="Results",
+            labels={"figure": "each class against the rest"},
+        ),
+    log:
+        "results/logs/reporting/plot_classes.log",
+    benchmark:
+        "results/benchmarks/reporting/plot_classes.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        classes=STUDY.config["cohort"]["classes"],
+        arms=STUDY.shared_arms,
+        style=STUDY.arm_style,
+        dpi=STUDY.config["reporting"]["figure_dpi"],
+        code=code("plot_classes"),
+    message:
+        "report: figure of classes"
+    script:
+        "../workflow_scripts/plot_classes.py"

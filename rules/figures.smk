@@ -30,6 +30,37 @@ rule plot_cohort:
         "../workflow_scripts/plot_cohort.py"
 
 
+rule plot_convergence:
+    """Validation scores of every arm by round."""
+    input:
+        histories=every_arm("results/models/{arm}/seed-{seed}/history.tsv"),
+    output:
+        figure=report(
+            "results/figures/convergence.png",
+            caption="captions/convergence.rst",
+            category="Training",
+            labels={"figure": "convergence of all arms"},
+        ),
+    log:
+        "results/logs/reporting/plot_convergence.log",
+    benchmark:
+        "results/benchmarks/reporting/plot_convergence.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        exchanging=STUDY.exchanging_arms,
+        style=STUDY.arm_style,
+        dpi=STUDY.config["reporting"]["figure_dpi"],
+        code=code("plot_convergence"),
+    message:
+        "report: convergence figure"
+    script:
+        "../workflow_scripts/plot_convergence.py"
+
+
 rule plot_comparison:
     """Scores of every arm on the held-out patients of every site."""
     input:
@@ -89,35 +120,3 @@ rule plot_confusion:
         "report: confusion figure"
     script:
         "../workflow_scripts/plot_confusion.py"
-
-
-rule plot_classes:
-    """How well each class is told from the rest."""
-    input:
-        summary="results/tables/summary.tsv",
-    output:
-        figure=report(
-            "results/figures/classes.png",
-            caption="captions/classes.rst",
-            category="Results",
-            labels={"figure": "each class against the rest"},
-        ),
-    log:
-        "results/logs/reporting/plot_classes.log",
-    benchmark:
-        "results/benchmarks/reporting/plot_classes.tsv"
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        classes=STUDY.config["cohort"]["classes"],
-        arms=STUDY.shared_arms,
-        style=STUDY.arm_style,
-        dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_classes"),
-    message:
-        "report: figure of classes"
-    script:
-        "../workflow_scripts/plot_classes.py"

@@ -1,5 +1,5 @@
-# What single updates look like, before they are deleted. Nothing waits for it but the report. Without the code's
-# fingerprint: an edit would want updates that are gone, and with them all training.
+# What single updates look like, before they are deleted. Nothing waits for it but the report. inspect_updates has no
+# fingerprint of its code: an edit would want updates that are gone, and with them all training.
 
 
 rule inspect_updates:
@@ -29,3 +29,33 @@ rule inspect_updates:
         f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, comparing the updates"
     script:
         "../workflow_scripts/inspect_updates.py"
+
+
+rule plot_updates:
+    """Length and direction of every update, by site and round."""
+    input:
+        inspections=inspections,
+    output:
+        figure=report(
+            "results/figures/updates.png",
+            caption="captions/updates.rst",
+            category="Training",
+            labels={"figure": "updates by site and round"},
+        ),
+    log:
+        "results/logs/reporting/plot_updates.log",
+    benchmark:
+        "results/benchmarks/reporting/plot_updates.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        arms=STUDY.inspected_arms,
+        dpi=STUDY.config["reporting"]["figure_dpi"],
+        code=code("plot_updates"),
+    message:
+        "report: figure of updates"
+    script:
+        "../workflow_scripts/plot_updates.py"

@@ -26,10 +26,10 @@ rule render_videos:
         mem_mb=2000,
     params:
         folders=shard_folders(SITES),
-        arms=list(STUDY.arms),
+        arms=STUDY.config["reporting"]["video"]["arms"],
         regions=STUDY.model_spec["regions"],
         classes=STUDY.model_spec["classes"],
-        colours=STUDY.config["reporting"]["arm_colours"],
+        colours=STUDY.video_colours,
         video=STUDY.config["reporting"]["video"],
         code=code("render_videos"),
     message:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from fedpedbrain.arm_colours import arm_colours
 from fedpedbrain.arms import Arm, build_arms
 from fedpedbrain.config_checks import check_arms, check_cohort, check_training
 from fedpedbrain.downloads import is_address
@@ -271,6 +272,12 @@ class Study:
         """What the figures need to show an arm the same way everywhere."""
         colours = self.config["reporting"]["arm_colours"]
         return {"study_arms": list(self.arms), "local_sites": self.local_sites, "configured_colours": colours}
+
+    @property
+    def video_colours(self) -> dict[str, str]:
+        """Colour of each arm that the videos show: those of arms that they do not show are none of their business."""
+        colours = arm_colours(list(self.arms), self.config["reporting"]["arm_colours"])
+        return {arm: colours[arm] for arm in self.config["reporting"]["video"]["arms"]}
 
     @property
     def description(self) -> dict[str, Any]:

@@ -8,7 +8,9 @@ pytestmark = pytest.mark.slow
 # Of the tiny study: centralized, local-north, local-east and fedavg, 2 rounds.
 ARMS = 4
 TRAINING_JOBS_A_ROUND = 5
-REPORTING = {"plot_convergence", "plot_comparison", "plot_confusion", "render_videos", "write_report"}
+# What shows all arms, and so is made again where there is one more.
+OF_ALL_ARMS = ["compare_arms", "plot_convergence", "plot_updates", "plot_comparison", "plot_classes"]
+OF_ALL_ARMS += ["plot_confusion", "plot_cross_sites", "plot_reliability", "plot_volumes", "write_report", "all"]
 
 
 def planned(study, *arguments):
@@ -40,6 +42,17 @@ def test_a_changed_figure_colour_reruns_one_figure_and_the_report(finished_study
     assert jobs == {"plot_confusion": 1, "write_report": 1, "all": 1}
 
 
+def test_a_new_arm_reruns_nothing_of_the_others(finished_study):
+    arms = "arms=[{name: centralized, participants: pooled}, {name: local, participants: alone}, "
+    arms += (
+        "{name: fedavg, participants: sites}, {name: more, participants: sites, strategy: {name: fedprox, mu: 0.1}}]"
+    )
+    of_the_arm = {"train_site": 2 * 2} | dict.fromkeys(["aggregate_round", "inspect_updates", "validate_round"], 2)
+    once = ["select_model", "record_lineage", "summarize_intensities", "predict_cases", "score_predictions"]
+    # No video: it shows other arms.
+    assert planned(finished_study, "--config", arms) == of_the_arm | dict.fromkeys([*once, *OF_ALL_ARMS], 1)
+
+
 def test_leave_for_missing_sites_trains_nothing_again(finished_study):
     jobs = planned(finished_study, "--config", "arm_defaults={participation: {allow_missing_sites: true}}")
     assert jobs == {"write_report": 1, "all": 1}
@@ -66,9 +79,15 @@ def test_an_edit_of_the_averaging_code_reruns_every_average(study_copy):
     assert "initialize_model" not in jobs
 
 
-def test_an_edit_of_the_report_reruns_the_report_alone(study_copy):
+def test_edits_of_the_report_and_of_captions_rerun_the_report_alone(study_copy):
     study_copy.edit(
         "pkg/fedpedbrain/reporting/report.py", "def write_report_files(", "LEFT_OVER = 1\n\n\ndef write_report_files("
+    )
+    study_copy.edit("pkg/fedpedbrain/reporting/templates/report/statistics.html.j2", "Tests of", "All tests of")
+    # The caption of Snakemake's report, and of ours.
+    study_copy.edit("rules/captions/classes.rst", "Precision, recall, F1 and AUROC", "How well each class is told")
+    study_copy.edit(
+        "pkg/fedpedbrain/reporting/templates/report/results.html.j2", "Each class against", "A class against"
     )
     assert planned(study_copy) == {"write_report": 1, "all": 1}
 

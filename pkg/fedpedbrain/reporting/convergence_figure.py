@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from fedpedbrain.arm_colours import MOST_ARMS_BY_COLOUR
 from fedpedbrain.evaluation.tables import read_results
 from fedpedbrain.reporting.style import (
     FAINT,
     INK,
     LEGEND_COLUMNS,
-    MOST_ARMS_BY_COLOUR,
     MUTED,
     ArmStyle,
     apply_style,

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fedpedbrain.arm_colours import MOST_ARMS_BY_COLOUR
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.reporting.style import (
     INK,
     LEGEND_COLUMNS,
-    MOST_ARMS_BY_COLOUR,
     ArmStyle,
     limit_to_scores,
     new_figure,

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from fedpedbrain.arm_colours import MOST_ARMS_BY_COLOUR, arm_colours
 from fedpedbrain.cohort import TEST
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
@@ -18,7 +19,7 @@ from fedpedbrain.reporting.pages import data_uri, load_pictures, page_environmen
 from fedpedbrain.reporting.record import write_record
 from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures, measure_groups
 from fedpedbrain.reporting.statistics_tables import statistics_part
-from fedpedbrain.reporting.style import MOST_ARMS_BY_COLOUR, arm_colours, readable, sentence_case
+from fedpedbrain.reporting.style import readable, sentence_case
 
 # Mail and review systems refuse larger attachments; base64 adds a third.
 _MOST_VIDEO_BYTES = 14_000_000

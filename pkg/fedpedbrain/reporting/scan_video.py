@@ -10,11 +10,12 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image, ImageDraw
 
+from fedpedbrain.arm_colours import arm_colours
 from fedpedbrain.data.formats import read_scan
 from fedpedbrain.data.geometry import to_lps
 from fedpedbrain.files import replacing
 from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel, draw_outline, even, load_font, region_shades
-from fedpedbrain.reporting.style import arm_colours, readable
+from fedpedbrain.reporting.style import readable
 from fedpedbrain.reporting.video import poster_slice, write_video
 
 # Tiles of the overview: columns and rows, and the height of each in pixels.

@@ -84,13 +84,13 @@ def _headline_row(
     judgement: Judgement | None,
     limit: float,
 ) -> HeadlineRow:
-    score = Cell(value.score, detail_lines(value.interval or value.caveat, value.rule))
+    score = Cell(value.score, detail_lines(value.interval or value.caveat, value.seeds, value.rule))
     if difference is None:
         return HeadlineRow(arm, colour, score, Cell(MISSING), Cell("reference"), None)
     strip = None
     if difference.has_interval:
         strip = Strip(*(50.0 + 50.0 * end / limit for end in (difference.low, difference.high, difference.value)))
-    change = Cell(difference.change, difference.change_interval)
+    change = Cell(difference.change, detail_lines(difference.change_interval, difference.seeds))
     verdict = judgement.noninferiority if judgement else ""
     reading = Cell(difference.reading, f"non-inferiority {verdict}" if verdict == NOT_SHOWN else verdict)
     return HeadlineRow(arm, colour, score, change, reading, strip)

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from fedpedbrain.arm_colours import MOST_ARMS_BY_COLOUR
 from fedpedbrain.reporting.site_updates import Mark, Update, find_marks, load_updates
 from fedpedbrain.reporting.style import (
     FAINT,
     INK,
-    MOST_ARMS_BY_COLOUR,
     SEQUENTIAL_COLOURS,
     apply_style,
     message_figure,

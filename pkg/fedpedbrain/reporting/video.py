@@ -9,12 +9,13 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
+from fedpedbrain.arm_colours import arm_colours
 from fedpedbrain.cohort import HELD_OUT, TEST, Case
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import read_table, replacing, write_table
 from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel
-from fedpedbrain.reporting.style import arm_colours, readable, sentence_case
+from fedpedbrain.reporting.style import readable, sentence_case
 
 VIDEO_COLUMNS = ("case", "site", "class", "seed", "file", "poster", "reason", "results")
 VIDEO_COLUMNS += ("num_slices", "poster_slice", "frames_per_second", "are_sides_known")

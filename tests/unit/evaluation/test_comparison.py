@@ -2,6 +2,7 @@ import math
 import warnings
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 from fedpedbrain.evaluation import tables as columns_of
 from fedpedbrain.evaluation.comparison import compare_arms_files
@@ -9,6 +10,7 @@ from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.evaluation.tables import DIAGNOSIS, POOLED_SCOPE, read_results
 from fedpedbrain.files import read_table, write_table
+from sklearn.metrics import accuracy_score
 
 CLASSES = ["normal", "dipg", "ependymoma"]
 SETTINGS = {"reference_arm": "centralized", "bootstrap_samples": 200, "confidence_level": 0.95, "seed": 0}
@@ -131,6 +133,13 @@ def test_accuracy_is_the_part_whose_most_probable_class_is_the_true_one(compare)
     tables = compare({"centralized": cases})
     row = tables.one("summary", metric="accuracy", scope=POOLED_SCOPE)
     assert (row["value"], row["num_cases"], row["target"]) == ("0.5", "4", DIAGNOSIS)
+
+
+def test_accuracy_agrees_with_scikit_learn(compare):
+    drawn = np.random.default_rng(0).choice(CLASSES, (20, 2))
+    cases = [Scored(str(n), predicted=predicted, class_name=true) for n, (true, predicted) in enumerate(drawn)]
+    expected = accuracy_score(drawn[:, 0], drawn[:, 1])
+    assert compare({"centralized": cases}).value("centralized", "accuracy") == pytest.approx(expected)
 
 
 def test_cases_of_unknown_class_count_for_their_regions_alone(compare):

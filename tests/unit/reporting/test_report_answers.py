@@ -1,6 +1,10 @@
+import itertools
 import math
 
+import numpy as np
 import pytest
+from fedpedbrain.evaluation.comparison import compare_arms_files
+from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.evaluation.tables import (
     CROSS_SITE_COLUMNS,
     DIFFERENCE_COLUMNS,
@@ -11,7 +15,17 @@ from fedpedbrain.evaluation.tables import (
 )
 from fedpedbrain.files import write_table
 from fedpedbrain.reporting import answers
-from fedpedbrain.reporting.results import Estimate, Measure, Results, format_bytes, format_change, format_score
+from fedpedbrain.reporting.results import (
+    Estimate,
+    Measure,
+    Results,
+    format_bytes,
+    format_change,
+    format_score,
+)
+from fedpedbrain.reporting.score_tables import headline_table
+from fedpedbrain.reporting.statistics_tables import answer_margins
+from study_arms import arm
 
 TABLE_COLUMNS = {
     "summary": SUMMARY_COLUMNS,
@@ -132,3 +146,67 @@ def test_local_arms_are_main_arms_where_there_are_no_others(write_study):
     study = {"arms": arms[1:3], "reference_arm": "local-a"}
     assert answers.main_arms(study) == ["local-a", "local-b"]
     assert answers.local_arms(study) == {}
+
+
+# A study of three seeds, from its scores to its answer.
+
+
+@pytest.fixture
+def answers_of(tmp_path):
+    """``answers_of(shifts, margins)``: headlines of 18 patients at four sites, the arms' Dice shifted by so much."""
+
+    def build(shifts: dict[str, float], margins: dict[str, float | None]):
+        generator = np.random.default_rng(0)
+        sites = list("aaaaaabbbbbccccddd")
+        hardness = generator.beta(2.0, 6.0, len(sites))
+        study = {"reference_arm": "centralized", "regions": ["whole_lesion"], "classes": [], "seeds": [0, 1, 2]}
+        study["arms"] = [arm("centralized", {"pooled": ["a", "b", "c", "d"]})]
+        study["arms"] += [arm(name, {site: [site] for site in "abcd"}) for name in shifts]
+        study["config"] = {"evaluation": {"noninferiority_margin": margins}}
+        paths = []
+        for (name, shift), seed in itertools.product({"centralized": 0.0, **shifts}.items(), study["seeds"]):
+            noise = 0.02 * generator.standard_normal(len(sites))
+            rows = []
+            for number, (site, dice) in enumerate(zip(sites, 0.9 - hardness + shift + noise, strict=True)):
+                common = {"arm": name, "seed": seed, "case": f"c{number}", "patient": f"c{number}", "site": site}
+                common |= {"split": "test", "class": "", "target": "whole_lesion"}
+                values = {"dice": dice, "true_volume_ml": 20.0, "predicted_volume_ml": 19.0}
+                rows += [common | {"metric": metric, "value": value} for metric, value in values.items()]
+            paths.append(tmp_path / f"{name}-{seed}.tsv")
+            write_table(paths[-1], SCORE_COLUMNS, rows)
+        tables = {table: tmp_path / f"{table}.tsv" for table in (*TABLE_COLUMNS, "confusion", "reliability")}
+        settings = {"reference_arm": "centralized", "noninferiority_margin": margins, "reliability_bins": 10}
+        settings |= {"bootstrap_samples": 500, "confidence_level": 0.95, "seed": 0}
+        arms = {item["name"]: item["sites"] for item in study["arms"]}
+        compare_arms_files(paths, tables, arms, list("abcd"), [], None, settings)
+        return study, Results.from_files(tables)
+
+    return build
+
+
+def test_a_study_of_several_seeds_answers_at_its_margin_on_the_first_screen(answers_of):
+    expected = {
+        "close": (-0.01, "non-inferior at the margin of 0.05"),
+        "between": (-0.05, "not shown to be non-inferior at the margin of 0.05"),
+        "far": (-0.2, "inferior, worse by more than the margin of 0.05"),
+    }
+    study, results = answers_of({name: shift for name, (shift, _) in expected.items()}, {"dice": 0.05, "accuracy": 0.1})
+    (line,) = answer_margins(results, study)
+    for headline, (name, (_, answer)) in zip(answers.headlines(results, study), expected.items(), strict=True):
+        assert headline.opening == f"{name} against centralized."
+        assert headline.verdicts[0].reading.split(", ", 1)[-1] == answer
+        assert f"{name} is {answer}" in line
+    # The spread over seeds stands beside the interval over patients, not in it.
+    (group,) = headline_table(results, study, dict.fromkeys(["centralized", *expected], "#000000"))
+    first, second, *_ = group.rows
+    assert "seeds ± 0.00" in first.score.detail
+    assert "seeds ± 0.0" in second.difference.detail
+
+
+def test_without_a_margin_the_answer_is_what_the_interval_shows(answers_of):
+    study, results = answers_of({"fedavg": -0.2}, {"dice": None})
+    (headline,) = answers.headlines(results, study)
+    assert headline.verdicts[0].reading.startswith("lower by 0.")
+    assert "margin" not in headline.verdicts[0].reading
+    (line,) = answer_margins(results, study)
+    assert line.endswith("the config sets no margin, so nothing is said of it.")

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+from fedpedbrain.arm_colours import arm_colours
 from fedpedbrain.arm_settings import STRATEGIES
 from fedpedbrain.evaluation.tables import read_results
 from fedpedbrain.reporting import answers
@@ -21,7 +22,7 @@ from fedpedbrain.reporting.comparison_figures import draw_comparison
 from fedpedbrain.reporting.convergence_figure import draw_convergence
 from fedpedbrain.reporting.results import Results
 from fedpedbrain.reporting.site_updates import Update, find_marks, load_updates, participation_table, updates_part
-from fedpedbrain.reporting.style import arm_colours, arm_styles
+from fedpedbrain.reporting.style import arm_styles
 from fedpedbrain.reporting.tables import Upload, cost_table, privacy_table
 from study_arms import arm
 

@@ -1,12 +1,18 @@
+import math
+
+import numpy as np
 import pandas as pd
 import pytest
 from fedpedbrain.evaluation.tables import read_results
 from fedpedbrain.reporting.agreement_figures import draw_reliability, draw_volumes, held_out_volumes
-from fedpedbrain.reporting.comparison_figures import comparison_groups, draw_comparison
+from fedpedbrain.reporting.comparison_figures import comparison_groups, draw_classes, draw_comparison
 from fedpedbrain.reporting.convergence_figure import draw_convergence
 from fedpedbrain.reporting.count_figures import draw_cohort, draw_confusion
 from fedpedbrain.reporting.site_figures import draw_cross_sites
-from fedpedbrain.reporting.style import arm_styles
+from fedpedbrain.reporting.site_updates import Update
+from fedpedbrain.reporting.style import FAINT, arm_styles
+from fedpedbrain.reporting.update_figures import draw_updates
+from matplotlib.colors import to_rgba
 from PIL import Image
 
 
@@ -67,7 +73,7 @@ def test_a_site_of_too_few_patients_is_said_to_have_no_interval(write_study):
     assert figure.axes[0].get_xlabel().endswith("(none for fewer than 6 patients)")
 
 
-@pytest.mark.parametrize("name", ["NA", "None", "null", "nan"])
+@pytest.mark.parametrize("name", ["NA", "null"])
 def test_arms_and_sites_that_pandas_takes_for_nothing_are_drawn(write_study, name):
     first, *others = write_study().study["arms"]
     synthetic = write_study(arms=(first | {"name": name}, *others), external=(name,), regions=(name,))
@@ -173,3 +179,81 @@ def test_volumes_have_their_mean_difference_and_limits_from_test_cases_alone(wri
     # Differences -1 and 3: mean 1, standard deviation the root of 8.
     heights = sorted(line.get_ydata()[0] for line in axes.lines)
     assert heights == pytest.approx([1 - 1.96 * 8**0.5, 0.0, 1.0, 1 + 1.96 * 8**0.5])
+
+
+def scores_of_classes(*rows: tuple) -> pd.DataFrame:
+    """Rows of arm, class, metric, value, low and high, of 7 patients each."""
+    table = pd.DataFrame(rows, columns=["arm", "target", "metric", "value", "low", "high"])
+    return table.assign(scope="all test patients", split="test", num_cases=8, num_patients=7)
+
+
+def test_every_class_has_its_scores_with_intervals():
+    rows = [("one", "p", "recall", 0.8, 0.6, 0.9), ("two", "p", "recall", 0.7, 0.5, 0.8)]
+    rows += [("one", "q", "recall", 0.4, 0.1, 0.6), ("one", "p", "auroc", 0.95, 0.9, 1.0)]
+    rows += [("absent", "p", "recall", 0.0, 0.0, 0.1)]
+    figure = draw_classes(scores_of_classes(*rows), arm_styles(["one", "two"], {}, {}), ["p", "q", "r"])
+    precision, recall, _, auroc = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["Precision", "Recall", "F1", "AUROC"]
+    drawn = [line.get_xdata().tolist() for line in recall.lines]
+    assert drawn == [[0.6, 0.9], [0.8], [0.5, 0.8], [0.7], [0.1, 0.6], [0.4]]
+    assert [line.get_xdata().tolist() for line in auroc.lines] == [[0.9, 1.0], [0.95]]
+    assert [label.get_text() for label in precision.get_yticklabels()] == ["p\nn = 0", "q\nn = 0"]
+    # The second class stands below both arms of the first.
+    assert recall.lines[4].get_ydata()[0] > recall.lines[2].get_ydata()[0] > recall.lines[0].get_ydata()[0]
+
+
+def test_a_study_without_classes_has_a_figure_of_classes_that_says_so(write_study):
+    figure = draw_classes(read_summary(write_study(classes=())), arm_styles(["fedavg"], {}, {}), [])
+    assert any("no diagnosis to score" in text for text in texts_of(figure))
+
+
+def updates_of(*rows: tuple) -> list[Update]:
+    """Rows of arm, seed, round, site, length and cosine; without a length the site sent nothing."""
+    return [
+        Update(arm, seed, number, site, norm is None, 0.5, norm or math.nan, cosine)
+        for arm, seed, number, site, norm, cosine in rows
+    ]
+
+
+def test_updates_are_maps_of_length_and_cosine_by_site_and_round():
+    updates = updates_of(
+        *(("one", 0, 1, "a", 2.0, 0.5), ("one", 1, 1, "a", 4.0, 0.7), ("one", 0, 1, "b", 2.0, -0.5)),
+        *(("one", 0, 2, "a", 1.0, math.nan), ("one", 0, 2, "b", None, math.nan), ("two", 0, 1, "a", 1.0, 0.1)),
+    )
+    maps = {axes.get_title(): axes for axes in draw_updates(updates, ["two", "one"]).axes[:4]}
+    assert list(maps) == ["two: length", "two: direction", "one: length", "one: direction"]
+    lengths, cosines = (maps[f"one: {word}"].images[0] for word in ("length", "direction"))
+    # Means over seeds; a site that sent nothing and a cosine to nobody are left grey.
+    assert lengths.get_array().filled(-9.0).tolist() == [[3.0, 1.0], [2.0, -9.0]]
+    assert cosines.get_array().filled(-9.0).tolist() == [[0.6, -9.0], [-0.5, -9.0]]
+    assert tuple(lengths.cmap(np.ma.masked)) == to_rgba(FAINT)
+    marks = {word: maps[f"one: {word}"].lines[0].get_xydata().tolist() for word in ("length", "direction")}
+    assert marks == {"length": [], "direction": [[1.0, 1.0]]}
+
+
+def test_an_update_that_is_much_longer_is_marked_where_lengths_are_shown():
+    rows = [("one", 0, number, site, 1.0, 0.5) for number in (1, 2) for site in "abc"]
+    rows[4] = ("one", 0, 2, "b", 9.0, 0.5)
+    length, direction = draw_updates(updates_of(*rows), ["one"]).axes[:2]
+    assert length.lines[0].get_xydata().tolist() == [[2.0, 1.0]]
+    assert direction.lines[0].get_xydata().tolist() == []
+
+
+def test_sixteen_sites_and_five_arms_have_a_map_each():
+    rows = [(f"arm-{n}", 0, r, f"S{s:02d}", 1.0 + s, 0.3) for n in range(5) for r in (1, 2) for s in range(16)]
+    figure = draw_updates(updates_of(*rows), [f"arm-{n}" for n in range(5)])
+    assert [len(axes.get_yticks()) for axes in figure.axes[:10]] == [16] * 10
+    # Room for a line of text a site.
+    assert figure.get_figheight() / (5 * 16) > 7.5 / 72
+
+
+def test_a_study_without_exchange_has_a_figure_of_updates_that_says_so():
+    assert any("updates that can be compared" in text for text in texts_of(draw_updates([], ["one"])))
+
+
+def test_parts_of_one_grey_differ_by_their_hatching():
+    classes = dict.fromkeys(["a", "b", "c"], 4)
+    site = {"site": "s", "role": "training", "classes": classes, "splits": {"train": 8, "test": 3, "external": 1}}
+    by_class, by_split = draw_cohort([site]).axes
+    hatches = [[bars.patches[0].get_hatch() or "" for bars in axes.containers] for axes in (by_class, by_split)]
+    assert hatches == [["", "////", ""], ["", "", "////"]]

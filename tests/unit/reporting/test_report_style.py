@@ -1,6 +1,7 @@
 import matplotlib
 import pytest
-from fedpedbrain.reporting.style import OKABE_ITO, PALETTE, apply_style, arm_colours, arm_styles, is_dark, readable
+from fedpedbrain.arm_colours import OKABE_ITO, PALETTE, arm_colours
+from fedpedbrain.reporting.style import apply_style, arm_styles, is_dark, readable
 
 
 def test_a_configured_colour_wins():
