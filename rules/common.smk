@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 from fedpedbrain.data.layouts import count_cases, list_dicom_files, list_source_files, modules_of_other_sources
 from fedpedbrain.errors import StudyError
 from fedpedbrain.fingerprint import code_fingerprint
+from fedpedbrain.jobs import limit_jobs
 from fedpedbrain.run_lock import take_run_lock
 from fedpedbrain.study import load_study
 from fedpedbrain.worker import announce_worker
@@ -39,6 +40,7 @@ onstart:
 # Receipts of files that jobs fetch.
 RECEIPTS = expand("results/downloads/{site}.json", site=STUDY.fetched_sites)
 SOURCE = STUDY.source_settings | {"receipts": RECEIPTS}
+limit_jobs(STUDY.config["job_limit_minutes"])
 ARMS = list(STUDY.arms)
 SEEDS = STUDY.seeds
 SITES = STUDY.sites

@@ -1,6 +1,7 @@
-"""What every job does around its work: a log file, failures that read as one line, and not outliving its parent."""
+"""What every job does around its work: a log file, failures that read as one line and are kept, and an end in time."""
 
 import ctypes
+import faulthandler
 import logging
 import os
 import resource
@@ -14,6 +15,9 @@ from pathlib import Path
 from fedpedbrain.errors import StudyError
 
 _PR_SET_PDEATHSIG = 1
+# In the last line of the log of a job that came to its end.
+_DONE = "done, used"
+_LIMIT = "FEDPEDBRAIN_JOB_LIMIT_MINUTES"
 
 
 def die_with_parent() -> None:
@@ -24,6 +28,21 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def limit_jobs(minutes: float | None) -> None:
+    """Let every job that is started from here end as failed after so many minutes; None for no limit."""
+    os.environ.pop(_LIMIT, None)
+    if minutes is not None:
+        os.environ[_LIMIT] = str(minutes)
+
+
+def _keep_failed_log(path: Path) -> None:
+    """Add the log of the try before, unless that came to its end, to those of the job's earlier failures."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if text and _DONE not in text.splitlines()[-1]:
+        with open(path.with_name(f"{path.name}.failed"), "a", encoding="utf-8") as file:
+            file.write(text)
 
 
 def peak_memory_mb() -> int:
@@ -40,19 +59,27 @@ def peak_memory_mb() -> int:
 def job_log(path: str | Path) -> Iterator[None]:
     """Send the block's log lines to a file, CPU time and peak memory of the process last.
 
-    A ``StudyError`` becomes its message on the terminal, and exit status 1.
+    A ``StudyError`` becomes its message on the terminal, and exit status 1. A job that takes longer than ``limit_jobs``
+    allows leaves in its log where it stood. Logs of tries that failed are kept in ``<path>.failed``.
     """
     die_with_parent()
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, mode="w")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _keep_failed_log(path)
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("fedpedbrain")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     # A library that sets up logging when it is imported, as Opacus does, would send every line to the terminal too.
     logger.propagate = False
+    if limit := os.environ.get(_LIMIT):
+        # Ends even what hangs in compiled code.
+        faulthandler.dump_traceback_later(60 * float(limit), exit=True, file=handler.stream)
+    end = "failed after"
     try:
         yield
+        end = _DONE
     except StudyError as error:
         logger.error("%s", error)
         sys.stderr.write("".join(f"ERROR: {line}\n" for line in str(error).splitlines()))
@@ -64,7 +91,8 @@ def job_log(path: str | Path) -> Iterator[None]:
         logger.exception("unexpected failure")
         raise
     finally:
-        logger.info("used %.1f s of CPU time, %d MB of memory", time.process_time(), peak_memory_mb())
+        faulthandler.cancel_dump_traceback_later()
+        logger.info("%s %.1f s of CPU time, %d MB of memory", end, time.process_time(), peak_memory_mb())
         logger.removeHandler(handler)
         logger.propagate = True
         handler.close()

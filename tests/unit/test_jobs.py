@@ -79,7 +79,7 @@ def test_lines_of_the_packages_loggers_go_to_the_file(tmp_path):
 def test_the_log_ends_with_what_the_job_used(tmp_path):
     with job_log(tmp_path / "job.log"):
         pass
-    assert re.search(r"used \d+\.\d s of CPU time, [1-9]\d* MB of memory\n\Z", (tmp_path / "job.log").read_text())
+    assert re.search(r"done, used \d+\.\d s of CPU time, [1-9]\d* MB of memory\n\Z", (tmp_path / "job.log").read_text())
 
 
 def test_the_log_starts_anew_with_every_job_and_ends_with_it(tmp_path):
@@ -88,7 +88,45 @@ def test_the_log_starts_anew_with_every_job_and_ends_with_it(tmp_path):
             logging.getLogger("fedpedbrain").info("try %d", number)
     logging.getLogger("fedpedbrain").info("after the job")
     lines = (tmp_path / "job.log").read_text().splitlines()
-    assert [line.split(": ")[1][:5] for line in lines] == ["try 2", "used "]
+    assert [line.split(": ")[1][:5] for line in lines] == ["try 2", "done,"]
+
+
+def test_what_a_try_failed_of_is_kept_when_the_job_is_tried_again(tmp_path):
+    for number in (1, 2):
+        with pytest.raises(SystemExit), job_log(tmp_path / "job.log"):
+            raise StudyError(f"failure {number}")
+    # Killed before it could say anything of its end.
+    (tmp_path / "job.log").write_text("failure 3\n")
+    for _ in range(2):
+        with job_log(tmp_path / "job.log"):
+            pass
+    kept = (tmp_path / "job.log.failed").read_text()
+    assert re.findall(r"failure \d", kept) == ["failure 1", "failure 3"]
+    assert "failed after" in kept
+
+
+def test_a_job_that_succeeds_leaves_no_log_of_failures(tmp_path):
+    for _ in range(2):
+        with job_log(tmp_path / "job.log"):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["job.log"]
+
+
+STUCK = """
+import sys, threading
+from fedpedbrain.jobs import job_log, limit_jobs
+limit_jobs(float(sys.argv[2]))
+with job_log(sys.argv[1]):
+    threading.Event().wait(20)
+"""
+
+
+def test_a_job_that_is_stuck_ends_and_says_where_it_stood(tmp_path):
+    command = [sys.executable, "-c", STUCK, str(tmp_path / "job.log"), "0.005"]
+    assert subprocess.run(command, check=False, timeout=15).returncode == 1
+    text = (tmp_path / "job.log").read_text()
+    assert text.startswith("Timeout (0:00:00.300000)!")
+    assert "in wait" in text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
