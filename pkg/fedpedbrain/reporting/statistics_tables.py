@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fedpedbrain.evaluation.metric_facts import EMPTY_RULES, METRICS, Origin
@@ -26,7 +27,7 @@ def format_p_value(value: float) -> str:
     """Three digits after the point, and no smaller number than they can tell."""
     if not math.isfinite(value):
         return MISSING
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "<\u00a00.001" if value < 0.001 else f"{value:.3f}"
 
 
 def statistics_part(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
@@ -43,9 +44,19 @@ def statistics_part(results: Results, study: Mapping[str, Any], colours: Mapping
         "margin_answers": answer_margins(results, study),
         "tests": test_table(results, study, colours, headline),
         "other_tests": test_table(results, study, colours, others),
+        "class_tests": test_table(results, study, colours, measures_of_classes(study["classes"])),
         "origins": origin_table(study),
         "empty_rules": {name: EMPTY_RULES[name] for name in results.empty_rules},
     }
+
+
+def measures_of_classes(classes: Sequence[str]) -> list[Measure]:
+    """The measures of every class, each with the class in its title."""
+    return [
+        replace(measure, title=f"{measure.title} of {readable(name)}")
+        for name in classes
+        for measure in class_measures(name)
+    ]
 
 
 def origin_table(study: Mapping[str, Any]) -> Table:

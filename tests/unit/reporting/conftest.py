@@ -117,6 +117,7 @@ class StudyWriter:
         self.scopes += [(site, "external") for site in study["external_sites"]]
         self.measures = [(region, metric) for region in study["regions"] for metric in ("dice", "dice_all_cases")]
         self.measures += [(DIAGNOSIS, "accuracy"), (DIAGNOSIS, "macro_f1")] if study["classes"] else []
+        self.measures += [(name, "recall") for name in study["classes"][:1]]
 
     def score(self, number: int, scope: str) -> float:
         return 0.801 - 0.1 * number + (0.05 if scope == "b" else 0.0)

@@ -123,6 +123,19 @@ def test_the_contents_list_every_section(report_of):
     assert re.findall(r'href="#(\w+)"', contents) == re.findall(r'<section id="(\w+)"', text)
 
 
+def test_statistics_compare_every_class_and_say_what_computes_each_metric(report_of):
+    statistics = section(report_of(), "statistics")
+    of_class = statistics.split("The same of every class")[1].split("</details>")[0]
+    assert "Recall of normal" in of_class
+    assert "−0.300 [−0.450, −0.150]" in of_class.split("FedAvg</th>")[1].split("</tr>")[0]
+    origins = statistics.split("Where the metrics come from</summary>")[1].split("</details>")[0]
+    assert "SciPy: binary_erosion, distance_transform_edt" in origins.split("Surface Dice and HD95 (mm)")[1]
+    assert "scikit-learn: roc_auc_score" in origins.split(">AUROC<")[1]
+    without_classes = section(report_of(classes=()), "statistics")
+    assert "scikit-learn" not in without_classes
+    assert "The same of every class" not in without_classes
+
+
 def test_statistics_say_what_is_judged_and_by_which_rule(report_of):
     statistics = section(report_of(), "statistics")
     assert "FedAvg is inferior, worse by more than the margin of 0.05." in statistics
