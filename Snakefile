@@ -1,5 +1,4 @@
-# Federated-learning studies on multi-site brain-tumour MRI: from a cohort to one HTML report.
-# Run: snakemake --cores all --resources gpu=4      (or: make run)
+# Federated studies on multi-site brain MRI, from a cohort to one report. Run: make run, or snakemake --cores all
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -22,6 +21,7 @@ include: "rules/lineage.smk"
 include: "rules/evaluation.smk"
 include: "rules/figures.smk"
 include: "rules/agreement.smk"
+include: "rules/gallery.smk"
 include: "rules/reporting.smk"
 include: "rules/scans.smk"
 include: "rules/inference.smk"

@@ -45,6 +45,8 @@ ARMS = list(STUDY.arms)
 SEEDS = STUDY.seeds
 SITES = STUDY.sites
 LAST_ROUND = STUDY.num_rounds
+# Arms that the case gallery shows; the first one's scores choose the cases.
+GALLERY_ARMS = STUDY.config["reporting"]["video"]["arms"]
 # What a study leaves behind of every arm and seed.
 MODEL_FILES = ["best.pth", "lineage.json", "intensities.json"]
 
@@ -87,9 +89,9 @@ def rounds_of(pattern, wildcards):
     return expand(pattern, arm=wildcards.arm, seed=wildcards.seed, round=rounds)
 
 
-def of_video_arms(pattern):
-    """A file of every arm that the videos show, of the first seed."""
-    return expand(pattern, arm=STUDY.config["reporting"]["video"]["arms"], seed=SEEDS[0])
+def of_gallery_arms(pattern):
+    """A file of every arm that the gallery shows, of the first seed."""
+    return expand(pattern, arm=GALLERY_ARMS, seed=SEEDS[0])
 
 
 def package_versions():

@@ -51,7 +51,7 @@ rule render_scan:
         scan=scan_paths,
         formats=STUDY.format_settings,
         colours=STUDY.config["reporting"]["arm_colours"],
-        video=STUDY.scan_video_settings,
+        video=STUDY.video_settings,
         code=code("render_scan"),
     message:
         "scan {wildcards.scan}: drawing its slices"

@@ -1,41 +1,10 @@
-# Videos and the report: made from tables and predictions, never from models.
+# The report: made from tables and pictures, never from models.
 
 # What the report shows beside cohort, arms and videos.
 REPORT_TABLES = ["summary", "differences", "tests", "confusion", "reliability"]
 REPORT_TABLES += ["sites", "gains", "cross_sites"]
 REPORT_FIGURES = ["cohort", "convergence", "comparison", "confusion"]
 REPORT_FIGURES += ["classes", "cross_sites", "reliability", "volumes", "updates"]
-
-
-rule render_videos:
-    """Held-out cases slice by slice: image, truth and arms side by side."""
-    input:
-        masks=of_video_arms("results/predictions/{arm}/seed-{seed}/masks.npy"),
-        scores=of_video_arms("results/scores/{arm}/seed-{seed}.tsv"),
-        shards=shards(SITES),
-    output:
-        videos=directory("results/videos"),
-    log:
-        "results/logs/reporting/render_videos.log",
-    benchmark:
-        "results/benchmarks/reporting/render_videos.tsv"
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-    params:
-        folders=shard_folders(SITES),
-        arms=STUDY.config["reporting"]["video"]["arms"],
-        regions=STUDY.model_spec["regions"],
-        classes=STUDY.model_spec["classes"],
-        colours=STUDY.video_colours,
-        video=STUDY.config["reporting"]["video"],
-        code=code("render_videos"),
-    message:
-        "report: videos"
-    script:
-        "../workflow_scripts/render_videos.py"
 
 
 rule write_report:
@@ -50,6 +19,7 @@ rule write_report:
         figures=expand("results/figures/{figure}.png", figure=REPORT_FIGURES),
         quality=expand("results/figures/quality/{site}.png", site=SITES),
         videos="results/videos",
+        explanations="results/figures/explanations",
     output:
         report="results/report.html",
         record="results/report.json",

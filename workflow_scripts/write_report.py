@@ -13,6 +13,7 @@ with job_log(snakemake.log[0]):
         selections=given.selections,
         figures=given.figures,
         videos=given.videos,
+        explanations=given.explanations,
         report=snakemake.output.report,
         record=snakemake.output.record,
         inspections=given.inspections,

@@ -344,7 +344,7 @@ class Study:
         }
 
     @property
-    def scan_video_settings(self) -> dict[str, Any]:
+    def video_settings(self) -> dict[str, Any]:
         """What the video of a new scan has in common with those of the report."""
         return {name: self.config["reporting"]["video"][name] for name in ("frames_per_second", "panel_pixels")}
 

@@ -1,15 +1,17 @@
 """Benchmarks of what a study spends its time on. Prints tables and writes results/benchmark.json.
 
 Compare ratios within one run: absolute times differ from machine to machine and from minute to minute. Whatever is
-compared is timed in turn. Names of parts (data start memory averaging step curve) run these alone. With a GPU, the
-steps are timed there too, at the published size.
+compared is timed in turn. Names of parts (data start memory averaging step video curve) run these alone. With a GPU,
+the steps are timed there too, at the published size.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -23,12 +25,15 @@ from fedpedbrain.files import sha256_of_file, write_json
 from fedpedbrain.lineage import Lineage
 from fedpedbrain.models import build_model
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
+from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel
+from fedpedbrain.reporting.video import write_video
 from fedpedbrain.study import load_study
 from fedpedbrain.training.augmentation import Augmentation
 from fedpedbrain.training.execution import autocast, prepare_training
 from fedpedbrain.training.losses import JointLoss
 from fedpedbrain.training.optimizers import build_optimizer
 from naive import NaiveI3DUNet, NaiveSite
+from scipy.ndimage import zoom
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_THREADS = 2
@@ -317,12 +322,43 @@ def gpu_steps() -> dict[str, float]:
     return found | {"i3d_unet, bfloat16, peak MB": torch.cuda.max_memory_allocated() / 2**20}
 
 
+def simulated_view() -> CaseView:
+    """A head of smooth tissue and noise, and three outlines of a tumour: what a video of two arms shows."""
+    rng = np.random.default_rng(0)
+    where = np.indices(PUBLISHED_GRID).astype(np.float32)
+    tissue = zoom(rng.normal(128.0, 50.0, [size // 8 for size in PUBLISHED_GRID]), 8, order=1)
+
+    def ellipsoid(centre: float, radius: float) -> np.ndarray:
+        parts = zip(where, PUBLISHED_GRID, strict=True)
+        return sum(((axis - centre * size) / (radius * size)) ** 2 for axis, size in parts) < 1.0
+
+    image = np.clip(tissue + rng.normal(0.0, 6.0, PUBLISHED_GRID), 0, 255) * ellipsoid(0.5, 0.45)
+    places = ((0.5, 0.15), (0.51, 0.14), (0.48, 0.16))
+    masks = [ellipsoid(centre, radius)[None].astype(np.uint8) for centre, radius in places]
+    lines = ("Dice 0.812, 12.3 ml", "DIPG 83 % (correct)", "ependymoma 9 %")
+    panels = [Panel("Image"), *(Panel("An arm", lines, mask) for mask in masks)]
+    return CaseView(image.astype(np.uint8), masks[0], panels, "A case", 1.0)
+
+
+def videos() -> dict[str, float]:
+    """Seconds of a case's video, drawn and encoded."""
+    view, settings = simulated_view(), CONFIG["reporting"]["video"]
+    pixels, speed = settings["panel_pixels"], settings["frames_per_second"]
+    with tempfile.TemporaryDirectory() as folder:
+        actions = {
+            "frames alone": lambda: deque(FramePainter(view, pixels), maxlen=0),
+            "drawn and encoded": lambda: write_video(FramePainter(view, pixels), Path(folder, "case.mp4"), speed),
+        }
+        return {"load of the machine before": os.getloadavg()[0], **seconds_in_turn(actions, 5)}
+
+
 PARTS: dict[str, tuple[str, Callable[[], dict]]] = {
     "data": ("augmented samples a second, 64 x 256 x 256", data_path),
     "start": ("seconds from process start", start_up),
     "memory": ("peak MB of a training job", memory),
     "averaging": (f"seconds for {NUM_UPDATES} updates of i3d_unet at width 1", averaging),
     "step": ("cases a second of a training step, 32 x 64 x 64", lambda: steps(torch.device("cpu"), SMALL_GRID, 5)),
+    "video": ("seconds of a video of four panels, 64 x 256 x 256", videos),
     "curve": (f"loss of {CURVE_STEPS} steps of i3d_unet", curves),
 }
 

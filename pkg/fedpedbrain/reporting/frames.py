@@ -1,7 +1,10 @@
-"""Drawing the frames of a case's video: panels side by side, outlines over the image, words above."""
+"""Drawing the frames of a case's video: panels side by side, regions over the image, words above."""
 
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +18,8 @@ _BACKGROUND, _TEXT, _QUIET = (16, 19, 23), (236, 239, 242), (160, 168, 178)
 _TRACK, _TUMOUR = (52, 58, 66), (214, 219, 225)
 _GAP = 6
 _SMALLEST_FONT = 8
+# Part of a region's colour in the tissue that it covers: enough to be seen, too little to hide what lies below.
+_FILL = 0.18
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,8 @@ class Panel:
     ----------
     title : above the image
     lines : below the title
-    masks : uint8 (R, D, H, W), 0 or 1, to outline, or None
-    colour : of the outlines and of the mark before the title, as #RRGGBB
+    masks : uint8 (R, D, H, W), 0 or 1, to outline and fill, or None
+    colour : of the regions and of the mark before the title, as #RRGGBB
     """
 
     title: str
@@ -57,6 +62,7 @@ class CaseView:
     are_sides_known: bool = True
 
 
+@lru_cache
 def load_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The font of the figures, which comes with matplotlib and so is the same everywhere."""
     return ImageFont.truetype(_FONT_FOLDER / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size)
@@ -82,43 +88,81 @@ def even(size: float) -> int:
     return max(2, 2 * round(size / 2.0))
 
 
-def line_distance(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Distance of every pixel to a mask's outline once the mask is enlarged smoothly.
+def line_distance(mask: np.ndarray, size: tuple[int, int], box: tuple[slice, slice] | None = None) -> np.ndarray:
+    """Distance of every pixel to a mask's outline once the mask is enlarged smoothly, negative outside.
 
     Parameters
     ----------
     mask : uint8 (H, W), 0 or 1
-    size : pixels (height, width)
+    size : pixels (height, width) of the enlarged mask
+    box : rows and columns of it that are wanted; None for all
 
     Returns
     -------
-    float32 (height, width) in pixels, true near the outline and large far from it
+    float32 (height, width), or as large as the box, in pixels: true near the outline and large far from it
     """
-    enlarged = Image.fromarray(mask.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC)
-    soft = np.asarray(enlarged)
-    rise_y, rise_x = np.gradient(soft)
+    rows, columns = box or (slice(0, size[0]), slice(0, size[1]))
+    steps = mask.shape[0] / size[0], mask.shape[1] / size[1]
+    source = (columns.start * steps[1], rows.start * steps[0], columns.stop * steps[1], rows.stop * steps[0])
+    shape = (columns.stop - columns.start, rows.stop - rows.start)
+    enlarged = Image.fromarray(mask.astype(np.float32)).resize(shape, Image.Resampling.BICUBIC, box=source)
+    level = np.asarray(enlarged) - np.float32(0.5)
+    rise_y, rise_x = np.gradient(level)
     # First-order distance to the level 0.5; the floor keeps flat areas far away instead of dividing by zero.
-    return np.abs(soft - 0.5) / np.maximum(np.hypot(rise_y, rise_x), 1e-3)
+    return level / np.maximum(np.sqrt(rise_y * rise_y + rise_x * rise_x), np.float32(1e-3))
 
 
-def draw_outline(picture: np.ndarray, mask: np.ndarray, colour: np.ndarray, width: float) -> None:
+def _pixels_around(mask: np.ndarray, size: tuple[int, int], margin: float) -> tuple[slice, slice]:
+    """Rows and columns of an enlarged mask that something drawn of it can reach; the mask is not empty."""
+    box = []
+    for axis, pixels in enumerate(size):
+        found = np.flatnonzero(mask.any(axis=1 - axis))
+        # Two voxels: as far as the smooth enlargement carries a voxel.
+        first, stop = ((place * pixels / mask.shape[axis]) for place in (found[0] - 2, found[-1] + 3))
+        box.append(slice(max(0, math.floor(first - margin)), min(pixels, math.ceil(stop + margin))))
+    return box[0], box[1]
+
+
+def draw_region(picture: np.ndarray, mask: np.ndarray, colour: np.ndarray, width: float, fill: float = 0.0) -> None:
     """Draw a mask's smooth outline with a dark or light rim, in place.
 
     Parameters
     ----------
-    picture : float32 (height, width, 3), 0 to 255
+    picture : uint8 (height, width, 3)
     mask : uint8 (H, W), 0 or 1
     colour : float32 (3,), 0 to 255
     width : of the line in pixels
+    fill : part of the colour inside the outline, in [0, 1]
     """
     if not mask.any():
         return
-    distance = line_distance(mask, picture.shape[:2])
+    size = picture.shape[:2]
+    box = _pixels_around(mask, size, width / 2 + 2)
+    distance = line_distance(mask, size, box)[..., None]
+    away = np.abs(distance)
     rim = np.full(3, 255.0 if is_dark(colour / 255.0) else 0.0, dtype=np.float32)
+    part = picture[box].astype(np.float32)
+    if fill:
+        part += np.clip(distance + 0.5, 0.0, 1.0) * fill * (colour - part)
     for paint, half_width, strength in ((rim, width / 2 + 1.0, 0.6), (colour, width / 2, 1.0)):
         # One pixel of falloff is what makes the line look smooth.
-        cover = np.clip(half_width + 0.5 - distance, 0.0, 1.0)[..., None] * strength
-        picture += cover * (paint - picture)
+        part += np.clip(half_width + 0.5 - away, 0.0, 1.0) * strength * (paint - part)
+    picture[box] = np.round(part)
+
+
+def enlarge_grey(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A plane, uint8 (H, W), as a grey picture to draw on, uint8 (height, width, 3)."""
+    grey = Image.fromarray(np.ascontiguousarray(plane)).resize(size[::-1], Image.Resampling.BICUBIC)
+    return np.array(grey.convert("RGB"))
+
+
+@contextmanager
+def drawing_on(frame: np.ndarray, left: int, top: int, right: int, bottom: int) -> Iterator[ImageDraw.ImageDraw]:
+    """Draw on a part of a frame, uint8 (height, width, 3), in coordinates of that part; the rest is not copied."""
+    part = frame[top:bottom, left:right]
+    picture = Image.fromarray(part)
+    yield ImageDraw.Draw(picture)
+    part[:] = picture
 
 
 def region_shades(colour: str, num_regions: int) -> list[np.ndarray]:
@@ -160,17 +204,15 @@ class FramePainter:
     def paint(self, slice_index: int) -> np.ndarray:
         """One slice's frame, uint8 (height, width, 3)."""
         frame = self._canvas.copy()
-        plane = Image.fromarray(np.ascontiguousarray(self._view.image[slice_index]))
-        grey = np.asarray(plane.resize((self._width, self._height), Image.Resampling.BICUBIC))
+        grey = enlarge_grey(self._view.image[slice_index], (self._height, self._width))
         for number, panel in enumerate(self._view.panels):
-            picture = np.repeat(grey[..., None], 3, axis=2)
-            if panel.masks is not None and panel.masks[:, slice_index].any():
-                picture = picture.astype(np.float32)
-                for mask, shade in zip(panel.masks[:, slice_index], self._shades[number], strict=True):
-                    draw_outline(picture, mask, shade, self._stroke)
             left = self._left(number)
-            frame[self._top : self._top + self._height, left : left + self._width] = picture
-        return self._paint_position(frame, slice_index)
+            picture = frame[self._top : self._top + self._height, left : left + self._width]
+            picture[:] = grey
+            for region, shade in enumerate(self._shades[number]):
+                draw_region(picture, panel.masks[region, slice_index], shade, self._stroke, _FILL)
+        self._paint_position(frame, slice_index)
+        return frame
 
     def _row(self, number: int) -> int:
         """Middle of a line of words, counted from the upper edge."""
@@ -211,19 +253,21 @@ class FramePainter:
         for index in np.flatnonzero(self._view.marked.any(axis=(0, 2, 3))):
             draw.rectangle((left + index * step, top, left + (index + 1) * step, bottom), fill=_TUMOUR)
 
-    def _paint_position(self, frame: np.ndarray, slice_index: int) -> np.ndarray:
-        picture = Image.fromarray(frame)
-        draw = ImageDraw.Draw(picture)
-        num_slices = len(self._view.image)
+    def _paint_position(self, frame: np.ndarray, slice_index: int) -> None:
+        """Say which slice it is, and on which side the patient's right is."""
+        num_slices, width = len(self._view.image), self.size[1]
         font = load_font(self._font_size)
-        place = (self.size[1] - _GAP, self._row(0))
-        draw.text(place, f"slice {slice_index + 1} of {num_slices}", _TEXT, font, anchor="rm")
+        with drawing_on(frame, width - 9 * self._font_size, 0, width, self._top) as draw:
+            place = (9 * self._font_size - _GAP, self._row(0))
+            draw.text(place, f"slice {slice_index + 1} of {num_slices}", _TEXT, font, anchor="rm")
         left, top, right, bottom = self._track()
         step = (right - left) / num_slices
         start = left + slice_index * step
-        draw.rectangle((start, top - 4, start + max(step, 3.0), bottom + 4), outline=_TEXT, width=2)
-        # Radiological convention: the patient's right is on the reader's left.
-        for side, anchor in (("R", "lm"), ("L", "rm")) if self._view.are_sides_known else ():
-            x = self._left(0) + (4 if side == "R" else self._width - 4)
-            draw.text((x, self._top + self._height // 2), side, _QUIET, font, anchor=anchor)
-        return np.asarray(picture)
+        with drawing_on(frame, 0, top - 4, width, bottom + 5) as draw:
+            draw.rectangle((start, 0, start + max(step, 3.0), bottom - top + 8), outline=_TEXT, width=2)
+        if self._view.are_sides_known:
+            # Radiological convention: the patient's right is on the reader's left.
+            first, middle = self._left(0), self._top + self._height // 2
+            with drawing_on(frame, first, middle - self._line, first + self._width, middle + self._line) as draw:
+                draw.text((4, self._line), "R", _QUIET, font, anchor="lm")
+                draw.text((self._width - 4, self._line), "L", _QUIET, font, anchor="rm")

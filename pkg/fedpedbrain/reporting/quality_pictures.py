@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from fedpedbrain.cohort import SPLITS, Case
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.files import replacing
-from fedpedbrain.reporting.frames import draw_outline, load_font, region_shades, write_line
+from fedpedbrain.reporting.frames import draw_region, enlarge_grey, load_font, region_shades, write_line
 from fedpedbrain.reporting.style import INK, MUTED, readable
 
 _MOST_CASES, _CASES_PER_ROW = 24, 3
@@ -77,12 +77,11 @@ def draw_case(image: np.ndarray, masks: np.ndarray, spacing_mm: Sequence[float],
     strip = Image.new("RGB", (_TILE[0], _CELL), "white")
     planes = zip(cut_planes(image, place), plane_sizes(image.shape, spacing_mm, _CELL), strict=True)
     for number, (plane, (height, width)) in enumerate(planes):
-        grey = Image.fromarray(np.ascontiguousarray(plane)).resize((width, height), Image.Resampling.BICUBIC)
-        picture = np.repeat(np.asarray(grey, dtype=np.float32)[..., None], 3, axis=2)
+        picture = enlarge_grey(plane, (height, width))
         for mask, shade in zip(masks, shades, strict=True):
-            draw_outline(picture, cut_planes(mask, place)[number], shade, _STROKE)
+            draw_region(picture, cut_planes(mask, place)[number], shade, _STROKE)
         cell = Image.new("RGB", (_CELL, _CELL), "black")
-        cell.paste(Image.fromarray(picture.round().astype(np.uint8)), ((_CELL - width) // 2, (_CELL - height) // 2))
+        cell.paste(Image.fromarray(picture), ((_CELL - width) // 2, (_CELL - height) // 2))
         strip.paste(cell, (number * (_CELL + _GAP), 0))
     if are_sides_known:
         ImageDraw.Draw(strip).text((3, _CELL // 2), "R", "#A0A8B2", load_font(_FONT - 2), anchor="lm")

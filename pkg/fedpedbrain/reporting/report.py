@@ -35,7 +35,7 @@ class ReportInputs:
     audit : audit of the cohort
     histories, selections : one of each arm and seed, in the order of the config
     figures : PNG, each named as what it shows; any of them may be absent
-    videos : folder with ``videos.tsv``
+    videos, explanations : folders with ``videos.tsv`` and ``explanations.tsv``
     report, record : the files to write, for readers and for programs
     inspections : of every round of every arm whose updates can be read, none where there is no such arm
     privacy : of every differentially private arm and seed
@@ -48,6 +48,7 @@ class ReportInputs:
     selections: Sequence[str | Path]
     figures: Sequence[str | Path]
     videos: str | Path
+    explanations: str | Path
     report: str | Path
     record: str | Path
     inspections: Sequence[str | Path] = ()
@@ -59,7 +60,7 @@ class ReportInputs:
         """Every file and folder that the report is made of."""
         several = (self.tables, self.histories, self.selections, self.figures)
         several += (self.inspections, self.privacy, self.quality)
-        return [self.audit, self.videos, *(path for paths in several for path in paths)]
+        return [self.audit, self.videos, self.explanations, *(path for paths in several for path in paths)]
 
 
 def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
@@ -79,7 +80,7 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
     )
     configured = study["config"]["reporting"]["arm_colours"]
     colours = arm_colours([arm["name"] for arm in study["arms"]], configured)
-    videos = load_videos(Path(inputs.videos))
+    videos = load_videos(Path(inputs.videos), Path(inputs.explanations))
     content = {
         "study": study,
         "colours": colours,
@@ -244,15 +245,19 @@ def figure_texts(
     }
 
 
-def load_videos(folder: Path) -> list[dict[str, str]]:
-    """The videos with their bytes as ``data:`` addresses; "" for those that would make the report too large."""
+def load_videos(folder: Path, explanations: Path) -> list[dict[str, Any]]:
+    """The videos, each with the picture that explains the models; "" for those that would make the report too large."""
+    pictures = {row["case"]: row for row in read_table(explanations / "explanations.tsv")}
     entries, total = [], 0
     for row in read_table(folder / "videos.tsv"):
-        size = (folder / row["file"]).stat().st_size + (folder / row["poster"]).stat().st_size
+        picture = pictures[row["case"]]
+        paths = (folder / row["poster"], folder / row["file"], explanations / picture["file"])
+        size = sum(path.stat().st_size for path in paths)
         fits = total + size <= _MOST_VIDEO_BYTES
         total += size if fits else 0
-        poster, video = (data_uri(folder / row[key]) if fits else "" for key in ("poster", "file"))
-        entries.append({**row, "poster_uri": poster, "video_uri": video, "results": row["results"].split("; ")})
+        names = ("poster_uri", "video_uri", "explanation_uri")
+        entry = {name: data_uri(path) if fits else "" for name, path in zip(names, paths, strict=True)}
+        entries.append({**row, **entry, "explanation": picture["text"], "results": row["results"].split("; ")})
     return entries
 
 

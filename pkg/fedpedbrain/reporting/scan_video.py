@@ -13,10 +13,20 @@ from PIL import Image, ImageDraw
 from fedpedbrain.arm_colours import arm_colours
 from fedpedbrain.data.formats import read_scan
 from fedpedbrain.data.geometry import to_lps
+from fedpedbrain.evaluation.case_choice import largest_slice
 from fedpedbrain.files import replacing
-from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel, draw_outline, even, load_font, region_shades
+from fedpedbrain.reporting.frames import (
+    CaseView,
+    FramePainter,
+    Panel,
+    draw_region,
+    enlarge_grey,
+    even,
+    load_font,
+    region_shades,
+)
 from fedpedbrain.reporting.style import readable
-from fedpedbrain.reporting.video import poster_slice, write_video
+from fedpedbrain.reporting.video import write_video
 
 # Tiles of the overview: columns and rows, and the height of each in pixels.
 _OVERVIEW = (4, 2)
@@ -131,15 +141,13 @@ def paint_overview(view: CaseView) -> Image.Image:
     chosen = overview_slices(view.marked, columns * rows)
     canvas = Image.new("RGB", (columns * size[1], -(-len(chosen) // columns) * size[0]))
     for place, index in enumerate(chosen):
-        plane = Image.fromarray(np.ascontiguousarray(view.image[index]))
-        grey = np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC), dtype=np.float32)
-        picture = np.repeat(grey[..., None], 3, axis=2)
+        picture = enlarge_grey(view.image[index], size)
         for panel in view.panels:
             if panel.masks is not None:
                 shades = region_shades(panel.colour, len(panel.masks))
                 for mask, shade in zip(panel.masks[:, index], shades, strict=True):
-                    draw_outline(picture, mask, shade, 2.0)
-        tile = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+                    draw_region(picture, mask, shade, 2.0)
+        tile = Image.fromarray(picture)
         ImageDraw.Draw(tile).text((6, 5), str(index + 1), (160, 168, 178), load_font(13))
         canvas.paste(tile, ((place % columns) * size[1], place // columns * size[0]))
     return canvas
@@ -169,7 +177,7 @@ def render_scan_files(
     view = build_scan_view(scan_name, read_scan(scan_path, formats).image, models)
     painter = FramePainter(view, panel_pixels)
     write_video(painter, Path(video_path), frames_per_second)
-    poster = Image.fromarray(painter.paint(poster_slice(view.marked)))
+    poster = Image.fromarray(painter.paint(largest_slice(view.marked)))
     for path, picture in ((poster_path, poster), (overview_path, paint_overview(view))):
         with replacing(path) as temporary:
             picture.save(temporary, quality=88)

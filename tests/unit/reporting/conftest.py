@@ -31,6 +31,7 @@ from fedpedbrain.reporting.agreement_figures import plot_reliability_files, plot
 from fedpedbrain.reporting.comparison_figures import plot_classes_files, plot_comparison_files
 from fedpedbrain.reporting.convergence_figure import plot_convergence_files
 from fedpedbrain.reporting.count_figures import plot_cohort_files, plot_confusion_files
+from fedpedbrain.reporting.explanation_pictures import EXPLANATION_COLUMNS
 from fedpedbrain.reporting.report import ReportInputs, by_stem
 from fedpedbrain.reporting.site_figures import plot_cross_sites_files
 from fedpedbrain.reporting.update_figures import plot_updates_files
@@ -294,11 +295,13 @@ def study_writer(folder: Path) -> Callable[..., SyntheticStudy]:
         histories, selections = writer.write_training()
         figures = [folder / f"{name}.png" for name in FIGURES]
         write_table(folder / "videos" / "videos.tsv", VIDEO_COLUMNS, [])
+        write_table(folder / "videos" / "explanations.tsv", EXPLANATION_COLUMNS, [])
         places = (
             folder / "audit.json",
             histories,
             selections,
             figures,
+            folder / "videos",
             folder / "videos",
             folder / "report.html",
             folder / "report.json",
@@ -347,9 +350,15 @@ def shard(tmp_path):
 
 @pytest.fixture(scope="session")
 def list_videos():
-    """``list_videos(folder, changes, ...)`` writes the list of videos, a row for each dict of changes."""
+    """``list_videos(folder, changes, ...)`` writes the list of videos, a row for each dict of changes.
+
+    A video's poster is also the picture that explains it.
+    """
 
     def _list_videos(folder: Path, *changes: dict) -> None:
-        write_table(folder / "videos.tsv", VIDEO_COLUMNS, [VIDEO | change for change in changes])
+        rows = [VIDEO | change for change in changes]
+        write_table(folder / "videos.tsv", VIDEO_COLUMNS, rows)
+        explained = [{"case": row["case"], "file": row["poster"], "text": "Where it saw glioma"} for row in rows]
+        write_table(folder / "explanations.tsv", EXPLANATION_COLUMNS, explained)
 
     return _list_videos

@@ -183,7 +183,7 @@ def test_the_record_holds_study_tables_and_digests(write_study):
     assert (first["arm"], first["value"], first["seed_sd"]) == ("pooled-arm", 0.801, None)
     audit = synthetic.inputs.audit
     assert record["files"][str(audit)] == hashlib.sha256(audit.read_bytes()).hexdigest()
-    assert len(record["files"]) == len(synthetic.inputs.sources), "the folder of videos holds one file"
+    assert len(record["files"]) == len(synthetic.inputs.sources), "one folder of two files stands for two"
 
 
 def test_names_are_escaped(report_of):
@@ -233,6 +233,7 @@ def test_videos_stand_in_the_file(write_study, list_videos):
     text = synthetic.inputs.report.read_text(encoding="utf-8")
     assert 'src="data:video/mp4;base64,Ynl0ZXM="' in text
     assert 'poster="data:image/jpeg;base64,Ynl0ZXM="' in text
+    assert '<img src="data:image/jpeg;base64,Ynl0ZXM=" alt="Where it saw glioma">' in text
     assert "the patient&#39;s right is on the left of the image" in text
 
 
@@ -259,10 +260,10 @@ def test_a_video_too_large_for_the_file_keeps_no_later_one_out(tmp_path, monkeyp
     rows = []
     for name, size in (("large", 101), ("small", 60), ("next", 60), ("last", 30)):
         rows.append({"case": name, "file": f"{name}.mp4", "poster": f"{name}.jpg"})
-        (tmp_path / f"{name}.mp4").write_bytes(bytes(size - 10))
+        (tmp_path / f"{name}.mp4").write_bytes(bytes(size - 20))
         (tmp_path / f"{name}.jpg").write_bytes(bytes(10))
     list_videos(tmp_path, *rows)
-    assert [bool(video["video_uri"]) for video in report.load_videos(tmp_path)] == [False, True, False, True]
+    assert [bool(video["video_uri"]) for video in report.load_videos(tmp_path, tmp_path)] == [False, True, False, True]
 
 
 def test_equal_input_gives_an_equal_report(report_of):

@@ -1,10 +1,13 @@
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from fedpedbrain.cohort import read_cases
 from fedpedbrain.errors import StudyError
+from fedpedbrain.evaluation.case_choice import ChosenCase, choose_cases_files
 from fedpedbrain.files import read_table, write_table
-from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel, line_distance
-from fedpedbrain.reporting.video import choose_cases, poster_slice, render_videos_files
+from fedpedbrain.reporting.case_words import CaseScores, describe_choice
+from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel, draw_region, line_distance
+from fedpedbrain.reporting.video import render_videos_files, write_video
 from PIL import Image
 
 SCORE_COLUMNS = ("arm", "seed", "case", "patient", "site", "split", "class", "target", "metric", "value")
@@ -28,51 +31,34 @@ def score_rows(case, class_name, dice, split="test", true_ml=5.0, predicted_ml=4
     return rows
 
 
-def names_of(scores, classes, num_cases):
-    return [chosen.case for chosen in choose_cases(scores, classes, num_cases, "one")]
-
-
-def test_chosen_cases_are_the_medians_of_the_classes_in_turn():
-    scores = [
-        row
-        for case, kind, dice in [("a", "p", 0.1), ("b", "p", 0.5), ("c", "p", 0.9), ("d", "q", 0.3)]
-        for row in score_rows(case, kind, dice)
-    ]
-    assert names_of(scores, ["p", "q"], 2) == ["b", "d"]
-
-
-def test_after_the_medians_come_their_neighbours():
-    scores = [row for case, dice in [("a", 0.1), ("b", 0.5), ("c", 0.9)] for row in score_rows(case, "p", dice)]
-    assert names_of(scores, ["p", "absent"], 9) == ["b", "a", "c"]
-
-
-def test_external_cases_are_not_chosen_while_there_are_test_cases():
-    scores = [*score_rows("a", "p", 0.1), *score_rows("b", "p", 0.2, split="external")]
-    assert names_of(scores, ["p"], 5) == ["a"]
-
-
-def test_without_classes_cases_go_from_the_worst_to_the_best():
-    scores = [row for number in range(5) for row in score_rows(f"c{number}", "", 0.2 * number)]
-    assert names_of(scores, [], 3) == ["c0", "c2", "c4"]
-    assert names_of(scores, [], 1) == ["c2"]
-    assert names_of(scores, [], 9) == ["c0", "c1", "c2", "c3", "c4"]
-
-
 def test_the_outline_runs_between_the_voxels():
     mask = np.zeros((8, 8), dtype=np.uint8)
     mask[:, 4:] = 1
     distance = line_distance(mask, (80, 80))
     # Voxel 4 starts at pixel 40 of 80: the line is between pixels 39 and 40.
-    assert distance[40, 39] < 1.0
-    assert distance[40, 40] < 1.0
-    assert distance[40, [20, 60]].min() > 5.0
+    assert -1.0 < distance[40, 39] < 0.0 < distance[40, 40] < 1.0
+    assert distance[40, 20] < -5.0
+    assert distance[40, 60] > 5.0
 
 
-def test_the_poster_shows_the_largest_outline_or_the_middle():
-    masks = np.zeros((1, 6, 4, 4), dtype=np.uint8)
-    assert poster_slice(masks) == 3
-    masks[0, 1, :2], masks[0, 4] = 1, 1
-    assert poster_slice(masks) == 4
+def test_a_part_of_the_distances_is_that_of_all():
+    mask = np.zeros((8, 8), dtype=np.uint8)
+    mask[3:5, 2:6] = 1
+    box = (slice(20, 60), slice(10, 70))
+    # But for the edge, where a gradient has one side alone.
+    assert np.allclose(line_distance(mask, (80, 80), box)[1:-1, 1:-1], line_distance(mask, (80, 80))[21:59, 11:69])
+
+
+def test_a_region_is_outlined_in_its_colour_and_lightly_filled():
+    mask = np.zeros((8, 8), dtype=np.uint8)
+    mask[2:6, 2:6] = 1
+    picture = np.full((80, 80, 3), 100, dtype=np.uint8)
+    draw_region(picture, mask, np.array([200.0, 0.0, 0.0], dtype=np.float32), 2.0, 0.2)
+    # The line is between pixels 19 and 20; inside a fifth of the way from the grey to the colour.
+    assert picture[40, 20].tolist() == pytest.approx([200, 0, 0], abs=2)
+    assert picture[40, 40].tolist() == [120, 80, 80]
+    assert (picture[:12] == 100).all()
+    assert (picture[:, 68:] == 100).all()
 
 
 @pytest.fixture
@@ -86,13 +72,14 @@ def rendered(shard, tmp_path):
     def render(**changes):
         settings = {
             "arms": ["one"],
-            "study_arms": ["one", "two"],
             "regions": ["whole"],
             "classes": ["normal", "glioma"],
         }
-        settings |= {"configured_colours": {}, "num_cases": 2, "frames_per_second": 5, "panel_pixels": 97}
+        settings |= {"colours": {"one": "#0072B2"}, "frames_per_second": 5, "panel_pixels": 97}
         settings |= {"masks_paths": [tmp_path / "masks.npy"], "scores_paths": [tmp_path / "scores.tsv"], **changes}
-        render_videos_files(shard_folders=[shard], videos_folder=tmp_path / "videos", **settings)
+        choice = tmp_path / "cases.tsv"
+        choose_cases_files(settings["scores_paths"][0], [shard], choice, settings["classes"], 2)
+        render_videos_files(choice, [shard], videos_folder=tmp_path / "videos", **settings)
         return tmp_path / "videos"
 
     return render
@@ -123,10 +110,49 @@ def test_the_list_says_why_a_case_was_chosen_and_what_was_predicted(rendered):
     assert {(row["num_slices"], row["frames_per_second"], row["are_sides_known"]) for row in rows} == {("6", "5", "0")}
     # The largest outline, counted from 1.
     assert "3" in {row["poster_slice"] for row in rows}
-    assert [row["case"] for row in rows] == ["c4", "c1"]
-    assert rows[1]["reason"] == "Median of the 2 test cases of class glioma under one"
-    assert rows[1]["results"] == "one: Dice 0.500, glioma 60 % (correct)"
-    assert rows[0]["results"] == "one: 4.0 ml outlined, none is there, normal 60 % (correct)"
+    assert [row["case"] for row in rows] == ["c4", "c3"]
+    assert rows[1]["reason"] == "Best of the 2 test cases of class glioma under one"
+    assert rows[1]["results"] == "true: 5.0 ml; one: Dice 0.700, 4.0 ml, glioma 60 % (correct), normal 40 %"
+    assert rows[0]["results"] == ("true: none; one: 4.0 ml outlined, none is there, normal 60 % (correct), glioma 40 %")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "has_classes", "reason"),
+    [
+        (("dipg", "test", "worst", 1, 9), True, "Worst of the 9 test cases of class dipg under FedAvg"),
+        (("", "external", "median", 2, 3), True, "Median of the 3 external cases without a diagnosis under FedAvg"),
+        (("", "test", "between", 2, 9), False, "Rank 2 of the 9 test cases from worst to best under FedAvg"),
+        (("dipg", "test", "only", 1, 1), True, "The only test case of class dipg"),
+    ],
+)
+def test_the_reason_says_which_of_how_many_a_case_is(chosen, has_classes, reason):
+    assert describe_choice(ChosenCase("c1", *chosen), "fedavg", has_classes) == reason
+
+
+def test_the_three_most_probable_classes_are_named(shard):
+    case = read_cases(shard / "cases.tsv")[0]
+    common = {"seed": "0", "case": "c1", "metric": "probability"}
+    chances = {"normal": 0.004, "glioma": 0.2, "dipg": 0.7, "ependymoma": 0.056, "other": 0.04}
+    scores = CaseScores([common | {"target": name, "value": str(value)} for name, value in chances.items()])
+    assert scores.lines(case, []) == ("dipg 70 % (wrong)", "glioma 20 %", "ependymoma 6 %")
+
+
+def test_equal_input_gives_equal_videos(rendered):
+    first, again = ((rendered() / "c4.mp4").read_bytes() for _ in range(2))
+    assert first == again
+
+
+def test_no_slice_is_more_than_seven_from_one_that_can_be_jumped_to(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (17, 16, 16), dtype=np.uint8)
+    view = CaseView(image, np.zeros((0, *image.shape), np.uint8), [Panel("Image")], "", 1.0)
+    write_video(FramePainter(view, 64), tmp_path / "a.mp4", 5)
+    # The atom that lists the key frames: eight bytes of version and number, then four bytes a frame.
+    content = (tmp_path / "a.mp4").read_bytes()
+    start = content.index(b"stss") + 4
+    number = int.from_bytes(content[start + 4 : start + 8], "big")
+    frames = [int.from_bytes(content[start + 8 + 4 * k : start + 12 + 4 * k], "big") for k in range(number)]
+    assert frames[0] == 1
+    assert max(np.diff([*frames, 18])) <= 8
 
 
 def test_a_study_without_regions_has_videos_too(rendered, tmp_path):

@@ -1,0 +1,149 @@
+"""What lies behind a model's decisions on single cases: probabilities of regions, and where a class was seen.
+
+Where a class was seen follows HiResCAM (Draelos and Carin, 2020, arXiv:2011.08891): the classifier's input times the
+gradient of a class's logit, summed over features, negative sums set to zero. Where the classifier takes the mean over
+all places, as that of ``i3d_unet``, the gradient is the same everywhere and this is Grad-CAM (Selvaraju et al., ICCV
+2017) up to a factor. ``unet`` weighs places apart: Grad-CAM takes the mean of that over places, and most of it cancels.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from fedpedbrain.cohort import HELD_OUT
+from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.evaluation.case_choice import read_choice
+from fedpedbrain.files import replacing
+from fedpedbrain.models.files import load_model_file
+from fedpedbrain.models.prediction import FLIPS, most_probable_class, predict_probabilities
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What lies behind a model's decisions on one case.
+
+    Attributes
+    ----------
+    regions : probabilities float32 (R, D, H, W) before any threshold, R = 0 for a model without a segmentation head
+    saliency : float32 (S, D, H, W) in [0, 1], 1 in the place that spoke most for the most probable class; S = 1, or 0
+        for a model without a classification head
+    predicted_class : the most probable class, or None
+    """
+
+    regions: np.ndarray
+    saliency: np.ndarray
+    predicted_class: str | None
+
+
+def saliency_of(classifier: nn.Module, features: Tensor, class_index: int) -> Tensor:
+    """How much each place of the deepest features spoke for a class, zero where it spoke against it.
+
+    Parameters
+    ----------
+    classifier : from features to one logit a class
+    features : float (1, C, D', H', W')
+
+    Returns
+    -------
+    float (D', H', W'), in units of the logit
+    """
+    features = features.detach().clone().requires_grad_()
+    logit = classifier(features)[0, class_index]
+    (gradient,) = torch.autograd.grad(logit, features)
+    return torch.relu((features * gradient).sum(1)[0]).detach()
+
+
+@contextmanager
+def _inputs_of(module: nn.Module | None) -> Iterator[list[Tensor]]:
+    """A list that takes what goes into a module while the block runs, one a forward pass; none without a module."""
+    seen: list[Tensor] = []
+    if module is None:
+        yield seen
+        return
+    hook = module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def explain_case(
+    model: nn.Module, classes: Sequence[str], image: np.ndarray, device: torch.device, flips: str = "none"
+) -> Explanation:
+    """Explain one case; of mirrored copies, the mean is taken as the prediction takes it.
+
+    Parameters
+    ----------
+    classes : names, in the order of the model's outputs
+    image : uint8 (C, D, H, W)
+    flips : word of ``FLIPS``
+    """
+    size = image.shape[1:]
+    classifier = model.classifier if classes else None
+    with _inputs_of(classifier) as features:
+        regions, probabilities = next(predict_probabilities(model, [image], device, flips))
+    saliency = np.zeros((0, *size), np.float32)
+    if classifier is not None:
+        index = int(probabilities.argmax())
+        coarse = [
+            saliency_of(classifier, seen, index).flip(axes) for seen, axes in zip(features, FLIPS[flips], strict=True)
+        ]
+        fine = interpolate(torch.stack(coarse).mean(0)[None, None], size, mode="trilinear", align_corners=False)[0]
+        saliency = (fine / fine.max().clamp(min=torch.finfo(fine.dtype).tiny)).cpu().numpy()
+    return Explanation(
+        np.zeros((0, *size), np.float32) if regions is None else regions,
+        saliency,
+        most_probable_class(probabilities, classes),
+    )
+
+
+def explain_cases_files(
+    model_path: str | Path,
+    personal_paths: Mapping[str, str | Path],
+    shard_folders: Sequence[str | Path],
+    choice_path: str | Path,
+    explanations_path: str | Path,
+    device: torch.device,
+    flips: str = "none",
+) -> None:
+    """Explain the chosen cases, each on the slice that stands for it.
+
+    Writes ``cases`` and ``predicted_classes`` as text (N,), "" for none, and as float16 ``regions`` (N, R, H, W) and
+    ``saliency`` (N, S, H, W); see ``Explanation``.
+
+    Parameters
+    ----------
+    model_path : for all sites that are not in ``personal_paths``
+    personal_paths : site to the model that predicts its cases
+    choice_path : the chosen cases
+    flips : as in the predictions
+    """
+    dataset = ShardDataset(shard_folders, HELD_OUT)
+    row_of = {case.case: row for row, case in enumerate(dataset.cases)}
+    common, models = load_model_file(model_path), {}
+    personal = {site: load_model_file(path) for site, path in personal_paths.items()}
+    choice = read_choice(choice_path)
+    height, width = common.spec.preprocessing["grid"][1:]
+    regions = np.zeros((len(choice), len(common.spec.regions), height, width), np.float16)
+    saliency = np.zeros((len(choice), int(bool(common.spec.classes)), height, width), np.float16)
+    predicted = []
+    for number, chosen in enumerate(choice):
+        row = row_of[chosen.case]
+        site = dataset.cases[row].site
+        owner = site if site in personal else ""
+        if owner not in models:
+            models[owner] = personal.get(site, common).to_model()
+        found = explain_case(models[owner], common.spec.classes, dataset.image(row), device, flips)
+        regions[number] = found.regions[:, chosen.slice_index]
+        saliency[number] = found.saliency[:, chosen.slice_index]
+        predicted.append(found.predicted_class or "")
+    with replacing(explanations_path) as temporary, open(temporary, "wb") as file:
+        names = np.array([chosen.case for chosen in choice], dtype=np.str_)
+        classes = np.array(predicted, dtype=np.str_)
+        np.savez(file, cases=names, predicted_classes=classes, regions=regions, saliency=saliency)

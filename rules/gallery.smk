@@ -1,0 +1,120 @@
+# The case gallery: held-out cases chosen by a rule, as videos and with what lies behind the models' decisions.
+
+
+rule choose_cases:
+    """Choose by rule which held-out cases the gallery shows: once, for videos and explanations."""
+    input:
+        scores=of_gallery_arms("results/scores/{arm}/seed-{seed}.tsv")[0],
+        shards=shards(SITES),
+    output:
+        choice="results/gallery/cases.tsv",
+    log:
+        "results/logs/reporting/choose_cases.log",
+    benchmark:
+        "results/benchmarks/reporting/choose_cases.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        folders=shard_folders(SITES),
+        classes=STUDY.model_spec["classes"],
+        num_cases=STUDY.config["reporting"]["video"]["num_cases"],
+        code=code("choose_cases"),
+    message:
+        "report: choosing cases"
+    script:
+        "../workflow_scripts/choose_cases.py"
+
+
+rule explain_cases:
+    """Region probabilities of the chosen cases, and where an arm's network saw their class."""
+    input:
+        model="results/models/{arm}/seed-{seed}/best.pth",
+        personal=personal_models,
+        choice="results/gallery/cases.tsv",
+        shards=shards(SITES),
+    output:
+        explanations="results/gallery/{arm}/seed-{seed}.npz",
+    log:
+        "results/logs/evaluation/{arm}/seed-{seed}/explain.log",
+    benchmark:
+        "results/benchmarks/evaluation/{arm}/seed-{seed}/explain.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+    params:
+        folders=shard_folders(SITES),
+        personal_sites=personal_sites,
+        flips=STUDY.test_time_flips,
+        code=code("explain_cases"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: explaining the chosen cases"
+    script:
+        "../workflow_scripts/explain_cases.py"
+
+
+rule plot_explanations:
+    """A picture a chosen case: the image, region probabilities and where the class was seen, a row an arm."""
+    input:
+        choice="results/gallery/cases.tsv",
+        explanations=of_gallery_arms("results/gallery/{arm}/seed-{seed}.npz"),
+        scores=of_gallery_arms("results/scores/{arm}/seed-{seed}.tsv"),
+        shards=shards(SITES),
+    output:
+        pictures=directory("results/figures/explanations"),
+    log:
+        "results/logs/reporting/plot_explanations.log",
+    benchmark:
+        "results/benchmarks/reporting/plot_explanations.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        folders=shard_folders(SITES),
+        arms=GALLERY_ARMS,
+        regions=STUDY.model_spec["regions"],
+        dpi=STUDY.config["reporting"]["figure_dpi"],
+        code=code("plot_explanations"),
+    message:
+        "report: explanations"
+    script:
+        "../workflow_scripts/plot_explanations.py"
+
+
+rule render_videos:
+    """The chosen cases slice by slice: image, truth and arms side by side."""
+    input:
+        choice="results/gallery/cases.tsv",
+        masks=of_gallery_arms("results/predictions/{arm}/seed-{seed}/masks.npy"),
+        scores=of_gallery_arms("results/scores/{arm}/seed-{seed}.tsv"),
+        shards=shards(SITES),
+    output:
+        videos=directory("results/videos"),
+    log:
+        "results/logs/reporting/render_videos.log",
+    benchmark:
+        "results/benchmarks/reporting/render_videos.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        folders=shard_folders(SITES),
+        arms=GALLERY_ARMS,
+        regions=STUDY.model_spec["regions"],
+        classes=STUDY.model_spec["classes"],
+        colours=STUDY.video_colours,
+        video=STUDY.video_settings,
+        code=code("render_videos"),
+    message:
+        "report: videos"
+    script:
+        "../workflow_scripts/render_videos.py"

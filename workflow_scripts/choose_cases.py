@@ -1,0 +1,14 @@
+"""Choose the cases of the gallery."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.evaluation.case_choice import choose_cases_files
+
+    choose_cases_files(
+        scores_path=snakemake.input.scores,
+        shard_folders=snakemake.params.folders,
+        choice_path=snakemake.output.choice,
+        classes=snakemake.params.classes,
+        num_cases=snakemake.params.num_cases,
+    )

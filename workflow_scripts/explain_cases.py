@@ -1,0 +1,19 @@
+"""Explain an arm's best model on the chosen cases."""
+
+from fedpedbrain.jobs import job_log
+from fedpedbrain.worker import fork_from_worker
+
+fork_from_worker()
+with job_log(snakemake.log[0]):
+    from fedpedbrain.devices import take_device
+    from fedpedbrain.evaluation.explanations import explain_cases_files
+
+    explain_cases_files(
+        model_path=snakemake.input.model,
+        personal_paths=dict(zip(snakemake.params.personal_sites, snakemake.input.personal, strict=True)),
+        shard_folders=snakemake.params.folders,
+        choice_path=snakemake.input.choice,
+        explanations_path=snakemake.output.explanations,
+        device=take_device(snakemake.resources.gpu, snakemake.threads),
+        flips=snakemake.params.flips,
+    )

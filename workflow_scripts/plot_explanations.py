@@ -1,0 +1,17 @@
+"""Draw what explains the models on the chosen cases."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.reporting.explanation_pictures import plot_explanations_files
+
+    plot_explanations_files(
+        choice_path=snakemake.input.choice,
+        shard_folders=snakemake.params.folders,
+        explanations_paths=snakemake.input.explanations,
+        scores_paths=snakemake.input.scores,
+        pictures_folder=snakemake.output.pictures,
+        arms=snakemake.params.arms,
+        regions=snakemake.params.regions,
+        dpi=snakemake.params.dpi,
+    )
