@@ -35,7 +35,8 @@ TIME_OF_VIDEO = """new Promise((done) => {
 def report(write_shared_study, list_videos):
     """A report of six arms, so that tables are long, and of a video of noise."""
     others = [arm(name, {"a": ["a"], "b": ["b"]}) for name in ("fedprox", "scaffold")]
-    synthetic = write_shared_study(arms=(*write_shared_study().study["arms"], *others))
+    sent = {"fedavg": [(1, "a", 0.5, 0.9), (1, "b", 0.5, 0.9)]}
+    synthetic = write_shared_study(arms=(*write_shared_study().study["arms"], *others), sent=sent)
     for path in synthetic.inputs.figures:
         Image.effect_noise((640, 400), 50).save(path)
     frames = np.random.default_rng(0).integers(0, 255, (NUM_FRAMES, 64, 256, 3), dtype=np.uint8)
