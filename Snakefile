@@ -8,15 +8,15 @@ configfile: workflow.source_path("config.yaml")
 
 
 include: "rules/common.smk"
-include: "rules/fetch.smk"
 include: "rules/cohort.smk"
 include: "rules/audit.smk"
 include: "rules/start.smk"
 include: "rules/rounds.smk"
+include: "rules/records.smk"
 include: "rules/training.smk"
 include: "rules/inspection.smk"
 include: "rules/selection.smk"
-include: "rules/privacy.smk"
+include: "rules/accounting.smk"
 include: "rules/lineage.smk"
 include: "rules/evaluation.smk"
 include: "rules/figures.smk"

@@ -14,6 +14,7 @@ rule write_report:
         audit="results/cohort/audit.json",
         histories=every_arm("results/models/{arm}/seed-{seed}/history.tsv"),
         selections=every_arm("results/models/{arm}/seed-{seed}/selection.json"),
+        costs=every_arm("results/models/{arm}/seed-{seed}/cost.tsv"),
         privacy=of_private_arms("results/models/{arm}/seed-{seed}/privacy.json"),
         inspections=inspections,
         figures=expand("results/figures/{figure}.png", figure=REPORT_FIGURES),

@@ -44,6 +44,7 @@ rule train_site:
         site_update=temp("results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"),
         state="results/models/{arm}/seed-{seed}/round-{round}/states/{site}.pth",
         metrics="results/models/{arm}/seed-{seed}/round-{round}/metrics/{site}.json",
+        usage="results/models/{arm}/seed-{seed}/round-{round}/usage/train-{site}.json",
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/train-{site}.log",
     benchmark:
@@ -81,6 +82,7 @@ rule aggregate_round:
     output:
         model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",
         state="results/models/{arm}/seed-{seed}/round-{round}/server.pth",
+        usage="results/models/{arm}/seed-{seed}/round-{round}/usage/aggregate.json",
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/aggregate.log",
     benchmark:
@@ -112,6 +114,7 @@ rule validate_round:
         shards=shards(STUDY.training_sites),
     output:
         validation="results/models/{arm}/seed-{seed}/round-{round}/validation.json",
+        usage="results/models/{arm}/seed-{seed}/round-{round}/usage/validate.json",
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/validate.log",
     benchmark:

@@ -19,5 +19,6 @@ with job_log(snakemake.log[0]):
         inspections=given.inspections,
         privacy=given.privacy,
         quality=given.quality,
+        costs=given.costs,
     )
     write_report_files(inputs, {**snakemake.params.study, "versions": snakemake.params.versions})

@@ -4,15 +4,15 @@ import ctypes
 import faulthandler
 import logging
 import os
-import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from fedpedbrain.errors import StudyError
+from fedpedbrain.usage import measure_usage, write_usage
 
 _PR_SET_PDEATHSIG = 1
 # In the last line of the log of a job that came to its end.
@@ -45,29 +45,32 @@ def _keep_failed_log(path: Path) -> None:
             file.write(text)
 
 
-def peak_memory_mb() -> int:
-    """Largest resident memory of this process so far; Linux counts from the start of its program (proc(5), VmHWM)."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except FileNotFoundError:
-        # Elsewhere: bytes on macOS, where there is no /proc.
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
-    return int(status.split("VmHWM:")[1].split()[0]) >> 10
-
-
-@contextmanager
-def job_log(path: str | Path) -> Iterator[None]:
-    """Send the block's log lines to a file, CPU time and peak memory of the process last.
-
-    A ``StudyError`` becomes its message on the terminal, and exit status 1. A job that takes longer than ``limit_jobs``
-    allows leaves in its log where it stood. Logs of tries that failed are kept in ``<path>.failed``.
-    """
-    die_with_parent()
-    path = Path(path)
+def _open_log(path: Path) -> logging.FileHandler:
+    """Begin a new log."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _keep_failed_log(path)
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
+
+
+@contextmanager
+def job_log(
+    path: str | Path, usage_path: str | Path | None = None, labels: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Send the block's log lines to a file, CPU time and peak memory of the process last.
+
+    A ``StudyError`` becomes its message on the terminal, and exit status 1. A job that takes longer than ``limit_jobs``
+    allows leaves in its log where it stood. Logs of tries that failed are kept in ``<path>.failed``.
+
+    Parameters
+    ----------
+    usage_path : where a block that comes to its end leaves a record of what it used
+    labels : whose record that is, see ``write_usage``
+    """
+    started = time.monotonic()
+    die_with_parent()
+    handler = _open_log(Path(path))
     logger = logging.getLogger("fedpedbrain")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
@@ -79,6 +82,8 @@ def job_log(path: str | Path) -> Iterator[None]:
     end = "failed after"
     try:
         yield
+        if usage_path is not None:
+            write_usage(usage_path, measure_usage(started), labels or {})
         end = _DONE
     except StudyError as error:
         logger.error("%s", error)
@@ -92,7 +97,8 @@ def job_log(path: str | Path) -> Iterator[None]:
         raise
     finally:
         faulthandler.cancel_dump_traceback_later()
-        logger.info("%s %.1f s of CPU time, %d MB of memory", end, time.process_time(), peak_memory_mb())
+        used = measure_usage(started)
+        logger.info("%s %.1f s of CPU time, %d MB of memory", end, used.cpu_seconds, used.peak_memory_mb)
         logger.removeHandler(handler)
         logger.propagate = True
         handler.close()

@@ -218,7 +218,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
-from fedpedbrain.jobs import peak_memory_mb
+from fedpedbrain.usage import peak_memory_mb
 folder, plan = Path(sys.argv[1]), RoundPlan(**json.loads(sys.argv[2]))
 before = peak_memory_mb()
 updates = {path.stem: path for path in sorted(folder.glob("site*.pth"))}
@@ -266,7 +266,7 @@ def averaging() -> dict[str, float]:
 MEMORY_JOB = """
 import sys
 from pathlib import Path
-from fedpedbrain.jobs import peak_memory_mb
+from fedpedbrain.usage import peak_memory_mb
 from fedpedbrain.devices import take_device
 from fedpedbrain.models.pretrained import initialize_model_files
 from fedpedbrain.federated.site import SiteFiles, SitePlan, train_site_files

@@ -7,10 +7,12 @@ import pytest
 from fedpedbrain import jobs
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.jobs import job_log
+from fedpedbrain.usage import read_usages
 
 CHILD = """
 import sys, threading
 from fedpedbrain.jobs import job_log
+from fedpedbrain.usage import read_usages
 with job_log(sys.argv[1]):
     print("working", flush=True)
     threading.Event().wait(20)
@@ -58,6 +60,7 @@ def test_lines_stay_in_the_file_where_a_library_sets_up_logging(tmp_path):
     code = """
 import logging, sys
 from fedpedbrain.jobs import job_log
+from fedpedbrain.usage import read_usages
 with job_log(sys.argv[1]):
     logging.basicConfig(level=logging.INFO)
     logging.getLogger("fedpedbrain.training.epochs").info("epoch 1 of 2")
@@ -137,3 +140,14 @@ def test_a_job_ends_when_its_parent_is_killed(tmp_path):
         parent.kill()
         # The end of the output comes when the job, which shares it, is gone too.
         assert parent.stdout.read() == ""
+
+
+def test_a_job_that_ends_well_leaves_a_record_of_what_it_used_and_another_none(tmp_path):
+    with job_log(tmp_path / "job.log", tmp_path / "usage.json", {"arm": "fedavg"}):
+        pass
+    ((labels, usage),) = read_usages([tmp_path / "usage.json"])
+    assert labels == {"arm": "fedavg"}
+    assert usage.peak_memory_mb > 0
+    with pytest.raises(ZeroDivisionError), job_log(tmp_path / "job.log", tmp_path / "none.json", {}):
+        _ = 1 / 0
+    assert not (tmp_path / "none.json").exists()

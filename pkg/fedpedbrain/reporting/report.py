@@ -15,14 +15,15 @@ from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.files import read_table, replacing
 from fedpedbrain.reporting import answers, arms_in_words, score_tables, site_tables, site_updates, tables
+from fedpedbrain.reporting.cost_tables import load_costs, usage_part
 from fedpedbrain.reporting.pages import data_uri, load_pictures, page_environment, template_text
 from fedpedbrain.reporting.record import write_record
 from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures, measure_groups
 from fedpedbrain.reporting.statistics_tables import statistics_part
 from fedpedbrain.reporting.style import readable, sentence_case
 
-# Mail and review systems refuse larger attachments; base64 adds a third.
-_MOST_VIDEO_BYTES = 14_000_000
+# Of pictures and videos, written as addresses; tables take the rest of the 25 MB beyond which mail refuses files.
+_MOST_ADDRESS_BYTES = 22_000_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class ReportInputs:
     inspections : of every round of every arm whose updates can be read, none where there is no such arm
     privacy : of every differentially private arm and seed
     quality : pictures of every site's cases, named as the site
+    costs : what the jobs of every arm and seed took
     """
 
     tables: Sequence[str | Path]
@@ -54,12 +56,13 @@ class ReportInputs:
     inspections: Sequence[str | Path] = ()
     privacy: Sequence[str | Path] = ()
     quality: Sequence[str | Path] = ()
+    costs: Sequence[str | Path] = ()
 
     @property
     def sources(self) -> list[str | Path]:
         """Every file and folder that the report is made of."""
         several = (self.tables, self.histories, self.selections, self.figures)
-        several += (self.inspections, self.privacy, self.quality)
+        several += (self.inspections, self.privacy, self.quality, self.costs)
         return [self.audit, self.videos, self.explanations, *(path for paths in several for path in paths)]
 
 
@@ -78,9 +81,14 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
         for paths in (inputs.selections, inputs.privacy)
     )
+    costs = load_costs(inputs.costs)
     configured = study["config"]["reporting"]["arm_colours"]
     colours = arm_colours([arm["name"] for arm in study["arms"]], configured)
-    videos = load_videos(Path(inputs.videos), Path(inputs.explanations))
+    figures = {name: data_uri(path) for name, path in by_stem(inputs.figures).items()}
+    quality = load_pictures(inputs.quality)
+    taken = sum(map(len, [*figures.values(), *(picture["uri"] for picture in quality)]))
+    # Base64 writes three bytes as four.
+    videos = load_videos(Path(inputs.videos), Path(inputs.explanations), (_MOST_ADDRESS_BYTES - taken) * 3 // 4)
     content = {
         "study": study,
         "colours": colours,
@@ -105,18 +113,19 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         "mistakes": describe_mistakes(table_paths["confusion"], list(colours)),
         "selection_table": tables.selection_table(selections, colours),
         "cost_table": tables.cost_table(study, selections, first_uploads(inputs.histories), colours),
+        **usage_part(costs, study, colours),
         "selections": selections,
-        "figures": {name: data_uri(path) for name, path in by_stem(inputs.figures).items()},
+        "figures": figures,
         "alt": figure_texts(results, study, audit, selections),
         "videos": videos,
         "sides": describe_sides(videos),
-        "quality": load_pictures(inputs.quality),
+        "quality": quality,
         "limits": describe_limits(results, study),
         "config_text": yaml.safe_dump(json.loads(json.dumps(study["config"])), sort_keys=False, allow_unicode=True),
     }
     with replacing(inputs.report) as temporary:
         temporary.write_text(page_environment().get_template("report.html.j2").render(content), encoding="utf-8")
-    facts = {"audit": audit, "selections": selections, "privacy": accounts}
+    facts = {"audit": audit, "selections": selections, "privacy": accounts, "costs": costs}
     write_record(inputs.record, study, facts, table_paths, inputs.sources)
 
 
@@ -245,7 +254,7 @@ def figure_texts(
     }
 
 
-def load_videos(folder: Path, explanations: Path) -> list[dict[str, Any]]:
+def load_videos(folder: Path, explanations: Path, most_bytes: int) -> list[dict[str, Any]]:
     """The videos, each with the picture that explains the models; "" for those that would make the report too large."""
     pictures = {row["case"]: row for row in read_table(explanations / "explanations.tsv")}
     entries, total = [], 0
@@ -253,7 +262,7 @@ def load_videos(folder: Path, explanations: Path) -> list[dict[str, Any]]:
         picture = pictures[row["case"]]
         paths = (folder / row["poster"], folder / row["file"], explanations / picture["file"])
         size = sum(path.stat().st_size for path in paths)
-        fits = total + size <= _MOST_VIDEO_BYTES
+        fits = total + size <= most_bytes
         total += size if fits else 0
         names = ("poster_uri", "video_uri", "explanation_uri")
         entry = {name: data_uri(path) if fits else "" for name, path in zip(names, paths, strict=True)}

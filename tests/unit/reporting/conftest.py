@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from browser import open_browser
 from fedpedbrain.cohort import SPLITS, Case, write_cases
+from fedpedbrain.evaluation.cost import COST_COLUMNS
 from fedpedbrain.evaluation.metric_facts import HIGHER
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.evaluation.significance import judge_margin
@@ -233,6 +234,22 @@ class StudyWriter:
             selections.append(place.with_suffix(".json"))
         return histories, selections
 
+    def write_costs(self) -> list[Path]:
+        """Every arm's training takes 10 s a job and its validation 1 s; prediction left no record."""
+        paths = []
+        for item, seed in itertools.product(self.study["arms"], self.study["seeds"]):
+            num_jobs = NUM_ROUNDS * len(item["participants"])
+            who = {"arm": item["name"], "seed": seed, "peak_memory_mb": 400, "gpu_memory_mb": 0, "gpus": ""}
+            rows = []
+            phases = [("training", num_jobs, 10), ("validation", NUM_ROUNDS, 1), ("prediction", 1, 0)]
+            for phase, number, seconds in phases:
+                times = {"wall_seconds": number * seconds, "parallel_seconds": NUM_ROUNDS * seconds, "gpu_seconds": 0}
+                times |= {"cpu_seconds": 2 * number * seconds, "num_recorded": number if seconds else 0}
+                rows.append(who | times | {"phase": phase, "num_jobs": number})
+            paths.append(self.folder / f"{item['name']}-{seed}-cost.tsv")
+            write_table(paths[-1], COST_COLUMNS, rows)
+        return paths
+
     def write_inspection(self, name: str, rows: list[tuple]) -> Path:
         """Rows of round, site, length and cosine to the others; a site without a length is missing."""
         entries = []
@@ -287,7 +304,7 @@ def study_writer(folder: Path) -> Callable[..., SyntheticStudy]:
             },
             "training": {"epochs_per_round": 2},
             "preprocessing": {"grid": [4, 8, 8]},
-            "reporting": {"arm_colours": COLOURS},
+            "reporting": {"arm_colours": COLOURS, "power": {"cpu_core_watts": 10.0, "gpu_watts": None}},
         }
         writer, sent = StudyWriter(folder, study), dict(sent)
         writer.write_scores()
@@ -311,7 +328,7 @@ def study_writer(folder: Path) -> Callable[..., SyntheticStudy]:
         account = folder / "privacy.json"
         account.write_text(json.dumps(privacy))
         tables = [folder / f"{name}.tsv" for name in TABLES]
-        inputs = ReportInputs(tables, *places, inspections, [account] if privacy else [])
+        inputs = ReportInputs(tables, *places, inspections, [account] if privacy else [], costs=writer.write_costs())
         return SyntheticStudy(inputs, study, local_sites)
 
     return write

@@ -255,15 +255,19 @@ def test_pictures_of_the_sites_stand_in_the_file(tmp_path, write_study):
     assert 'src="data:image/png;base64,Ynl0ZXM="' in cohort
 
 
-def test_a_video_too_large_for_the_file_keeps_no_later_one_out(tmp_path, monkeypatch, list_videos):
-    monkeypatch.setattr(report, "_MOST_VIDEO_BYTES", 100)
+def test_a_video_too_large_for_the_file_keeps_no_later_one_out(tmp_path, list_videos):
     rows = []
     for name, size in (("large", 101), ("small", 60), ("next", 60), ("last", 30)):
         rows.append({"case": name, "file": f"{name}.mp4", "poster": f"{name}.jpg"})
         (tmp_path / f"{name}.mp4").write_bytes(bytes(size - 20))
         (tmp_path / f"{name}.jpg").write_bytes(bytes(10))
     list_videos(tmp_path, *rows)
-    assert [bool(video["video_uri"]) for video in report.load_videos(tmp_path, tmp_path)] == [False, True, False, True]
+    assert [bool(video["video_uri"]) for video in report.load_videos(tmp_path, tmp_path, 100)] == [
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_equal_input_gives_an_equal_report(report_of):

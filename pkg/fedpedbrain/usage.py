@@ -1,0 +1,77 @@
+"""What a job used of time, memory and GPU, as a record that outlives it.
+
+Each job measures itself: whoever watches from outside sees the waiting process of a forked job, and no GPU.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fedpedbrain.files import write_json
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one job used.
+
+    Attributes
+    ----------
+    wall_seconds : from the job's first own line to its end
+    cpu_seconds : of all threads of the process
+    peak_memory_mb : largest resident memory, libraries that it shares with other jobs included
+    gpu : name of the GPU it computed on, "" for none
+    gpu_memory_mb : largest memory of tensors on the GPU
+    """
+
+    wall_seconds: float
+    cpu_seconds: float
+    peak_memory_mb: int
+    gpu: str = ""
+    gpu_memory_mb: int = 0
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Wall time with a GPU taken: nobody else computes on it meanwhile."""
+        return self.wall_seconds if self.gpu else 0.0
+
+
+def peak_memory_mb() -> int:
+    """Largest resident memory of this process so far; Linux counts from the start of its program (proc(5), VmHWM)."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except FileNotFoundError:
+        # Elsewhere: bytes on macOS, where there is no /proc.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
+    return int(status.split("VmHWM:")[1].split()[0]) >> 10
+
+
+def measure_usage(started: float) -> Usage:
+    """What this process has used so far; ``started`` is ``time.monotonic()`` at its first own line."""
+    # Only who has imported torch can have computed on a GPU.
+    torch = sys.modules.get("torch")
+    gpu, gpu_memory_mb = "", 0
+    if torch is not None and torch.cuda.is_initialized():
+        device = max(range(torch.cuda.device_count()), key=torch.cuda.max_memory_reserved)
+        if torch.cuda.max_memory_reserved(device):
+            gpu, gpu_memory_mb = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) >> 20
+    used = time.monotonic() - started, time.process_time()
+    return Usage(*(round(seconds, 3) for seconds in used), peak_memory_mb(), gpu, gpu_memory_mb)
+
+
+def write_usage(path: str | Path, usage: Usage, labels: Mapping[str, str]) -> None:
+    """Write a record; ``labels`` say whose it is: arm, seed, round, site."""
+    write_json(path, {**labels, **asdict(usage)})
+
+
+def read_usages(paths: Iterable[str | Path]) -> list[tuple[dict[str, str], Usage]]:
+    """Labels and usage of every record."""
+    records = []
+    for path in paths:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        usage = Usage(**{name: values.pop(name) for name in Usage.__dataclass_fields__})
+        records.append((values, usage))
+    return records

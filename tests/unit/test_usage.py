@@ -1,0 +1,52 @@
+import subprocess
+import sys
+import time
+
+import torch
+from fedpedbrain.usage import Usage, measure_usage, read_usages, write_usage
+
+# Works for a while and holds 64 MB, then says what it used.
+WORK = """
+import time
+from fedpedbrain.usage import measure_usage
+started = time.monotonic()
+held = bytearray(64 << 20)
+held[::4096] = b"x" * len(held[::4096])
+while time.process_time() < 0.3:
+    pass
+used = measure_usage(started)
+print(used.wall_seconds, used.cpu_seconds, used.peak_memory_mb, repr(used.gpu))
+"""
+
+
+def test_a_process_knows_what_it_used():
+    printed = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, check=True).stdout.split()
+    wall, cpu, memory = map(float, printed[:3])
+    assert wall > 0
+    assert 0.3 <= cpu < 3
+    assert 64 < memory < 300
+    assert printed[3] == "''"
+
+
+def test_a_gpu_counts_where_it_was_computed_on(monkeypatch):
+    fakes = {
+        "is_initialized": lambda: True,
+        "device_count": lambda: 2,
+        "max_memory_reserved": lambda device: device << 30,
+        "max_memory_allocated": lambda device: 5 << 20,
+        "get_device_name": lambda device: f"GPU {device}",
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    used = measure_usage(time.monotonic() - 2.0)
+    assert (used.gpu, used.gpu_memory_mb) == ("GPU 1", 5)
+    assert used.gpu_seconds == used.wall_seconds >= 2.0
+    # Another job's device is not this one's, though this one has looked for it.
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 0)
+    assert measure_usage(time.monotonic()).gpu == ""
+
+
+def test_a_record_comes_back_with_its_labels(tmp_path):
+    used = Usage(2.5, 4.0, 300, "GPU", 120)
+    write_usage(tmp_path / "usage.json", used, {"arm": "fedavg", "round": "001"})
+    assert read_usages([tmp_path / "usage.json"]) == [({"arm": "fedavg", "round": "001"}, used)]

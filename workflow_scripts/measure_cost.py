@@ -1,0 +1,16 @@
+"""Add up what the jobs of an arm took of time, memory and GPU."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.evaluation.cost import measure_cost_files
+
+    of = snakemake.wildcards
+    measure_cost_files(
+        records=dict(snakemake.input.items()),
+        num_jobs=snakemake.params.num_jobs,
+        cost_path=snakemake.output.cost,
+        arm=of.arm,
+        seed=int(of.seed),
+        is_chain=snakemake.params.is_chain,
+    )
