@@ -110,6 +110,7 @@ rule compare_arms:
             category="Results",
             labels={"table": "confusion counts"},
         ),
+        models="results/tables/models.tsv",
         tests="results/tables/tests.tsv",
         reliability="results/tables/reliability.tsv",
         sites="results/tables/sites.tsv",

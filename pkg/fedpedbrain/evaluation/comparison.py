@@ -24,6 +24,7 @@ from fedpedbrain.evaluation.site_comparison import cross_sites, joining_gains, s
 from fedpedbrain.evaluation.tables import (
     CONFUSION_COLUMNS,
     DIFFERENCE_COLUMNS,
+    MODEL_COLUMNS,
     RELIABILITY_COLUMNS,
     SUMMARY_COLUMNS,
     TEST_COLUMNS,
@@ -47,6 +48,31 @@ def summarize(values: pd.DataFrame, diagnosed: Diagnosed, settings: Mapping[str,
             place = {"arm": arm, "scope": scope, "split": split}
             rows += [place | found for found in scores.estimates(settings["confidence_level"])]
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def summarize_models(
+    summary: pd.DataFrame,
+    values: pd.DataFrame,
+    known: pd.DataFrame,
+    classes: Sequence[str],
+    settings: Mapping[str, Any],
+) -> pd.DataFrame:
+    """The summary of every model, one arm and one seed, by itself.
+
+    Parameters
+    ----------
+    summary : over all seeds
+    values, known : of all arms and seeds, see ``case_values`` and ``diagnoses``
+    """
+    seeds = values["seed"].unique()
+    if len(seeds) == 1:
+        # No need to draw the same bootstrap samples once more.
+        return summary.assign(seed=seeds[0])[list(MODEL_COLUMNS)]
+    parts = []
+    for seed, of_seed in values.groupby("seed"):
+        diagnosed = score_diagnoses(known[known["seed"] == seed], classes, settings)
+        parts.append(summarize(of_seed, diagnosed, settings).assign(seed=seed))
+    return pd.concat(parts)[list(MODEL_COLUMNS)]
 
 
 def compare_with_reference(
@@ -168,8 +194,8 @@ def compare_arms_files(
 
     Parameters
     ----------
-    table_paths : where to write ``summary``, ``differences``, ``tests``, ``confusion``, ``reliability``, ``sites``,
-        ``gains`` and ``cross_sites``
+    table_paths : where to write ``summary``, ``models``, ``differences``, ``tests``, ``confusion``, ``reliability``,
+        ``sites``, ``gains`` and ``cross_sites``
     arms : arm to the sites that it learns from, in the order of the config, which the tables keep
     sites : in the order of the config
     settings : what the config's ``evaluation`` block says of tables
@@ -185,6 +211,7 @@ def compare_arms_files(
     differences, tests = compare_with_reference(values, diagnosed, settings)
     tables = {
         "summary": summary,
+        "models": summarize_models(summary, values, known, classes, settings),
         "differences": differences,
         "tests": tests,
         "confusion": confusion,

@@ -14,6 +14,7 @@ DIAGNOSIS = "diagnosis"
 _RULE_COLUMNS = ("empty_rule", "num_by_rule", "num_left_out")
 _MEASURED = ("scope", "split", "target", "metric", "num_cases", "num_patients")
 SUMMARY_COLUMNS = ("arm", *_MEASURED, "value", "low", "high", "seed_sd", *_RULE_COLUMNS)
+MODEL_COLUMNS = ("arm", "seed", *_MEASURED, "value", "low", "high", *_RULE_COLUMNS)
 DIFFERENCE_COLUMNS = ("arm", "reference", *_MEASURED, "difference", "low", "high", "seed_sd", *_RULE_COLUMNS)
 TEST_COLUMNS = (
     *("arm", "reference", "scope", "split", "target", "metric"),

@@ -18,7 +18,7 @@ SETTINGS |= {
     "reliability_bins": 5,
     "noninferiority_margin": {"dice": 0.05, "hd95_mm": 2.0, "accuracy": None, "balanced_accuracy": 0.9},
 }
-TABLES = ("summary", "differences", "tests", "confusion", "reliability", "sites", "gains", "cross_sites")
+TABLES = ("summary", "models", "differences", "tests", "confusion", "reliability", "sites", "gains", "cross_sites")
 
 
 @dataclass
@@ -441,6 +441,26 @@ def test_scores_of_a_group_are_means_over_seeds(compare):
     # One seed has 1, the other 0.
     assert float(row["value"]) == 0.5
     assert float(row["seed_sd"]) == pytest.approx(math.sqrt(0.5), abs=1e-6)
+
+
+def test_every_model_has_the_scores_of_its_own_seed(compare):
+    cases = [Scored("a", 0.4, predicted="dipg"), Scored("a", 0.6, predicted="normal", seed=1)]
+    tables = compare({"centralized": cases})
+    for seed, dice, accuracy in (("0", "0.4", "1"), ("1", "0.6", "0")):
+        of_seed = {"seed": seed, "scope": POOLED_SCOPE, "target": DIAGNOSIS}
+        assert tables.one("models", **(of_seed | {"target": "whole_tumour", "metric": "dice"}))["value"] == dice
+        for metric in ("accuracy", "auroc"):
+            row = tables.one("models", **of_seed, metric=metric)
+            assert row["num_cases"] == "1"
+        assert tables.one("models", **of_seed, metric="accuracy")["value"] == accuracy
+
+
+def test_models_of_one_seed_are_the_summary(compare):
+    tables = compare({"centralized": [Scored(name, 0.1 * n, predicted="dipg") for n, name in enumerate("abcdefg")]})
+    same = ("arm", "scope", "target", "metric", "num_cases", "value", "low", "high")
+    assert [[row[key] for key in same] for row in tables.models] == [
+        [row[key] for key in same] for row in tables.summary
+    ]
 
 
 # Tests and margins.
