@@ -7,25 +7,12 @@ min_version("9.0")
 configfile: workflow.source_path("config.yaml")
 
 
-include: "rules/common.smk"
-include: "rules/cohort.smk"
-include: "rules/audit.smk"
-include: "rules/start.smk"
-include: "rules/rounds.smk"
-include: "rules/records.smk"
-include: "rules/training.smk"
-include: "rules/inspection.smk"
-include: "rules/selection.smk"
-include: "rules/accounting.smk"
-include: "rules/lineage.smk"
-include: "rules/evaluation.smk"
-include: "rules/figures.smk"
-include: "rules/agreement.smk"
-include: "rules/gallery.smk"
-include: "rules/reporting.smk"
-include: "rules/scans.smk"
-include: "rules/inference.smk"
-include: "rules/conversion.smk"
+# The phases, in the order in which data flow.
+PHASES = "common cohort audit start rounds records training inspection selection accounting lineage evaluation"
+PHASES += " figures agreement gallery reporting exports scans inference conversion"
+for phase in PHASES.split():
+
+    include: f"rules/{phase}.smk"
 
 
 report: "rules/captions/workflow.rst"
@@ -45,6 +32,13 @@ rule models:
         inspections,
 
 
+rule exports:
+    """The results for other programs alone: CSV, TensorBoard, MLflow, a folder a model with its card."""
+    input:
+        rules.write_model_folders.output,
+        rules.export_results.output,
+
+
 rule all:
     """The whole study."""
     default_target: True
@@ -52,6 +46,7 @@ rule all:
         "results/report.html",
         "results/cohort/audit.html",
         rules.models.input,
+        rules.exports.input,
 
 
 rule predict:

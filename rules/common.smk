@@ -4,6 +4,7 @@ import os
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
@@ -112,6 +113,12 @@ def package_versions():
 def every_arm(pattern):
     """A file of every arm and seed."""
     return expand(pattern, arm=ARMS, seed=SEEDS)
+
+
+def of_all_rounds_and_sites(pattern):
+    """A file of every arm and seed, every round and every site in it."""
+    models = [SimpleNamespace(arm=arm, seed=seed) for arm in ARMS for seed in SEEDS]
+    return [path for model in models for path in of_rounds_and_sites(pattern, model)]
 
 
 def of_private_arms(pattern):

@@ -15,7 +15,7 @@ GRID = (4, 8, 8)
 
 
 # Fixtures that take long to make: what uses one runs in one process.
-SHARED_FIXTURES = ("finished_study",)
+SHARED_FIXTURES = ("finished_study", "export")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

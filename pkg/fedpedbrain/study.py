@@ -308,6 +308,12 @@ class Study:
             "config": self.config,
         }
 
+    @property
+    def export_description(self) -> dict[str, Any]:
+        """The study in plain values, for its exports: without the config's blocks that these do not speak of."""
+        blocks = ("cohort", "flpedbrain", "preprocessing", "network", "training", "evaluation")
+        return self.description | {"config": {name: self.config[name] for name in blocks}}
+
     @cached_property
     def scan_request(self) -> ScanRequest:
         """Which new scans are to be predicted by which models."""

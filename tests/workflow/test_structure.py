@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "pkg" / "fedpedbrain"
 RULE_FILES = sorted((REPOSITORY / "rules").glob("*.smk"))
 SCRIPTS = sorted((REPOSITORY / "workflow_scripts").glob("*.py"))
 # A package may import those before it, never those after it.
-ORDER = ["data", "models", "training", "federated", "evaluation", "reporting"]
+ORDER = ["data", "models", "training", "federated", "evaluation", "reporting", "exports"]
 # Inference stands beside the chain: it takes a model and a scan.
 INFERENCE_MAY_IMPORT = {"data", "models", "inference"}
 

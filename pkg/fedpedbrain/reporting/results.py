@@ -78,6 +78,11 @@ class Estimate:
     num_left_out: int = 0
 
     @property
+    def is_known(self) -> bool:
+        """Whether anything was measured."""
+        return math.isfinite(self.value)
+
+    @property
     def has_interval(self) -> bool:
         """Whether both ends are known."""
         return math.isfinite(self.low) and math.isfinite(self.high)
@@ -239,9 +244,9 @@ class Results:
 
     def __init__(self, tables: Mapping[str, pd.DataFrame]) -> None:
         summary = tables["summary"]
-        self._summary = _by_key(summary, "value", _KEYS)
-        self._differences = _by_key(tables["differences"], "difference", _KEYS)
-        self._gains = _by_key(tables["gains"], "gain", ("arm", "site", "target", "metric"))
+        self._summary = estimates_by_key(summary, "value", _KEYS)
+        self._differences = estimates_by_key(tables["differences"], "difference", _KEYS)
+        self._gains = estimates_by_key(tables["gains"], "gain", ("arm", "site", "target", "metric"))
         self._tests = {
             tuple(row[key] for key in _KEYS): Judgement(**{name: row[name] for name in Judgement.__annotations__})
             for row in tables["tests"].to_dict("records")
@@ -292,13 +297,18 @@ class Results:
         return self._gaps.get((arm, measure.target, measure.metric))
 
 
-def _by_key(table: pd.DataFrame, column: str, keys: Sequence[str]) -> dict[tuple[str, ...], Estimate]:
-    """Estimates of a table by some of its columns; what its rows do not know of rules for empty masks is 0."""
+def estimates_by_key(table: pd.DataFrame, column: str, keys: Sequence[str]) -> dict[tuple[str, ...], Estimate]:
+    """Estimates of a table by some of its columns.
+
+    What its rows do not know of rules for empty masks is 0; a table of single models has no spread over seeds.
+    """
     rules = ("num_by_rule", "num_left_out")
     return {
         tuple(row[key] for key in keys): Estimate(
             row[column],
-            *(row[name] for name in ("low", "high", "num_cases", "num_patients", "seed_sd", "metric", "empty_rule")),
+            *(row[name] for name in ("low", "high", "num_cases", "num_patients")),
+            row.get("seed_sd", math.nan),
+            *(row[name] for name in ("metric", "empty_rule")),
             *(int(row[name]) if math.isfinite(row[name]) else 0 for name in rules),
         )
         for row in table.to_dict("records")
@@ -306,4 +316,4 @@ def _by_key(table: pd.DataFrame, column: str, keys: Sequence[str]) -> dict[tuple
 
 
 def _known(estimate: Estimate | None) -> Estimate | None:
-    return estimate if estimate is not None and math.isfinite(estimate.value) else None
+    return estimate if estimate is not None and estimate.is_known else None

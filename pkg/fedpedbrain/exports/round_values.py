@@ -1,0 +1,119 @@
+"""What is known of every round, one value a row: losses, validation scores, bytes sent, lengths of updates."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedpedbrain.files import read_table
+
+# In place of a site, of which no name holds a space.
+ALL_SITES = "all sites"
+# Names in the exports, by column of an arm's history.
+_OF_HISTORY = {
+    "training_loss": "training_loss",
+    "dice": "validation_dice",
+    "accuracy": "validation_accuracy",
+    "selection_score": "selection_score",
+    "uploaded_bytes": "uploaded_bytes",
+    "num_updates": "num_updates",
+}
+# The same, by key of a site's training metrics and by column of the comparison of updates.
+_OF_TRAINING = {
+    "learning_rate": "learning_rate",
+    "update_norm": "update_norm",
+    "update_bytes": "uploaded_bytes",
+    "num_cases": "num_cases",
+    "num_steps": "num_steps",
+}
+_OF_INSPECTION = {"share": "weight_share", "cosine_to_others": "cosine_to_others"}
+
+
+@dataclass(frozen=True)
+class RoundValue:
+    """One value of one round; ``site`` is ``ALL_SITES`` where it is of the arm as a whole."""
+
+    arm: str
+    seed: int
+    round: int
+    site: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class RoundFiles:
+    """What rounds left behind, of all arms and seeds.
+
+    Attributes
+    ----------
+    histories : of each arm and seed
+    trainings : metrics of each round and site
+    validations : of each round
+    inspections : of each round whose updates can be read one by one
+    """
+
+    histories: Sequence[str | Path]
+    trainings: Sequence[str | Path]
+    validations: Sequence[str | Path]
+    inspections: Sequence[str | Path]
+
+
+def load_round_values(files: RoundFiles, arms: Sequence[str], sites: Sequence[str]) -> list[RoundValue]:
+    """Every value that is known, arm by arm, seed by seed and round by round, of all sites together first.
+
+    Parameters
+    ----------
+    arms, sites : in the order of the config
+    """
+    values = [
+        *(value for path in files.histories for row in read_table(path) for value in _renamed(row, _OF_HISTORY)),
+        *(value for path in files.trainings for value in _of_training(_read_json(path))),
+        *(value for path in files.validations for value in _of_validation(_read_json(path))),
+        *(value for path in files.inspections for row in read_table(path) for value in _renamed(row, _OF_INSPECTION)),
+    ]
+    arm_places, site_places = _places(arms), _places([ALL_SITES, *sites])
+
+    def place(item: RoundValue) -> tuple[Any, ...]:
+        # A pooled arm's one participant is no site of the config.
+        return arm_places[item.arm], item.seed, item.round, site_places.get(item.site, 0), item.site
+
+    return sorted((value for value in values if math.isfinite(value.value)), key=place)
+
+
+def _read_json(path: str | Path) -> dict[str, Any]:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _places(names: Iterable[str]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(names)}
+
+
+def _value(row: Mapping[str, Any], site: str, metric: str, value: float) -> RoundValue:
+    return RoundValue(row["arm"], int(row["seed"]), int(row["round"]), site, metric, value)
+
+
+def _renamed(row: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[RoundValue]:
+    """The named entries of a row; what is empty there is left out."""
+    for key, metric in names.items():
+        if row.get(key) not in (None, ""):
+            yield _value(row, row.get("site", ALL_SITES), metric, float(row[key]))
+
+
+def _of_training(row: Mapping[str, Any]) -> Iterator[RoundValue]:
+    """Of a site's round; nothing where its training failed and the round went on without it."""
+    if not row.get("missing"):
+        yield _value(row, row["site"], "training_loss", row["epoch_losses"][-1])
+        yield from _renamed(row, _OF_TRAINING)
+
+
+def _of_validation(validation: Mapping[str, Any]) -> Iterator[RoundValue]:
+    """Means over each site's own validation patients."""
+    cases = validation["cases"]
+    for site in dict.fromkeys(case["site"] for case in cases):
+        for key, metric in (("dice", "validation_dice"), ("correct", "validation_accuracy")):
+            known = [float(case[key]) for case in cases if case["site"] == site and case[key] is not None]
+            if known:
+                yield _value(validation, site, metric, sum(known) / len(known))
