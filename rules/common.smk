@@ -97,16 +97,7 @@ def of_gallery_arms(pattern):
 
 def package_versions():
     """Versions of the packages that decide results."""
-    names = [
-        "fedpedbrain",
-        "snakemake",
-        "torch",
-        "numpy",
-        "scipy",
-        "SimpleITK",
-        "pandas",
-        "scikit-learn",
-    ]
+    names = ["fedpedbrain", "snakemake", "torch", "numpy", "scipy", "SimpleITK", "pandas", "scikit-learn"]
     return {name: version(name) for name in names}
 
 

@@ -105,9 +105,33 @@ def test_chromium_shows_the_report_without_a_network(finished_study, tmp_path):
 def test_the_record_is_of_the_files_that_are_there(finished_study):
     record = json.loads((finished_study.folder / "results/report.json").read_text())
     tables = {path.stem for path in (finished_study.folder / "results/tables").glob("*.tsv")}
-    assert set(record["tables"]) == tables - {"cohort"}
+    # Of single models, the summary has the means.
+    assert set(record["tables"]) == tables - {"cohort", "models"}
     assert len(record["files"]) > 20
     assert all(sha256(finished_study.folder / path) == digest for path, digest in record["files"].items())
+
+
+def test_every_model_is_exported(finished_study):
+    results = finished_study.folder / "results"
+    arms = {"centralized", "local-north", "local-east", "fedavg"}
+    for arm in arms:
+        folder = results / "exports" / "models" / arm / "seed-0"
+        assert sha256(folder / "best.pth") == sha256(results / "models" / arm / "seed-0" / "best.pth")
+        assert sha256(folder / "best.pth") in (folder / "README.md").read_text()
+        assert (results / "exports" / "tensorboard" / arm / "seed-0" / "events.out.tfevents.0").is_file()
+    assert set(pd.read_csv(results / "exports" / "metrics.csv")["arm"]) == arms
+    assert set(pd.read_csv(results / "exports" / "rounds.csv")["arm"]) == arms
+    assert len(list((results / "exports" / "mlflow").glob("*/*/meta.yaml"))) == len(arms)
+
+
+def test_snakemakes_own_report_lists_figures_and_tables(finished_study, tmp_path):
+    target = tmp_path / "snakemake-report.html"
+    result = finished_study.snakemake("--configfile", TINY, "--report", str(target))
+    assert result.returncode == 0, result.stdout
+    text = target.read_text()
+    for figure in ("cohort", "convergence", "comparison", "confusion", "cross_sites", "reliability", "volumes"):
+        assert f"results/figures/{figure}.png" in text
+    assert "Paired differences of every arm to centralized" in text
 
 
 def test_every_figure_is_a_picture(finished_study):

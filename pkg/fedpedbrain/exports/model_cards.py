@@ -8,12 +8,12 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from fedpedbrain.cohort import EXTERNAL, TEST
+from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.exports.model_runs import ModelRun, ModelScore
 from fedpedbrain.reporting.answers import SOURCE_NOTES, describe_value
 from fedpedbrain.reporting.arms_in_words import weight_in_words
-from fedpedbrain.reporting.results import Estimate, Measure, headline_measures, measure_groups
+from fedpedbrain.reporting.results import MISSING, Estimate, Measure, headline_measures, measure_groups
 from fedpedbrain.reporting.style import readable, sentence_case
 
 # As the hub names them, by whether a study has regions.
@@ -141,10 +141,16 @@ def _eval_result(score: ModelScore, measure: Measure, study: Mapping[str, Any], 
     )
 
 
-def _site_rows(arm: Mapping[str, Any], audit: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _site_rows(arm: Mapping[str, Any], audit: Mapping[str, Any]) -> list[list[Any]]:
     """Numbers of patients and cases of every site, and what the site is to this model."""
-    roles = {True: "trained on", False: "never seen in training"}
-    return [site | {"role": roles[site["site"] in arm["sites"]]} for site in audit["sites"]]
+    rows = []
+    for site in audit["sites"]:
+        splits, is_own = site["splits"], site["site"] in arm["sites"]
+        # Of other arms' training cases at a site this model knows nothing.
+        known = [splits[TRAIN], splits[VALIDATION]] if is_own else [MISSING, MISSING]
+        role = "trained on" if is_own else "never seen in training"
+        rows.append([site["site"], role, site["num_patients"], *known, splits[TEST] + splits[EXTERNAL]])
+    return rows
 
 
 def _class_counts(arm: Mapping[str, Any], classes: Sequence[str], audit: Mapping[str, Any]) -> dict[str, int]:

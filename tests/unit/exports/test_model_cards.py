@@ -41,7 +41,8 @@ def test_a_card_says_what_the_model_is_and_is_not_for(export):
     assert "Federated: a and b train apart. FedAvg: the weighted mean of the sites' weights." in text
     assert "outlines tumours (tumour) and tells 2 classes apart (normal, glioma), on MRI of the head (T2w)" in text
     assert "| learning rate | 0.003 |" in text
-    assert "| x | never seen in training | 17 | 11 | 3 | 3 |" in text
+    assert "| a | trained on | 17 | 11 | 3 | 3 |" in text
+    assert "| x | never seen in training | 17 | – | – | 3 |" in text
     assert "normal 16, glioma 16." in text, "of the sites that it was trained on"
     assert "`" + "34" * 32 + "`" in text
     assert "snakemake predict --config scan=PATH model=best.pth" in text
