@@ -65,9 +65,13 @@ wildcard_constraints:
 
 
 def code(rule_name):
-    """Fingerprint of a rule's script and of the package code that it reaches, but for sources that are not in use."""
-    script = Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py")
-    return code_fingerprint(str(script), modules_of_other_sources(STUDY.config["cohort"]["source"]))
+    """Fingerprint of a rule's script and of the package code that it reaches, but for sources that are not in use.
+
+    Made when a job asks for it: on a cluster every job reads the rules anew, and needs that of its own alone.
+    """
+    script = str(Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py"))
+    unused = modules_of_other_sources(STUDY.config["cohort"]["source"])
+    return lambda wildcards: code_fingerprint(script, unused)
 
 
 def shards(sites):

@@ -1,6 +1,10 @@
 # The weights that all arms of a seed start from.
 
 
+localrules:
+    fetch_pretrained,
+
+
 rule fetch_pretrained:
     """Fetch the weights that all arms start from, where the config gives an address."""
     output:

@@ -50,7 +50,7 @@ rule train_site:
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/train-{site}.tsv"
     priority: length_of_chain
-    retries: 2 if STUDY.allows_missing_sites else 0
+    retries: 2 if STUDY.allows_missing_sites else None
     conda:
         "../envs/study.yaml"
     threads: STUDY.config["training"]["threads"]

@@ -30,8 +30,9 @@ def visible_gpu_ids() -> list[str]:
 
 
 def lock_folder() -> Path:
-    """Where the lock files of this user's GPUs are."""
-    return Path(tempfile.gettempdir()) / f"fedpedbrain-gpus-{os.getuid()}"
+    """Where the lock files of this user's GPUs are, of each SLURM job its own: in every one, ids may count from 0."""
+    name = "-".join(filter(None, ["fedpedbrain-gpus", str(os.getuid()), os.environ.get("SLURM_JOB_ID")]))
+    return Path(tempfile.gettempdir()) / name
 
 
 def lock_free_gpu(gpu_ids: list[str], folder: Path) -> str:
