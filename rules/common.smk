@@ -55,6 +55,10 @@ MODEL_FILES = ["best.pth", "lineage.json", "intensities.json"]
 CONVERTED = f"{STUDY.config['bids_root'] or 'results/conversion'}/dataset_description.json"
 
 
+# The environment of every job with --sdm apptainer; profiles/README.md says how it is made.
+container: f"{workflow.basedir}/envs/study.sif"
+
+
 wildcard_constraints:
     arm="|".join(ARMS),
     seed=r"\d+",
@@ -65,10 +69,7 @@ wildcard_constraints:
 
 
 def code(rule_name):
-    """Fingerprint of a rule's script and of the package code that it reaches, but for sources that are not in use.
-
-    Made when a job asks for it: on a cluster every job reads the rules anew, and needs that of its own alone.
-    """
+    """Fingerprint of a rule's script and the package code that it reaches but for unused sources; made when needed."""
     script = str(Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py"))
     unused = modules_of_other_sources(STUDY.config["cohort"]["source"])
     return lambda wildcards: code_fingerprint(script, unused)

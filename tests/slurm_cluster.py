@@ -1,4 +1,4 @@
-"""A SLURM of one node on this machine, with a controller, an authentication service and two GPUs that compute nothing."""
+"""A SLURM of one node on this machine, with a controller, munge, and two GPUs that compute nothing."""
 
 import os
 import re
@@ -34,7 +34,7 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory

@@ -1,0 +1,66 @@
+"""The profiles: what all have in common, what the cluster is asked for, and that its groups wait in no circle."""
+
+import re
+
+import pytest
+import yaml
+from workspace import REPOSITORY, Workspace
+
+DEFAULT = yaml.safe_load((REPOSITORY / "profiles/default/config.yaml").read_text())
+SLURM = yaml.safe_load((REPOSITORY / "profiles/slurm/config.yaml").read_text())
+# What depends on the place; all else decides what reruns, and how a run goes on.
+OF_A_PLACE = {"cores", "resources"}
+# They run where Snakemake does.
+LOCAL_RULES = {"fetch_site", "fetch_pretrained"}
+ARMS = [
+    "{name: centralized, participants: pooled}",
+    "{name: fedavg, participants: sites}",
+    "{name: cyclic, participants: sites, strategy: {name: cyclic}}",
+    "{name: personal, participants: sites, strategy: {name: fedbn}}",
+    "{name: masked, participants: sites, privacy: {secure_sum: true}}",
+    "{name: phased, participants: sites, phases: [{sites: [north], rounds: 1}, {start: best}]}",
+]
+
+
+def rule_names() -> set[str]:
+    texts = [path.read_text() for path in (REPOSITORY / "rules").glob("*.smk")]
+    return {name for text in texts for name in re.findall(r"^rule (\w+):", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("name", ["slurm", "local-gpu", "cpu"])
+def test_what_reruns_is_the_same_wherever_a_study_runs(name):
+    profile = yaml.safe_load((REPOSITORY / "profiles" / name / "config.yaml").read_text())
+    shared = DEFAULT.keys() - OF_A_PLACE
+    assert {key: profile[key] for key in shared} == {key: DEFAULT[key] for key in shared}
+
+
+def test_every_rule_asks_the_cluster_for_memory_and_time_and_for_more_at_each_try():
+    asked = SLURM["set-resources"]
+    assert asked.keys() == rule_names() - LOCAL_RULES
+    for name, resources in asked.items():
+        assert resources.keys() == {"mem_mb", "runtime"}, name
+        assert all(re.fullmatch(r"\d+ \* attempt", text) for text in resources.values()), name
+
+
+def test_groups_name_rules():
+    assert SLURM["groups"].keys() <= rule_names()
+    assert SLURM["group-components"].keys() <= set(SLURM["groups"].values())
+
+
+def test_a_round_of_any_arm_is_one_job_of_the_cluster(tmp_path):
+    arguments = ["--config", "study={rounds: 2}", f"arms=[{', '.join(ARMS)}]"]
+    result = Workspace(tmp_path).snakemake("--workflow-profile", "profiles/slurm", "--dry-run", *arguments)
+    assert result.returncode == 0, result.stdout
+    groups = re.findall(r"Group job (\S+)", result.stdout)
+    assert len(groups) == len(set(groups))
+    names = ["centralized", "fedavg", "cyclic", "personal", "masked", "phased"]
+    rounds = {f"round-{name}-0-{number:03d}" for name in names for number in (1, 2)}
+    assert set(groups) == {
+        "cohort",
+        "audit",
+        "pages",
+        "gallery",
+        "report",
+        *(f"model-{name}-0" for name in names),
+        *rounds,
+    }
