@@ -18,7 +18,7 @@ rule find_duplicates:
     resources:
         mem_mb=2000,
     params:
-        folders=shard_folders(SITES),
+        folders=shard_folders,
         settings=STUDY.duplicate_settings,
         code=code("find_duplicates"),
     message:
@@ -53,7 +53,7 @@ rule audit_cohort:
     resources:
         mem_mb=2000,
     params:
-        folders=shard_folders(SITES),
+        folders=shard_folders,
         cohort=STUDY.config["cohort"],
         settings=STUDY.config["audit"],
         code=code("audit_cohort"),
@@ -82,7 +82,7 @@ rule write_audit_page:
     resources:
         mem_mb=1000,
     params:
-        folders=shard_folders(SITES),
+        folders=shard_folders,
         title=STUDY.config["study"]["title"],
         cohort=STUDY.config["cohort"],
         settings=STUDY.config["audit"],
@@ -96,7 +96,7 @@ rule write_audit_page:
 rule plot_quality:
     """One site's cases as the network sees them, on three axes, with what is outlined."""
     input:
-        shard=shards(["{site}"]),
+        shards=shards(["{site}"]),
     output:
         picture=report(
             "results/figures/quality/{site}.png",
@@ -114,7 +114,7 @@ rule plot_quality:
     resources:
         mem_mb=1000,
     params:
-        folders=shard_folders(["{site}"]),
+        folders=shard_folders,
         regions=STUDY.model_spec["regions"],
         code=code("plot_quality"),
     message:

@@ -84,9 +84,9 @@ def shards(sites):
     )
 
 
-def shard_folders(sites):
-    """Shard folders of sites."""
-    return expand("results/cohort/sites/{site}", site=sites)
+def shard_folders(wildcards, input):
+    """Folders of the shards among a job's inputs, wherever a storage puts them."""
+    return [os.path.dirname(path) for path in input.shards if path.endswith("cases.tsv")]
 
 
 def rounds_of(pattern, wildcards):

@@ -22,7 +22,7 @@ rule predict_cases:
         gpu=1,
         mem_mb=4000,
     params:
-        folders=shard_folders(SITES),
+        folders=shard_folders,
         personal_sites=personal_sites,
         decision=STUDY.decision_settings,
         flips=STUDY.test_time_flips,
@@ -51,7 +51,7 @@ rule restore_predictions:
     resources:
         mem_mb=2000,
     params:
-        folders=shard_folders(SITES),
+        folders=shard_folders,
         code=code("restore_predictions"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: laying the predictions back into the scans"
@@ -77,7 +77,7 @@ rule score_predictions:
     resources:
         mem_mb=2000,
     params:
-        folders=shard_folders(SITES),
+        folders=shard_folders,
         regions=STUDY.model_spec["regions"],
         settings=STUDY.scoring_settings,
         code=code("score_predictions"),

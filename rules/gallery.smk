@@ -18,7 +18,7 @@ rule choose_cases:
     resources:
         mem_mb=1000,
     params:
-        folders=shard_folders(SITES),
+        folders=shard_folders,
         classes=STUDY.model_spec["classes"],
         num_cases=STUDY.config["reporting"]["video"]["num_cases"],
         code=code("choose_cases"),
@@ -48,7 +48,7 @@ rule explain_cases:
         gpu=1,
         mem_mb=4000,
     params:
-        folders=shard_folders(SITES),
+        folders=shard_folders,
         personal_sites=personal_sites,
         flips=STUDY.test_time_flips,
         code=code("explain_cases"),
@@ -77,7 +77,7 @@ rule plot_explanations:
     resources:
         mem_mb=1000,
     params:
-        folders=shard_folders(SITES),
+        folders=shard_folders,
         arms=GALLERY_ARMS,
         regions=STUDY.model_spec["regions"],
         dpi=STUDY.config["reporting"]["figure_dpi"],
@@ -107,7 +107,7 @@ rule render_videos:
     resources:
         mem_mb=2000,
     params:
-        folders=shard_folders(SITES),
+        folders=shard_folders,
         arms=GALLERY_ARMS,
         regions=STUDY.model_spec["regions"],
         classes=STUDY.model_spec["classes"],

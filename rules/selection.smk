@@ -99,7 +99,7 @@ rule summarize_intensities:
     resources:
         mem_mb=1000,
     params:
-        folders=lambda wildcards: shard_folders(STUDY.arms[wildcards.arm].sites),
+        folders=shard_folders,
         channels=STUDY.model_spec["channels"],
         code=code("summarize_intensities"),
     message:

@@ -63,7 +63,7 @@ rule train_site:
         # No resource makes a round stale: leave for later failures trains nothing again.
         may_be_missing=lambda wildcards: int(STUDY.arms[wildcards.arm].allows_missing_sites),
     params:
-        folders=lambda wildcards: shard_folders(STUDY.arms[wildcards.arm].shards_of[wildcards.site]),
+        folders=shard_folders,
         plan=lambda wildcards: STUDY.site_plan(wildcards.arm, int(wildcards.seed), int(wildcards.round), wildcards.site),
         code=code("train_site"),
     message:
@@ -126,7 +126,7 @@ rule validate_round:
         gpu=1,
         mem_mb=4000,
     params:
-        folders=shard_folders(STUDY.training_sites),
+        folders=shard_folders,
         personal_sites=personal_sites_of_round,
         decision=STUDY.decision_settings,
         code=code("validate_round"),

@@ -87,6 +87,7 @@ def test_a_study_on_slurm_survives_a_drained_node_and_a_cancelled_job(cluster, r
     output, _ = run.communicate(timeout=400)
     assert run.returncode == 0, output
 
+    assert not workspace.processes()
     cohort, *tries, selection = cluster.jobs()
     assert cohort["JobState"] == selection["JobState"] == "COMPLETED"
     states = [(job["JobState"], job["MinMemoryNode"]) for job in tries]
