@@ -12,13 +12,16 @@ SLURM = yaml.safe_load((REPOSITORY / "profiles/slurm/config.yaml").read_text())
 OF_A_PLACE = {"cores", "resources"}
 # They run where Snakemake does.
 LOCAL_RULES = {"fetch_site", "fetch_pretrained"}
-ARMS = [
-    "{name: centralized, participants: pooled}",
-    "{name: fedavg, participants: sites}",
-    "{name: cyclic, participants: sites, strategy: {name: cyclic}}",
-    "{name: personal, participants: sites, strategy: {name: fedbn}}",
-    "{name: masked, participants: sites, privacy: {secure_sum: true}}",
-    "{name: phased, participants: sites, phases: [{sites: [north], rounds: 1}, {start: best}]}",
+ARMS = {
+    "cyclic": "strategy: {name: cyclic}",
+    "masked": "privacy: {secure_sum: true}",
+    "phased": "strategy: {name: fedbn}, phases: [{sites: [north], rounds: 1}, {start: best}]",
+}
+STUDY = [
+    "study={rounds: 2}",
+    "arms=[" + ", ".join(f"{{name: {name}, participants: sites, {block}}}" for name, block in ARMS.items()) + "]",
+    "evaluation={reference_arm: cyclic}",
+    "reporting={video: {arms: [cyclic]}}",
 ]
 
 
@@ -48,19 +51,12 @@ def test_groups_name_rules():
 
 
 def test_a_round_of_any_arm_is_one_job_of_the_cluster(tmp_path):
-    arguments = ["--config", "study={rounds: 2}", f"arms=[{', '.join(ARMS)}]"]
-    result = Workspace(tmp_path).snakemake("--workflow-profile", "profiles/slurm", "--dry-run", *arguments)
+    command = ["--workflow-profile", "profiles/slurm", "--dry-run", "--config", *STUDY]
+    result = Workspace(tmp_path).snakemake(*command)
     assert result.returncode == 0, result.stdout
     groups = re.findall(r"Group job (\S+)", result.stdout)
     assert len(groups) == len(set(groups))
-    names = ["centralized", "fedavg", "cyclic", "personal", "masked", "phased"]
-    rounds = {f"round-{name}-0-{number:03d}" for name in names for number in (1, 2)}
-    assert set(groups) == {
-        "cohort",
-        "audit",
-        "pages",
-        "gallery",
-        "report",
-        *(f"model-{name}-0" for name in names),
-        *rounds,
-    }
+    of_arms = {f"{group}-{name}-0" for name in ARMS for group in ("model", "round")}
+    expected = {group for group in SLURM["groups"].values() if "{" not in group}
+    assert {re.sub(r"-\d{3}$", "", group) for group in groups} == expected | of_arms
+    assert sum(group.startswith("round-") for group in groups) == 2 * len(ARMS)
