@@ -31,7 +31,7 @@ ON_SLURM = [
     *("--group-components", "cohort=1000"),
     *("--latency-wait", "10"),
     # Without accounting, as here.
-    *("--slurm-status-command", "squeue", "--slurm-no-account"),
+    *("--slurm-status-command", "squeue"),
     *("--slurm-init-seconds-before-status-checks", "5"),
 ]
 

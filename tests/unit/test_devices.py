@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 from fedpedbrain import devices
-from fedpedbrain.devices import lock_free_gpu, take_device, visible_gpu_ids
+from fedpedbrain.devices import lock_folder, lock_free_gpu, take_device, visible_gpu_ids
 from fedpedbrain.errors import StudyError
 
 HOLDER = """
@@ -106,6 +106,13 @@ def test_under_slurm_the_scheduler_has_chosen(monkeypatch, two_gpus):
 def test_jobs_that_share_an_allocation_take_different_gpus(monkeypatch, two_gpus):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     assert [take_device(1, 1), take_device(1, 1)] == [torch.device("cuda", 0), torch.device("cuda", 1)]
+
+
+def test_jobs_of_two_allocations_do_not_wait_for_each_others_ids(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    first = lock_folder()
+    monkeypatch.setenv("SLURM_JOB_ID", "78")
+    assert lock_folder() != first
 
 
 def test_locks_in_another_users_folder_are_refused(monkeypatch, tmp_path):
