@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -18,6 +19,8 @@ NUM_GPUS = 2
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol", "sinfo", "squeue")
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.2
+# What the node is taken to have, whatever the machine has: jobs use a small part of what they ask for.
+_MEMORY_MB = 16000
 # The device of /dev/null.
 _DEVICE = os.makedev(1, 3)
 
@@ -45,6 +48,7 @@ MpiDefault=none
 ReturnToService=2
 KillWait=2
 GresTypes=gpu
+SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory={memory_mb} Gres=gpu:{num_gpus}
 PartitionName={partition} Nodes={host} Default=YES State=UP
 """
@@ -57,9 +61,18 @@ def reason_against() -> str | None:
         return f"Debian's packages slurm-wlm and munge are not installed: no {', '.join(missing)}"
     if os.getuid() != 0:
         return "SLURM's daemons are started by root alone"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _make_device(Path(folder, "device"))
+        except PermissionError:
+            return "root may not make device files here, as SLURM wants them for its GPUs"
     if CONFIG_FILE.exists() and not _is_of_tests(CONFIG_FILE):
         return f"this machine has a SLURM of its own: {CONFIG_FILE}"
     return None
+
+
+def _make_device(path: Path) -> None:
+    os.mknod(path, stat.S_IFCHR | 0o666, _DEVICE)
 
 
 def _is_of_tests(path: Path) -> bool:
@@ -147,13 +160,13 @@ class SlurmCluster:
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
         for number in range(NUM_GPUS):
-            os.mknod(self.folder / f"nvidia{number}", 0o20666, _DEVICE)
+            _make_device(self.folder / f"nvidia{number}")
         text = _CONFIG.format(
             host=self.node,
             folder=self.folder,
             controller_port=_free_port(),
             node_port=_free_port(),
-            memory_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
+            memory_mb=_MEMORY_MB,
             num_gpus=NUM_GPUS,
             partition=PARTITION,
         )
