@@ -20,7 +20,7 @@ SHARED_FIXTURES = ("finished_study", "export")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How often ``tests/e2e/test_kills.py`` kills a run."""
-    parser.addoption("--kills", type=int, default=1, help="runs that are killed and resumed")
+    parser.addoption("--kills", type=int, default=0, help="runs that are killed and resumed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,11 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = str(REPOSITORY / "tests" / "e2e" / "tiny.yaml")
 _PARTS = ["Snakefile", "config.yaml", "rules", "workflow_scripts", "pkg", "envs", "profiles", "studies"]
+
+# Within which a job has to notice that its run is gone.
+_ORPHAN_SECONDS = 5.0
 
 
 class Workspace:
@@ -54,7 +58,14 @@ class Workspace:
         run.wait()
         run.stdout.close()
 
-    def processes(self) -> list[str]:
+    def orphans(self) -> list[str]:
+        """Command lines of a killed run's processes that do not end with it."""
+        deadline = time.monotonic() + _ORPHAN_SECONDS
+        while (found := self._processes()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return found
+
+    def _processes(self) -> list[str]:
         """Command lines of the processes that work in this folder."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):

@@ -14,8 +14,6 @@ pytestmark = pytest.mark.slow
 ARM = "{name: scaffold, participants: sites, strategy: {name: scaffold}}"
 STUDY = [f"arms=[{ARM}]", "evaluation={reference_arm: scaffold}", "reporting={video: {arms: [scaffold]}}"]
 ARGUMENTS = ["--cores", "2", "models", "--configfile", TINY, "--config", *STUDY]
-# Within which a job has to notice that its run is gone.
-ORPHAN_SECONDS = 5.0
 
 
 def model_files(workspace: Workspace) -> dict[str, bytes]:
@@ -24,16 +22,17 @@ def model_files(workspace: Workspace) -> dict[str, bytes]:
     return {str(path.relative_to(models)): path.read_bytes() for path in sorted(models.rglob("*.pth"))}
 
 
-def orphans(workspace: Workspace) -> list[str]:
-    """Processes of a killed run that are still there after the time in which they have to end."""
-    deadline = time.monotonic() + ORPHAN_SECONDS
-    while (found := workspace.processes()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return found
+@pytest.fixture(scope="module")
+def num_kills(request) -> int:
+    """How often to kill a run."""
+    number = request.config.getoption("--kills")
+    if not number:
+        pytest.skip("run by `make kills`; test_resume kills a larger study at chosen moments")
+    return number
 
 
 @pytest.fixture(scope="module")
-def whole_run(tmp_path_factory) -> tuple[dict[str, bytes], float]:
+def whole_run(num_kills, tmp_path_factory) -> tuple[dict[str, bytes], float]:
     """The files of a run that nobody killed, and the seconds that it took."""
     workspace = Workspace(tmp_path_factory.mktemp("whole"))
     start = time.monotonic()
@@ -47,17 +46,17 @@ def kill_and_resume(workspace: Workspace, seconds: float, whole_group: bool) -> 
     run = workspace.start(*ARGUMENTS)
     time.sleep(seconds)
     workspace.kill(run, whole_group)
-    if left := orphans(workspace):
+    if left := workspace.orphans():
         return f"{len(left)} processes outlived the run: {left[0]}"
     result = workspace.snakemake(*ARGUMENTS)
     return "" if result.returncode == 0 else f"not resumed: {result.stdout}"
 
 
-def test_killed_runs_go_on_by_themselves_to_the_same_bytes(tmp_path_factory, whole_run, request):
+def test_killed_runs_go_on_by_themselves_to_the_same_bytes(num_kills, tmp_path_factory, whole_run, request):
     expected, duration = whole_run
     # Two sites' states a round, the server's state and the global model of it, the start and the best model.
     assert len(expected) == 2 * (2 + 1 + 1) + 2
-    num_kills, seed = request.config.getoption("--kills"), random.randrange(10_000)
+    seed = random.randrange(10_000)
     draw, failures = random.Random(seed), []
     tell = request.config.get_terminal_writer().line
     for number in range(num_kills):
