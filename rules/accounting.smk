@@ -29,10 +29,11 @@ rule account_privacy:
 rule measure_cost:
     """Add up what the jobs of an arm took of time, memory and GPU."""
     input:
-        training=records_of_training,
-        averaging=partial(records_of_rounds, "global.pth", "usage/aggregate.json"),
-        validation=partial(records_of_rounds, "validation.json", "usage/validate.json"),
-        prediction=records_of_prediction,
+        # Not their records, which are read beside them: for one that is gone, nothing trains again.
+        training=partial(of_rounds_and_sites, "metrics/{site}.json"),
+        averaging=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/global.pth"),
+        validation=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/validation.json"),
+        prediction=["results/predictions/{arm}/seed-{seed}/masks.npy"],
     output:
         cost="results/models/{arm}/seed-{seed}/cost.tsv",
     log:
@@ -45,7 +46,6 @@ rule measure_cost:
     resources:
         mem_mb=1000,
     params:
-        num_jobs=count_jobs,
         is_chain=lambda wildcards: STUDY.arms[wildcards.arm].is_cyclic,
         code=code("measure_cost"),
     message:

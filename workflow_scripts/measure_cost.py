@@ -7,8 +7,7 @@ with job_log(snakemake.log[0]):
 
     of = snakemake.wildcards
     measure_cost_files(
-        records=dict(snakemake.input.items()),
-        num_jobs=snakemake.params.num_jobs,
+        products=dict(snakemake.input.items()),
         cost_path=snakemake.output.cost,
         arm=of.arm,
         seed=int(of.seed),

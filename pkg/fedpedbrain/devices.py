@@ -19,6 +19,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 1 << 30
 # Locks last as long as their files stay open: until the process ends.
 _held_locks: list[IO] = []
+# When this process began to wait for a GPU and when it had it, by time.monotonic().
+gpu_waits: list[tuple[float, float]] = []
 
 
 def visible_gpu_ids() -> list[str]:
@@ -68,13 +70,15 @@ def take_device(num_gpus: int, num_threads: int) -> torch.device:
     """Choose the job's device: a free GPU if the scheduler granted one and there is one, else the CPU.
 
     Where SLURM has given this job one GPU, that one is taken without a lock; jobs that share an allocation of several
-    choose among them.
+    choose among them. How long that took is in ``gpu_waits``.
     """
     torch.set_num_threads(num_threads)
     if num_gpus < 1 or not torch.cuda.is_available():
         keep_freed_memory()
         return torch.device("cpu")
-    if "SLURM_JOB_ID" in os.environ and torch.cuda.device_count() == 1:
-        return torch.device("cuda", 0)
-    gpu_ids = visible_gpu_ids()
-    return torch.device("cuda", gpu_ids.index(lock_free_gpu(gpu_ids, lock_folder())))
+    begun, index = time.monotonic(), 0
+    if "SLURM_JOB_ID" not in os.environ or torch.cuda.device_count() > 1:
+        gpu_ids = visible_gpu_ids()
+        index = gpu_ids.index(lock_free_gpu(gpu_ids, lock_folder()))
+    gpu_waits.append((begun, time.monotonic()))
+    return torch.device("cuda", index)

@@ -39,7 +39,8 @@ def limit_jobs(minutes: float | None) -> None:
 
 def _keep_failed_log(path: Path) -> None:
     """Add the log of the try before, unless that came to its end, to those of the job's earlier failures."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    # A job that was killed may have stopped inside a character.
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if text and _DONE not in text.splitlines()[-1]:
         with open(path.with_name(f"{path.name}.failed"), "a", encoding="utf-8") as file:
             file.write(text)

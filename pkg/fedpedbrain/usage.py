@@ -20,11 +20,12 @@ class Usage:
 
     Attributes
     ----------
-    wall_seconds : from the job's first own line to its end
+    wall_seconds : from the job's first own line to its end, but for the wait for a GPU that another job held
     cpu_seconds : of all threads of the process
     peak_memory_mb : largest resident memory, libraries that it shares with other jobs included
     gpu : name of the GPU it computed on, "" for none
     gpu_memory_mb : largest memory of tensors on the GPU
+    gpu_seconds : wall time with a GPU taken: nobody else computes on it meanwhile
     """
 
     wall_seconds: float
@@ -32,11 +33,7 @@ class Usage:
     peak_memory_mb: int
     gpu: str = ""
     gpu_memory_mb: int = 0
-
-    @property
-    def gpu_seconds(self) -> float:
-        """Wall time with a GPU taken: nobody else computes on it meanwhile."""
-        return self.wall_seconds if self.gpu else 0.0
+    gpu_seconds: float = 0.0
 
 
 def peak_memory_mb() -> int:
@@ -51,15 +48,24 @@ def peak_memory_mb() -> int:
 
 def measure_usage(started: float) -> Usage:
     """What this process has used so far; ``started`` is ``time.monotonic()`` at its first own line."""
-    # Only who has imported torch can have computed on a GPU.
-    torch = sys.modules.get("torch")
+    # Only who has imported these can have computed on a GPU, or waited for one.
+    torch, devices = sys.modules.get("torch"), sys.modules.get("fedpedbrain.devices")
     gpu, gpu_memory_mb = "", 0
     if torch is not None and torch.cuda.is_initialized():
         device = max(range(torch.cuda.device_count()), key=torch.cuda.max_memory_reserved)
         if torch.cuda.max_memory_reserved(device):
             gpu, gpu_memory_mb = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) >> 20
-    used = time.monotonic() - started, time.process_time()
-    return Usage(*(round(seconds, 3) for seconds in used), peak_memory_mb(), gpu, gpu_memory_mb)
+    now = time.monotonic()
+    waits = [wait for wait in (devices.gpu_waits if devices else []) if wait[0] >= started]
+    held_since = max((end for _, end in waits), default=started)
+    return Usage(
+        wall_seconds=round(now - started - sum(end - begun for begun, end in waits), 3),
+        cpu_seconds=round(time.process_time(), 3),
+        peak_memory_mb=peak_memory_mb(),
+        gpu=gpu,
+        gpu_memory_mb=gpu_memory_mb,
+        gpu_seconds=round(now - held_since, 3) if gpu else 0.0,
+    )
 
 
 def write_usage(path: str | Path, usage: Usage, labels: Mapping[str, str]) -> None:
@@ -72,6 +78,7 @@ def read_usages(paths: Iterable[str | Path]) -> list[tuple[dict[str, str], Usage
     records = []
     for path in paths:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
-        usage = Usage(**{name: values.pop(name) for name in Usage.__dataclass_fields__})
+        # Records that are older than gpu_seconds lack it; of those, only averages stay, which have no GPU.
+        usage = Usage(**{name: values.pop(name) for name in Usage.__dataclass_fields__ if name in values})
         records.append((values, usage))
     return records

@@ -20,6 +20,7 @@ sys.stdin.read()
 def _fresh_locks(monkeypatch, tmp_path):
     """Locks of this test alone, in its own folder, and no scheduler around."""
     monkeypatch.setattr(devices, "_held_locks", [])
+    monkeypatch.setattr(devices, "gpu_waits", [])
     monkeypatch.setattr(devices, "lock_folder", lambda: tmp_path / "locks")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     num_threads = torch.get_num_threads()

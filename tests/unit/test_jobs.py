@@ -12,7 +12,6 @@ from fedpedbrain.usage import read_usages
 CHILD = """
 import sys, threading
 from fedpedbrain.jobs import job_log
-from fedpedbrain.usage import read_usages
 with job_log(sys.argv[1]):
     print("working", flush=True)
     threading.Event().wait(20)
@@ -60,7 +59,6 @@ def test_lines_stay_in_the_file_where_a_library_sets_up_logging(tmp_path):
     code = """
 import logging, sys
 from fedpedbrain.jobs import job_log
-from fedpedbrain.usage import read_usages
 with job_log(sys.argv[1]):
     logging.basicConfig(level=logging.INFO)
     logging.getLogger("fedpedbrain.training.epochs").info("epoch 1 of 2")
@@ -106,6 +104,13 @@ def test_what_a_try_failed_of_is_kept_when_the_job_is_tried_again(tmp_path):
     kept = (tmp_path / "job.log.failed").read_text()
     assert re.findall(r"failure \d", kept) == ["failure 1", "failure 3"]
     assert "failed after" in kept
+
+
+def test_a_log_that_ends_inside_a_character_does_not_stop_the_next_try(tmp_path):
+    (tmp_path / "job.log").write_bytes("site Süd".encode()[:-2])
+    with job_log(tmp_path / "job.log"):
+        pass
+    assert (tmp_path / "job.log.failed").read_text(encoding="utf-8") == "site S\N{REPLACEMENT CHARACTER}"
 
 
 def test_a_job_that_succeeds_leaves_no_log_of_failures(tmp_path):

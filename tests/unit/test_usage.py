@@ -2,7 +2,9 @@ import subprocess
 import sys
 import time
 
+import pytest
 import torch
+from fedpedbrain import devices
 from fedpedbrain.usage import Usage, measure_usage, read_usages, write_usage
 
 # Works for a while and holds 64 MB, then says what it used.
@@ -28,7 +30,9 @@ def test_a_process_knows_what_it_used():
     assert printed[3] == "''"
 
 
-def test_a_gpu_counts_where_it_was_computed_on(monkeypatch):
+@pytest.fixture
+def second_gpu(monkeypatch):
+    """A machine that claims that this process computes on the second of its two GPUs."""
     fakes = {
         "is_initialized": lambda: True,
         "device_count": lambda: 2,
@@ -38,6 +42,10 @@ def test_a_gpu_counts_where_it_was_computed_on(monkeypatch):
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(devices, "gpu_waits", [])
+
+
+def test_a_gpu_counts_where_it_was_computed_on(monkeypatch, second_gpu):
     used = measure_usage(time.monotonic() - 2.0)
     assert (used.gpu, used.gpu_memory_mb) == ("GPU 1", 5)
     assert used.gpu_seconds == used.wall_seconds >= 2.0
@@ -46,7 +54,21 @@ def test_a_gpu_counts_where_it_was_computed_on(monkeypatch):
     assert measure_usage(time.monotonic()).gpu == ""
 
 
+def test_waiting_for_a_gpu_is_neither_work_nor_holding_it(monkeypatch, second_gpu):
+    monkeypatch.setattr(devices, "visible_gpu_ids", lambda: ["0", "1"])
+    monkeypatch.setattr(devices, "lock_free_gpu", lambda gpu_ids, folder: time.sleep(0.3) or "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    # Of a block before this one.
+    devices.gpu_waits.append((time.monotonic() - 60.0, time.monotonic() - 50.0))
+    started = time.monotonic()
+    time.sleep(0.1)
+    devices.take_device(1, torch.get_num_threads())
+    used, passed = measure_usage(started), time.monotonic() - started
+    assert 0.1 <= used.wall_seconds <= passed - 0.299
+    assert used.gpu_seconds <= used.wall_seconds - 0.099
+
+
 def test_a_record_comes_back_with_its_labels(tmp_path):
-    used = Usage(2.5, 4.0, 300, "GPU", 120)
+    used = Usage(2.5, 4.0, 300, "GPU", 120, 1.5)
     write_usage(tmp_path / "usage.json", used, {"arm": "fedavg", "round": "001"})
     assert read_usages([tmp_path / "usage.json"]) == [({"arm": "fedavg", "round": "001"}, used)]

@@ -32,6 +32,16 @@ def test_a_second_seed_doubles_training_and_shares_the_cohort(workspace):
     assert jobs["build_shard"] == 4
 
 
+def test_a_cost_waits_for_a_job_that_runs_again_though_its_record_is_gone(tmp_path):
+    workspace = Workspace(tmp_path)
+    # There, but older than the model that it is predicted with.
+    masks = tmp_path / "results/predictions/fedavg/seed-0/masks.npy"
+    masks.parent.mkdir(parents=True)
+    masks.touch()
+    cost = "results/models/fedavg/seed-0/cost.tsv"
+    assert workspace.planned("--config", "study={rounds: 1}", "--", cost)["predict_cases"] == 1
+
+
 def plan_of_scans(workspace, **config):
     arguments = [f"{key}={value}" for key, value in config.items()]
     return workspace.planned("--configfile", "studies/tcga_lgg.yaml", "--config", *arguments, "--", "predict")

@@ -8,8 +8,14 @@ from typing import Any
 from fedpedbrain.files import write_table
 from fedpedbrain.usage import Usage, read_usages
 
-# In the order in which an arm goes through them.
-PHASES = ("training", "averaging", "validation", "prediction")
+# Where a phase's jobs leave their records, from the folder of what they make; in the order of an arm's phases.
+_RECORDS = {
+    "training": "../usage/train-{stem}.json",
+    "averaging": "usage/aggregate.json",
+    "validation": "usage/validate.json",
+    "prediction": "usage.json",
+}
+PHASES = tuple(_RECORDS)
 COST_COLUMNS = ("arm", "seed", "phase", "num_jobs", "num_recorded", "wall_seconds", "parallel_seconds", "cpu_seconds")
 COST_COLUMNS += ("gpu_seconds", "peak_memory_mb", "gpu_memory_mb", "gpus")
 
@@ -44,9 +50,14 @@ def add_up(records: Sequence[tuple[Mapping[str, str], Usage]], is_chain: bool = 
     }
 
 
+def find_records(phase: str, products: Sequence[str | Path]) -> list[Path]:
+    """Records of the jobs that made these files, but for those that are gone."""
+    paths = [Path(product).parent / _RECORDS[phase].format(stem=Path(product).stem) for product in products]
+    return [path for path in paths if path.exists()]
+
+
 def measure_cost_files(
-    records: Mapping[str, Sequence[str | Path]],
-    num_jobs: Mapping[str, int],
+    products: Mapping[str, Sequence[str | Path]],
     cost_path: str | Path,
     arm: str,
     seed: int,
@@ -56,13 +67,12 @@ def measure_cost_files(
 
     Parameters
     ----------
-    records : phase to the records of its jobs, as far as they are there
-    num_jobs : phase to the number of its jobs
+    products : phase to a file of each of its jobs, beside which that left its record
     is_chain : the model goes from site to site within a round
     """
     rows = []
     for phase in PHASES:
-        usages = read_usages(records[phase])
-        counts = {"arm": arm, "seed": seed, "phase": phase, "num_jobs": num_jobs[phase], "num_recorded": len(usages)}
-        rows.append(counts | add_up(usages, is_chain))
+        usages = read_usages(find_records(phase, products[phase]))
+        counts = {"num_jobs": len(products[phase]), "num_recorded": len(usages)}
+        rows.append({"arm": arm, "seed": seed, "phase": phase} | counts | add_up(usages, is_chain))
     write_table(cost_path, COST_COLUMNS, rows)

@@ -32,11 +32,13 @@ def mean_over_seeds(rows: Sequence[Row]) -> Row:
 
     Returns
     -------
-    the columns of ``rows`` that hold numbers
+    the columns of ``rows`` that hold numbers, ``num_seeds``, and ``num_lacking``: jobs of all seeds without a record
     """
     num_seeds = len({row["seed"] for row in rows})
     means = {name: sum(row[name] for row in rows) / num_seeds for name in _SUMS}
-    return means | {name: max(row[name] for row in rows) for name in _LARGEST}
+    lacking = round(sum(row["num_jobs"] - row["num_recorded"] for row in rows))
+    largest = {name: max(row[name] for row in rows) for name in _LARGEST}
+    return means | largest | {"num_seeds": num_seeds, "num_lacking": lacking}
 
 
 def energy_wh(cost: Row, power: Mapping[str, float | None]) -> float:
@@ -68,12 +70,14 @@ def format_energy(watt_hours: float) -> str:
 
 
 def _cells(cost: Row, has_gpu: bool, power: Mapping[str, float | None]) -> list[Cell]:
-    lacking = round(cost["num_jobs"] - cost["num_recorded"])
+    lacking = f"{cost['num_lacking']} without record" if cost["num_lacking"] else ""
+    if lacking and cost["num_seeds"] > 1:
+        lacking += f" in {cost['num_seeds']} seeds"
     if not cost["num_recorded"]:
         return [Cell(f"{cost['num_jobs']:g}", "no record"), *[Cell(MISSING)] * (7 if has_gpu else 5)]
     gpu = [Cell(format_seconds(cost["gpu_seconds"])), Cell(f"{cost['gpu_memory_mb']:.0f} MB")] if has_gpu else []
     return [
-        Cell(f"{cost['num_jobs']:g}", f"{lacking} without record" if lacking else ""),
+        Cell(f"{cost['num_jobs']:g}", lacking),
         Cell(format_seconds(cost["wall_seconds"])),
         Cell(format_seconds(cost["parallel_seconds"])),
         Cell(format_seconds(cost["cpu_seconds"])),
@@ -109,8 +113,9 @@ def usage_part(costs: Sequence[Row], study: Mapping[str, Any], colours: Mapping[
         for phase in PHASES
     ]
     seeds = ", mean over seeds" if len(study["seeds"]) > 1 else ""
+    caption = f"{sentence_case(format_names(PHASES))} of each arm{seeds}"
     return {
-        "usage_table": Table(f"All jobs of each arm{seeds}", ["Arm", *columns], [Group("", by_arm)]),
+        "usage_table": Table(caption, ["Arm", *columns], [Group("", by_arm)]),
         "phase_table": Table(f"The same by phase{seeds}", ["Arm", *columns], by_phase),
         "usage_notes": describe_usage(costs, power),
     }
@@ -126,11 +131,15 @@ def describe_usage(costs: Sequence[Row], power: Mapping[str, float | None]) -> l
         if power[key] is not None
     ]
     lines = [
-        "Each job measures itself: its time includes waiting for cores that other jobs of the machine kept busy, its "
-        f"memory libraries that it shares with others.{on}",
+        "Each job measures itself: its time includes waiting for cores that other jobs of the machine kept busy, but "
+        f"not for a GPU that another held; its memory includes libraries that it shares with others.{on}",
         "“All sites at once” counts the slowest site of each round, as where every site has a machine of its own.",
         "A job that was run again, or resumed, counts once, with its last run; attempts that failed or were killed do "
-        "not count. Preparing the cohort, scoring and reporting are common to all arms and not part of it.",
+        "not count.",
+        "Not part of it is what all arms have alike (preparing the cohort, choosing the best round, scoring, "
+        "reporting) and, though only some arms have it: choosing the model that a phase starts from, keys of secure "
+        "sums, comparing updates, accounting for privacy, making models of single sites, explaining cases. The "
+        "benchmark files of the results have the time of each such job.",
     ]
     if watts:
         lines.append(

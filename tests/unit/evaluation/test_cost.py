@@ -8,13 +8,13 @@ RECORDS = [
     ({"round": "001", "site": "north"}, Usage(10.0, 8.0, 300)),
     ({"round": "001", "site": "east"}, Usage(4.0, 3.0, 500)),
     ({"round": "002", "site": "north"}, Usage(1.0, 1.0, 200)),
-    ({"round": "002", "site": "east"}, Usage(6.0, 2.0, 100, "H100", 900)),
+    ({"round": "002", "site": "east"}, Usage(6.0, 2.0, 100, "H100", 900, 5.0)),
 ]
 
 
 def test_a_phase_costs_what_its_jobs_take_together():
     cost = add_up(RECORDS)
-    assert (cost["wall_seconds"], cost["cpu_seconds"], cost["gpu_seconds"]) == (21.0, 14.0, 6.0)
+    assert (cost["wall_seconds"], cost["cpu_seconds"], cost["gpu_seconds"]) == (21.0, 14.0, 5.0)
     assert (cost["peak_memory_mb"], cost["gpu_memory_mb"], cost["gpus"]) == (500, 900, "H100")
 
 
@@ -27,15 +27,19 @@ def test_sites_that_wait_for_each_other_gain_nothing_by_machines_of_their_own():
 
 
 def test_the_table_has_a_row_a_phase_and_says_how_many_jobs_left_no_record(tmp_path):
-    paths = []
-    for number, (labels, usage) in enumerate(RECORDS):
-        paths.append(tmp_path / f"{number}.json")
-        write_usage(paths[-1], usage, labels)
-    records = {phase: [] for phase in PHASES} | {"training": paths[:3]}
-    num_jobs = dict.fromkeys(PHASES, 2) | {"training": 4}
-    measure_cost_files(records, num_jobs, tmp_path / "cost.tsv", "fedavg", 1, False)
+    for labels, usage in RECORDS[:3]:
+        folder = tmp_path / f"round-{labels['round']}" / "usage"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_usage(folder / f"train-{labels['site']}.json", usage, labels)
+    rounds = [tmp_path / f"round-{number:03d}" for number in (1, 2)]
+    products = {phase: [] for phase in PHASES} | {"averaging": [folder / "global.pth" for folder in rounds]}
+    products["training"] = [folder / f"metrics/{site}.json" for folder in rounds for site in ("north", "east")]
+    for path in products["training"]:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    measure_cost_files(products, tmp_path / "cost.tsv", "fedavg", 1, False)
     rows = read_table(tmp_path / "cost.tsv")
     assert [row["phase"] for row in rows] == list(PHASES)
     assert (rows[0]["arm"], rows[0]["seed"], rows[0]["num_jobs"], rows[0]["num_recorded"]) == ("fedavg", "1", "4", "3")
     assert float(rows[0]["wall_seconds"]) == pytest.approx(15.0)
-    assert (rows[1]["num_recorded"], rows[1]["wall_seconds"]) == ("0", "0")
+    assert (rows[1]["num_jobs"], rows[1]["num_recorded"], rows[1]["wall_seconds"]) == ("2", "0", "0")

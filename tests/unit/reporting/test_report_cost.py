@@ -66,6 +66,18 @@ def test_several_seeds_give_their_mean(part):
     assert one == two
 
 
+def test_of_several_seeds_a_single_record_that_is_lacking_is_missed(write_study):
+    synthetic = write_study(seeds=(0, 1, 2))
+    costs = load_costs(synthetic.inputs.costs)
+    for row in costs:
+        row["num_recorded"] = row["num_jobs"]
+    (training,) = [row for row in costs if (row["arm"], row["seed"], row["phase"]) == ("fedavg", 1, "training")]
+    training["num_recorded"] -= 1
+    table = usage_part(costs, synthetic.study, dict.fromkeys(synthetic.arms, ""))["usage_table"]
+    (cell,) = [row[1] for row in table.groups[0].rows if row[0].text == "FedAvg"]
+    assert cell.detail == "1 without record in 3 seeds"
+
+
 def test_a_gpu_has_columns_of_its_own(part):
     found = part({"gpu_seconds": 60.0, "gpus": "H100", "gpu_memory_mb": 900.0})
     assert cells_of(found["usage_table"], "FedAvg")[5:] == ["3 min 00 s", "900 MB", "–"]
@@ -83,6 +95,8 @@ def test_the_report_shows_phases_assumption_and_lacking_records(write_study):
         "Prediction pooled-arm 1 no record",
         "1 without record",
         "10 W for a busy CPU core",
+        "Training, averaging, validation and prediction of each arm",
+        "keys of secure sums",
     ):
         assert words in text
     assert "W for a GPU" not in text
