@@ -92,6 +92,11 @@ class Arm:
         return self.block["optimizer_state"] == "kept"
 
     @property
+    def exchanges_weights(self) -> bool:
+        """Whether participants train apart and send weights; a pooled or local arm's one participant sends nothing."""
+        return len(self.participants) > 1
+
+    @property
     def is_personal(self) -> bool:
         """Whether every site is scored with weights of its own."""
         return self.facts.is_personal or self.block["batch_norm"] == "local"
@@ -153,6 +158,7 @@ class Arm:
             "keep_optimizer_state": self.keeps_optimizer_state,
             "is_repartitioned": self.is_repartitioned,
             "is_personal": self.is_personal,
+            "exchanges_weights": self.exchanges_weights,
             "phases": [asdict(phase) | {"sites": list(phase.sites)} for phase in self.phases],
         }
 

@@ -250,7 +250,7 @@ class Study:
     @property
     def exchanging_arms(self) -> list[str]:
         """Arms whose participants train apart and send weights."""
-        return [arm.name for arm in self.arms.values() if len(arm.participants) > 1]
+        return [arm.name for arm in self.arms.values() if arm.exchanges_weights]
 
     @property
     def inspected_arms(self) -> list[str]:
@@ -310,8 +310,9 @@ class Study:
 
     @property
     def export_description(self) -> dict[str, Any]:
-        """The study in plain values, for its exports: without the config's blocks that these do not speak of."""
-        blocks = ("cohort", "flpedbrain", "preprocessing", "network", "training", "evaluation")
+        """The study in plain values, for its exports: of the config what decides its models and scores."""
+        # What is said of the data stands in the block that is named as their source.
+        blocks = ("cohort", self.config["cohort"]["source"], "preprocessing", "network", "training", "evaluation")
         return self.description | {"config": {name: self.config[name] for name in blocks}}
 
     @cached_property

@@ -36,8 +36,8 @@ def write_mlflow_store(
 ) -> None:
     """Write an experiment with a run for every arm and seed below a folder.
 
-    Names of folders are digests, as MLflow wants them, of what they stand for: experiments of several studies can stand
-    in one folder.
+    Names of folders are digests, as MLflow wants them, of what they stand for, and the experiment's name ends in digits
+    of its own: experiments of several studies, though of one title, can stand in one folder and in one database.
 
     Parameters
     ----------
@@ -45,11 +45,15 @@ def write_mlflow_store(
     model_folders : where each model is; runs say so and hold no copy of it
     artifacts : small files that are copied to each run
     """
+    # Other versions of packages make it no other study.
+    digest = digest_of({key: value for key, value in study.items() if key != "versions"})
     # Within the 63 bits that a database has for it.
-    number = int(digest_of({"title": study["title"], "config": study["config"]})[:15], 16)
+    number = int(digest[:15], 16)
     place = Path(folder, str(number))
     experiment = {"artifact_location": str(place), "creation_time": 0, "experiment_id": str(number)}
-    experiment |= {"last_update_time": 0, "lifecycle_stage": "active", "name": study["title"]}
+    experiment |= {"last_update_time": 0, "lifecycle_stage": "active"}
+    # A database takes no two experiments of one name.
+    experiment["name"] = f"{study['title']} ({digest[:6]})"
     _write_yaml(place / "meta.yaml", experiment)
     for run in runs:
         name = digest_of({"experiment": number, "arm": run.arm, "seed": run.seed})[:32]

@@ -22,8 +22,10 @@ _NO_SETTINGS = (
     "phases",
     "keep_optimizer_state",
     "is_repartitioned",
-    "is_personal",
+    "exchanges_weights",
 )
+# Where trackers have what sites' own models score on test patients: it is not the run's model.
+_WITH_OWN_MODELS = "test_with_sites_own_models"
 # What trackers show at single sites; they have a file for every value.
 _AT_SITES = ("dice", "accuracy")
 
@@ -64,6 +66,7 @@ class ModelRun:
     selection : contents of ``selection.json``: the round that was chosen, and where the model comes from
     values : what is known of its rounds
     scores : of the chosen model
+    own_model_scores : of a personal arm, those of its sites' own models, each on its site's test patients
     """
 
     arm: str
@@ -73,17 +76,20 @@ class ModelRun:
     selection: Mapping[str, Any]
     values: Sequence[RoundValue]
     scores: Sequence[ModelScore]
+    own_model_scores: Sequence[ModelScore] = ()
 
     @property
     def final_values(self) -> dict[str, float]:
         """Final scores by tag: all of them on all test patients, with the ends of intervals; a few at each site."""
+        tags = [(score.tag, score) for score in self.scores]
+        tags += [(score.tag.replace(TEST, _WITH_OWN_MODELS, 1), score) for score in self.own_model_scores]
         values = {}
-        for score in self.scores:
+        for tag, score in tags:
             is_pooled = score.scope == POOLED_SCOPE
             if is_pooled or score.metric in _AT_SITES:
-                values[score.tag] = score.estimate.value
+                values[tag] = score.estimate.value
             if is_pooled and score.estimate.has_interval:
-                values |= {f"{score.tag}_low": score.estimate.low, f"{score.tag}_high": score.estimate.high}
+                values |= {f"{tag}_low": score.estimate.low, f"{tag}_high": score.estimate.high}
         return values
 
 
@@ -121,26 +127,39 @@ def build_runs(
             run_parameters(arm, seed, study),
             selections[arm["name"], seed],
             values_of.get((arm["name"], seed), []),
-            scores.get((arm["name"], seed), []),
+            *_by_model(arm, scores.get((arm["name"], seed), [])),
         )
         for arm in study["arms"]
         for seed in study["seeds"]
     ]
 
 
+def _by_model(arm: Mapping[str, Any], scores: Sequence[ModelScore]) -> tuple[list[ModelScore], list[ModelScore]]:
+    """Scores of the arm's chosen model, and those of its sites' own models; sites that it left out have none."""
+    places = (POOLED_SCOPE, *arm["sites"]) if arm["is_personal"] else ()
+    common: list[ModelScore] = []
+    own: list[ModelScore] = []
+    for score in scores:
+        (own if score.split == TEST and score.scope in places else common).append(score)
+    return common, own
+
+
 def run_parameters(arm: Mapping[str, Any], seed: int, study: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a run: the arm's settings, then those that all arms share."""
     config = study["config"]
     network, intensity = config["network"]["name"], config["preprocessing"]["intensity"]
+    chosen = intensity["name"]
     shared = {
-        "network": {"name": network, network: config["network"][network]},
+        "network": {name: config["network"][name] for name in ("name", "pretrained", network)},
         "training": config["training"],
-        "preprocessing": config["preprocessing"] | {"intensity": {"name": intensity["name"]}},
+        # Values that are taken as they are have no options.
+        "preprocessing": config["preprocessing"] | {"intensity": {"name": chosen, chosen: intensity.get(chosen, {})}},
     }
     settings = {key: value for key, value in arm.items() if key not in _NO_SETTINGS}
-    # The rest of a phase is its sites, which the words name.
+    # A phase's sites, many in a large study, are named by the words.
+    settings["phases"] = [{key: value for key, value in phase.items() if key != "sites"} for phase in arm["phases"]]
     who = {"arm": arm["name"], "seed": seed, "kind": kind_of(arm), "sites": ", ".join(arm["sites"])}
-    return who | {"rounds": study["num_rounds"], "num_phases": len(arm["phases"])} | dict(flat(settings | shared))
+    return who | {"rounds": study["num_rounds"]} | dict(flat(settings | shared))
 
 
 def flat(settings: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:

@@ -45,7 +45,7 @@ def export_results_files(files: ExportFiles, study: Mapping[str, Any]) -> None:
     """
     arms, sites = [arm["name"] for arm in study["arms"]], [*study["training_sites"], *study["external_sites"]]
     write_metrics_csv(files.metrics_csv, files.scores, arms, study["classes"], study["normal_class"])
-    values = load_round_values(files.rounds, arms, sites)
+    values = load_round_values(files.rounds, study["arms"], sites)
     write_rounds_csv(files.rounds_csv, values)
     selections = load_selections(files.selections)
     runs = build_runs(study, selections, values, load_model_scores(files.models))

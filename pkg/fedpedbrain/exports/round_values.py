@@ -28,6 +28,8 @@ _OF_TRAINING = {
     "num_cases": "num_cases",
     "num_steps": "num_steps",
 }
+# What has no meaning where nothing is sent; jobs of such an arm write the size of their model all the same.
+_OF_EXCHANGE = ("uploaded_bytes", "num_updates")
 _OF_INSPECTION = {"share": "weight_share", "cosine_to_others": "cosine_to_others"}
 
 
@@ -61,12 +63,13 @@ class RoundFiles:
     inspections: Sequence[str | Path]
 
 
-def load_round_values(files: RoundFiles, arms: Sequence[str], sites: Sequence[str]) -> list[RoundValue]:
+def load_round_values(files: RoundFiles, arms: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> list[RoundValue]:
     """Every value that is known, arm by arm, seed by seed and round by round, of all sites together first.
 
     Parameters
     ----------
-    arms, sites : in the order of the config
+    arms : as the study describes them, in the order of the config
+    sites : in the order of the config
     """
     values = [
         *(value for path in files.histories for row in read_table(path) for value in _renamed(row, _OF_HISTORY)),
@@ -74,13 +77,17 @@ def load_round_values(files: RoundFiles, arms: Sequence[str], sites: Sequence[st
         *(value for path in files.validations for value in _of_validation(_read_json(path))),
         *(value for path in files.inspections for row in read_table(path) for value in _renamed(row, _OF_INSPECTION)),
     ]
-    arm_places, site_places = _places(arms), _places([ALL_SITES, *sites])
+    arm_places, site_places = _places(arm["name"] for arm in arms), _places([ALL_SITES, *sites])
+    exchanging = {arm["name"] for arm in arms if arm["exchanges_weights"]}
+
+    def is_known(item: RoundValue) -> bool:
+        return math.isfinite(item.value) and (item.arm in exchanging or item.metric not in _OF_EXCHANGE)
 
     def place(item: RoundValue) -> tuple[Any, ...]:
         # A pooled arm's one participant is no site of the config.
         return arm_places[item.arm], item.seed, item.round, site_places.get(item.site, 0), item.site
 
-    return sorted((value for value in values if math.isfinite(value.value)), key=place)
+    return sorted(filter(is_known, values), key=place)
 
 
 def _read_json(path: str | Path) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def local_arms(study: Mapping[str, Any]) -> dict[str, str]:
 
 def federated_arms(study: Mapping[str, Any]) -> list[str]:
     """Arms whose participants train apart and exchange weights."""
-    return [arm["name"] for arm in study["arms"] if len(arm["participants"]) > 1]
+    return [arm["name"] for arm in study["arms"] if arm["exchanges_weights"]]
 
 
 def describe_value(estimate: Estimate) -> str:

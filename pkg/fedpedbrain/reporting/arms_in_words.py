@@ -60,7 +60,7 @@ PERSONAL_NOTE = (
 
 def kind_of(arm: Arm) -> str:
     """``federated``, ``control`` (federated, cases shared out at random), ``pooled`` or ``local``."""
-    if len(arm["participants"]) > 1:
+    if arm["exchanges_weights"]:
         return "control" if arm["is_repartitioned"] else "federated"
     return "pooled" if len(arm["sites"]) > 1 else "local"
 
@@ -91,7 +91,7 @@ def who_trains(arm: Arm, study: Study) -> str:
 
 def how_it_trains(arm: Arm) -> str:
     """What happens in a round, in sentences; what goes without saying is not said."""
-    if len(arm["participants"]) == 1:
+    if not arm["exchanges_weights"]:
         return " ".join(filter(None, ["No exchange.", _BATCH_NORM[arm["batch_norm"]], *_privacy(arm["privacy"])]))
     parts = [f"{strategy_of(arm)}.", _BATCH_NORM[arm["batch_norm"]], _exchange(arm["exchange"])]
     parts += [*_phases(arm), *_participation(arm), *_privacy(arm["privacy"])]
@@ -165,7 +165,7 @@ def _privacy(privacy: Mapping[str, Any]) -> list[str]:
 
 def weight_in_words(arm: Arm) -> str:
     """How much a participant counts."""
-    if len(arm["participants"]) == 1:
+    if not arm["exchanges_weights"]:
         return "nothing to weigh"
     return _OWN_WEIGHTS.get(arm["strategy"]["name"]) or _WEIGHTINGS.get(arm["weighting"], arm["weighting"])
 
@@ -211,6 +211,6 @@ def _named(arm: Arm, study: Study) -> str:
     name, left_out = readable(arm["name"]), sites_left_out(arm, study)
     told = [f"without {site}" for site in left_out if site not in name]
     strategy = readable(arm["strategy"]["name"])
-    if len(arm["participants"]) > 1 and strategy != "FedAvg" and strategy.lower() not in name.lower():
+    if arm["exchanges_weights"] and strategy != "FedAvg" and strategy.lower() not in name.lower():
         told.insert(0, strategy)
     return f"{name} ({', '.join(told)})" if told else name

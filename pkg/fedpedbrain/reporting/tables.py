@@ -117,7 +117,7 @@ def cost_table(
         item, sent = first[arm["name"]], uploads[arm["name"]]
         cells = [Cell(str(item["lineage"]["num_cases"])), Cell(str(item["lineage"]["num_steps"]))]
         cells.append(Cell(format_bytes(item["model_bytes"])))
-        if len(arm["participants"]) > 1:
+        if arm["exchanges_weights"]:
             total, number = sum(upload.num_bytes for upload in sent), sum(upload.num_updates for upload in sent)
             cells.append(Cell(format_bytes(total / number) if number else MISSING))
             cells.append(Cell(format_bytes(total), f"{count_noun(number, 'update')}, {count_noun(len(sent), 'round')}"))

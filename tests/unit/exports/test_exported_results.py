@@ -1,10 +1,14 @@
 """What other programs read of a study: CSV, TensorBoard by its own reader, MLflow's file store by its form."""
 
+import json
+
 import pandas as pd
 import pytest
 import yaml
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
+from fedpedbrain.exports.model_runs import run_parameters
 from fedpedbrain.files import files_below
+from study_arms import arm
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG, parse_session_start_info_plugin_data
 
@@ -80,6 +84,58 @@ def test_rounds_have_the_values_of_the_arm_and_of_its_sites(export):
     assert rounds["value"].notna().all()
     places = rounds[["arm", "round"]].drop_duplicates().itertuples(index=False, name=None)
     assert list(places) == [("pooled-arm", 1), ("pooled-arm", 2), ("fedavg", 1), ("fedavg", 2)]
+
+
+def test_an_arm_that_exchanges_nothing_uploads_nothing(export):
+    exported = export()
+    rounds = pd.read_csv(exported.folder / "rounds.csv").groupby("arm")["metric"].agg(set)
+    assert rounds["fedavg"] - rounds["pooled-arm"] == {"uploaded_bytes", "num_updates"}
+    assert "update_norm" in rounds["pooled-arm"]
+    of_pooled = mlflow_runs(exported)["pooled-arm, seed 0"]
+    assert "metrics/rounds/training_loss" in of_pooled
+    assert not [name for name in of_pooled if name.endswith(("uploaded_bytes", "num_updates"))]
+
+
+def test_trackers_credit_the_common_model_with_no_score_of_sites_own_models(export):
+    personal = arm("fedbn", {"a": ["a"]}, strategy={"name": "fedbn"})
+    run = mlflow_runs(export(arms=(personal,)))["FedBN, seed 0"]
+    scores = {name.removeprefix("metrics/").rpartition("/")[0] for name in run if name.endswith("/dice")}
+    own = "test_with_sites_own_models"
+    # Site b has no model of its own, nor has the external one.
+    assert scores == {f"{own}/tumour", f"{own}_at_a/tumour", "test_at_b/tumour", "external_at_x/tumour"}
+    assert run["params/is_personal"] == "True"
+
+
+def test_studies_that_differ_in_arms_or_seeds_can_share_a_store(export):
+    stores = [export(), export(seeds=(0, 1, 2)), export(arms=(arm("fedavg", {"a": ["a"], "b": ["b"]}),))]
+    experiments = [next((exported.folder / "mlflow").iterdir()) for exported in stores]
+    assert len({experiment.name for experiment in experiments}) == len(stores)
+    names = {yaml.safe_load((experiment / "meta.yaml").read_text())["name"] for experiment in experiments}
+    assert len(names) == len(stores), "a database has no two experiments of one name"
+    assert all(name.startswith("A study (") for name in names)
+    runs = [path.name for experiment in experiments for path in experiment.iterdir() if path.is_dir()]
+    assert len(set(runs)) == len(runs)
+
+
+def test_settings_that_decide_a_run_are_among_its_parameters(export):
+    study = export().study
+    first = {"first_round": 1, "last_round": 1, "sites": ["a"], "learning_rate": 0.5, "start": "last"}
+    phases = [first, first | {"first_round": 2, "last_round": None, "start": "best"}]
+    parameters = run_parameters({**study["arms"][1], "phases": phases}, 0, study)
+    assert [phase["learning_rate"] for phase in json.loads(parameters["phases"])] == [0.5, 0.5]
+    assert [phase["start"] for phase in json.loads(parameters["phases"])] == ["last", "best"]
+    assert "sites" not in parameters["phases"]
+    assert parameters["preprocessing.intensity.percentile.upper_percentile"] == 99.5
+    assert parameters["network.pretrained.part"] == "all"
+    assert not [name for name in parameters if "z_score" in name or "i3d_unet" in name]
+
+
+def test_a_normalisation_without_options_needs_none(export):
+    study = export().study
+    preprocessing = study["config"]["preprocessing"]
+    as_stored = study["config"] | {"preprocessing": preprocessing | {"intensity": {"name": "reference"}}}
+    parameters = run_parameters(study["arms"][1], 0, study | {"config": as_stored})
+    assert parameters["preprocessing.intensity.name"] == "reference"
 
 
 def test_a_site_that_sent_nothing_has_no_values_of_training(export):
