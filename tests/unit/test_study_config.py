@@ -221,6 +221,12 @@ def test_blocks_of_an_arm_may_be_written_on_the_command_line(load, config):
     assert "north" not in arm.sites_in_round(0, 3)
 
 
+@pytest.mark.parametrize("title", ["", "one\n", "one\ntwo", "one\rtwo", "one\u2028two"])
+def test_a_title_is_one_line(load, title):
+    expected = "expected one line of text; in YAML, fold long titles with >-"
+    assert refusal(load, {"study": {"title": title}}) == f"config: study.title: found {title!r}; {expected}"
+
+
 def test_a_missing_key_is_refused(load, config):
     del config["training"]["batch_size"]
     assert refusal(load, {}) == "config: training: missing key batch_size"
@@ -578,6 +584,12 @@ def test_preprocessing_that_cannot_be_is_refused_by_its_key(load, preprocessing,
 def test_the_comparison_does_not_depend_on_the_decision(load):
     before = load().comparison_settings
     assert load({"evaluation": {"threshold": 0.4}}).comparison_settings == before
+
+
+def test_exports_tell_studies_of_other_data_apart(load):
+    exported = load().export_description
+    assert load({"phantom": {"seed": 99}}).export_description != exported
+    assert "reporting" not in exported["config"]
 
 
 def test_the_description_is_plain_values_that_json_keeps(load):

@@ -1,5 +1,6 @@
 """Model cards in the Hugging Face form, every number of which comes from the study's tables."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -9,11 +10,12 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION
+from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.exports.model_runs import ModelRun, ModelScore
 from fedpedbrain.reporting.answers import SOURCE_NOTES, describe_value
 from fedpedbrain.reporting.arms_in_words import weight_in_words
-from fedpedbrain.reporting.results import MISSING, Estimate, Measure, headline_measures, measure_groups
+from fedpedbrain.reporting.results import MISSING, Estimate, Measure, format_names, headline_measures, measure_groups
 from fedpedbrain.reporting.style import readable, sentence_case
 
 # As the hub names them, by whether a study has regions.
@@ -63,8 +65,6 @@ def build_card(run: ModelRun, facts: CardFacts) -> ModelCard:
     arm = next(arm for arm in study["arms"] if arm["name"] == run.arm)
     names = _SETTINGS | (_OUTLINE_SETTINGS if study["regions"] else {})
     names |= _DIAGNOSIS_SETTINGS if study["classes"] else {}
-    # A personal arm's test patients are scored with models of their sites, which are not published.
-    scores = [score for score in run.scores if not (arm["is_personal"] and score.split == TEST)]
     content = {
         "run": run,
         "arm": arm,
@@ -75,12 +75,13 @@ def build_card(run: ModelRun, facts: CardFacts) -> ModelCard:
         "weight": weight_in_words(arm),
         "sites": _site_rows(arm, facts.audit),
         "classes": _class_counts(arm, study["classes"], facts.audit),
-        "score_rows": list(_score_rows(scores, run.arm, facts)),
+        "score_rows": list(_score_rows(run.scores, run.arm, facts)),
         "privacy": facts.privacy.get((run.arm, run.seed)),
+        "group_measures": format_names(_group_measures(study)),
         "level": f"{100 * study['config']['evaluation']['confidence_level']:g} %",
     }
     body = _environment().get_template("model_card.md.j2").render(content)
-    return ModelCard(f"---\n{_metadata(run, scores, study).to_yaml()}\n---\n\n{body}")
+    return ModelCard(f"---\n{_metadata(run, study).to_yaml()}\n---\n\n{body}")
 
 
 def _name(run: ModelRun) -> str:
@@ -88,7 +89,7 @@ def _name(run: ModelRun) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    """What renders the card: Markdown, so that nothing is escaped; a name without a value is an error."""
+    """What renders the card: Markdown, so that free text alone is escaped; a name without a value is an error."""
     folder = resources.files("fedpedbrain.exports") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
@@ -97,18 +98,23 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"readable": readable, "sentence_case": sentence_case}
+    environment.filters |= {"readable": readable, "sentence_case": sentence_case, "literal": _literal}
     return environment
 
 
-def _metadata(run: ModelRun, scores: Sequence[ModelScore], study: Mapping[str, Any]) -> ModelCardData:
+def _literal(text: str) -> str:
+    """Text in a line of Markdown that shows as it is, HTML too (https://spec.commonmark.org/0.31.2/#backslash-escapes)."""
+    return re.sub(r"([\\`*_\[\]<>&#|~$])", r"\\\1", text)
+
+
+def _metadata(run: ModelRun, study: Mapping[str, Any]) -> ModelCardData:
     """What the hub reads. Without a licence: which one weights have, those decide who publish them."""
     hub_data = study["config"]["flpedbrain"]["repository"] if study["source"] == "flpedbrain" else None
     measures = headline_measures(study["regions"], study["classes"])
     results = [
         _eval_result(score, measure, study, hub_data or study["source"])
         for measure in measures
-        for score in scores
+        for score in run.scores
         if _is_of(score, measure) and (score.scope == POOLED_SCOPE or score.split == EXTERNAL)
     ]
     tags = ["federated-learning", "medical-imaging", "mri", "brain-tumor"]
@@ -128,7 +134,9 @@ def _is_of(score: ModelScore, measure: Measure) -> bool:
 
 
 def _eval_result(score: ModelScore, measure: Measure, study: Mapping[str, Any], data: str) -> EvalResult:
-    where = "test patients of the training sites" if score.scope == POOLED_SCOPE else f"external site {score.scope}"
+    # Of all arms the same patients, also where the model learnt from some of these sites alone.
+    tested = f"test patients of {format_names(study['training_sites'])}"
+    where = tested if score.scope == POOLED_SCOPE else f"external site {score.scope}"
     return EvalResult(
         task_type=_TASKS[measure.target in study["regions"]],
         dataset_type=data,
@@ -157,6 +165,12 @@ def _class_counts(arm: Mapping[str, Any], classes: Sequence[str], audit: Mapping
     """Cases of each class over all sites that the model learnt from; small numbers of single sites are not told."""
     sites = [site["classes"] for site in audit["sites"] if site["site"] in arm["sites"]]
     return {name: sum(site.get(name, 0) for site in sites) for name in classes}
+
+
+def _group_measures(study: Mapping[str, Any]) -> list[str]:
+    """What the measures of a group of cases are called that the table of scores can have."""
+    groups = measure_groups(study["regions"], study["classes"])
+    return [measure.title for group in groups.values() for measure in group if measure.metric in GROUP_METRICS]
 
 
 def _score_rows(scores: Sequence[ModelScore], arm: str, facts: CardFacts) -> Iterator[tuple[str, ...]]:

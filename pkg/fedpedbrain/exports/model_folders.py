@@ -63,4 +63,5 @@ def write_model_folders_files(files: FolderFiles, study: Mapping[str, Any]) -> N
     sources = [*files.models, *files.intensities]
     for source, target in zip(sources, [*files.published_models, *files.published_intensities], strict=True):
         with replacing(target) as temporary:
+            # A hard link has the time of the training: older than the tables, it would be made anew in every run.
             shutil.copyfile(source, temporary)

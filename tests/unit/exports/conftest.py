@@ -123,10 +123,10 @@ class StudyWriter:
         return self.json("audit.json", {"sites": sites})
 
 
-def write_exports(folder: Path, regions, classes, seeds, arms, privacy) -> Exported:
+def write_exports(folder: Path, regions, classes, seeds, arms, privacy, title) -> Exported:
     """Write a study below a folder and export it."""
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
-    study = {"title": "A study", "source": "bids", "arms": list(arms), "seeds": list(seeds), "config": config}
+    study = {"title": title, "source": "bids", "arms": list(arms), "seeds": list(seeds), "config": config}
     study |= {"training_sites": ["a", "b"], "external_sites": ["x"], "regions": list(regions)}
     study |= {"classes": list(classes), "normal_class": "normal" if classes else None, "num_rounds": NUM_ROUNDS}
     study |= {"versions": {"fedpedbrain": "1.2.3"}}
@@ -170,13 +170,19 @@ def write_exports(folder: Path, regions, classes, seeds, arms, privacy) -> Expor
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory):
-    """``export(regions, classes, seeds, arms, privacy, again)``: such a study's exports, made once, or ``again``."""
+    """``export(regions, classes, ..., again)``: such a study's exports, made once, or ``again``."""
     made: dict[str, tuple[Path, Exported]] = {}
 
     def _export(
-        regions=("tumour",), classes=("normal", "glioma"), seeds=(0,), arms=ARMS, privacy=(), again=False
+        regions=("tumour",),
+        classes=("normal", "glioma"),
+        seeds=(0,),
+        arms=ARMS,
+        privacy=(),
+        title="A study",
+        again=False,
     ) -> Exported:
-        asked = (regions, classes, seeds, arms, privacy)
+        asked = (regions, classes, seeds, arms, privacy, title)
         key = json.dumps(asked)
         if key not in made or again:
             folder = made[key][0] if key in made else tmp_path_factory.mktemp("study")

@@ -54,6 +54,28 @@ def test_a_card_says_what_the_model_is_and_is_not_for(export):
     assert "None" not in text
 
 
+def test_the_hub_is_told_on_whose_test_patients_a_local_arm_was_scored(export):
+    card = ModelCard.load(export(arms=(arm("local-a", {"a": ["a"]}),)).card("local-a"))
+    names = {item.dataset_config: item.dataset_name for item in card.data.eval_results}
+    assert names == {"all test patients": "A study: test patients of a and b", "x": "A study: external site x"}
+
+
+def test_a_card_says_which_measures_are_no_means_over_cases(export):
+    text = export().card("fedavg").read_text()
+    groups = "balanced accuracy, macro-F1, AUROC and calibration error"
+    assert f"\nMeans over cases, except for {groups}: these are of all cases together. In brackets 95 %" in text
+    assert "\nMeans over cases. In brackets 95 %" in export(classes=()).card("fedavg").read_text()
+
+
+def test_a_title_is_text_whatever_it_looks_like(export):
+    title = "# One *title* of <img src=x onerror=y> & [two](https://three) | four: five"
+    card = ModelCard.load(export(title=title).card("fedavg"))
+    assert card.data.model_name == f"{title}: FedAvg, seed 0"
+    line = next(line for line in card.text.splitlines() if "title" in line)
+    shown = r"\# One \*title\* of \<img src=x onerror=y\> \& \[two\](https://three) \| four: five"
+    assert line == f"Study: {shown}."
+
+
 def test_no_patient_is_named(export):
     exported = export()
     assert "Jane-p2" in (exported.folder / "metrics.csv").read_text()
