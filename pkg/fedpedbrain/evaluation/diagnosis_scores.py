@@ -24,6 +24,9 @@ from fedpedbrain.evaluation.intervals import (
 )
 from fedpedbrain.evaluation.tables import DIAGNOSIS
 
+# A patient drawn twice makes the gap of a bin wider, never narrower on average.
+_BIASED_BY_DRAWING = ("calibration_error",)
+
 
 @dataclass(frozen=True)
 class GroupScores:
@@ -68,7 +71,7 @@ class GroupScores:
             low, high = np.nan, np.nan
             if num_patients >= MIN_PATIENTS_FOR_INTERVAL:
                 parts = (values.mean(), self.drawn[:, column], self.without_one[:, column])
-                low, high = score_interval(*parts, self.stratum, level, self.lowest)
+                low, high = score_interval(*parts, self.stratum, level, metric in _BIASED_BY_DRAWING, self.lowest)
             yield {
                 "target": target,
                 "metric": metric,

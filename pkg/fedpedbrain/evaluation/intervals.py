@@ -99,13 +99,20 @@ def bootstrap_interval(
 
 
 def score_interval(
-    score: float, drawn: np.ndarray, without_one: np.ndarray, stratum: np.ndarray, level: float, lowest: float = 0.0
+    score: float,
+    drawn: np.ndarray,
+    without_one: np.ndarray,
+    stratum: np.ndarray,
+    level: float,
+    drawing_bias: bool = False,
+    lowest: float = 0.0,
 ) -> tuple[float, float]:
     """The same interval of a score that is no mean over cases, such as the F1 of a class, or of a paired difference.
 
-    What a patient adds to the score's deviation is taken from the score without the patient (the jackknife), and the
-    draws are moved so that their mean is the score: drawing makes some scores larger or smaller than those of any
-    sample (a calibration error grows), and the interval is of the number that it stands beside.
+    What a patient adds to the score's deviation is taken from the score without the patient (the jackknife). The ends
+    are percentiles of the draws, so that they never leave what the score can be: beside a reference that is right in
+    every patient, no difference of accuracy is above 0 and no end is. Only a score that drawing itself makes larger
+    (a calibration error) is moved so that the mean of the draws is the score, the number that the interval is of.
 
     Parameters
     ----------
@@ -113,7 +120,8 @@ def score_interval(
     drawn : float (B,), of the draws of ``draw_patients``; nan where a draw has nobody of whom the score speaks
     without_one : float (P,), without each patient
     stratum : int (P,), of ``number_patients``
-    lowest : what the score can be at least; at most it is 1
+    drawing_bias : whether the score of a draw is on average another than that of the sample
+    lowest : what a score that is moved can be at least; at most it is 1
 
     Returns
     -------
@@ -128,8 +136,10 @@ def score_interval(
     if math.isnan(tail):
         return math.nan, math.nan
     known = drawn[is_known]
-    low, high = np.quantile(known - known.mean() + score, [tail, 1.0 - tail]).clip(lowest, 1.0)
-    return float(low), float(high)
+    ends = np.quantile(known, [tail, 1.0 - tail])
+    if drawing_bias:
+        ends = (ends - known.mean() + score).clip(lowest, 1.0)
+    return float(ends[0]), float(ends[1])
 
 
 def _expanded_tail(deviations: np.ndarray, stratum: np.ndarray, tail: float) -> float:

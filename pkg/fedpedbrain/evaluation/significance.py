@@ -27,6 +27,19 @@ def fewest_patients_for_test(num_tests: int, level: float) -> int:
     return math.ceil(math.log2(2.0 * num_tests / level) - 1e-9)
 
 
+def largest_unseen_share(num_patients: int) -> float:
+    """The largest part of patients who could differ though none of so many did, at one-sided 97.5 %.
+
+    The exact bound of Clopper and Pearson (1934) for 0 of n: with a larger part, n patients without any difference
+    would be seen in less than 2.5 % of studies.
+
+    Parameters
+    ----------
+    num_patients : at least 1
+    """
+    return 1.0 - 0.025 ** (1.0 / num_patients)
+
+
 def signed_rank_p_value(differences: np.ndarray) -> float:
     """Two-sided p-value of the Wilcoxon (1945) signed-rank test, one difference a patient, float (P,).
 

@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from fedpedbrain.arm_colours import MOST_ARMS_BY_COLOUR, arm_colours
-from fedpedbrain.cohort import TEST
+from fedpedbrain.cohort import EXTERNAL, TEST
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.files import read_table, replacing
@@ -110,7 +110,11 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         **result_tables(results, study, colours),
         **site_parts(results, study, colours),
         **statistics_part(results, study, colours),
-        "mistakes": describe_mistakes(table_paths["confusion"], list(colours)),
+        "mistakes": {
+            where: sentences
+            for split, where in ((TEST, "the test cases"), (EXTERNAL, "the cases of external sites"))
+            if (sentences := describe_mistakes(table_paths["confusion"], list(colours), split))
+        },
         "selection_table": tables.selection_table(selections, colours),
         "cost_table": tables.cost_table(study, selections, first_uploads(inputs.histories), colours),
         **usage_part(costs, study, colours),
@@ -142,6 +146,7 @@ def report_settings(study: Mapping[str, Any]) -> dict[str, Any]:
         "level": f"{100 * level:g} %",
         "significance": f"{100 * (1 - level):g} %",
         "seed_note": describe_seeds(len(study["seeds"])),
+        "tail": f"{50 * (1 - level):g} %",
         "fewest_patients": MIN_PATIENTS_FOR_INTERVAL,
         "samples": config["evaluation"]["bootstrap_samples"],
         "epochs": config["training"]["epochs_per_round"],
@@ -175,7 +180,7 @@ def result_tables(results: Results, study: Mapping[str, Any], colours: Mapping[s
     ]
     return {
         "score_tables": [table for table in tables_of_groups if table],
-        "class_table": score_tables.class_table(results, study, colours),
+        "class_table": score_tables.class_table(results, study, colours, [POOLED_SCOPE], "all test patients"),
         "difference_table": score_tables.difference_table(results, study, colours, [POOLED_SCOPE]),
     }
 
@@ -192,8 +197,10 @@ def site_parts(results: Results, study: Mapping[str, Any], colours: Mapping[str,
         ]
         parts[f"{place}_details"] = [table for table in others if table]
         parts[f"{place}_differences"] = score_tables.difference_table(results, study, colours, sites)
+    where = "external sites"
     return {
         **parts,
+        "external_classes": score_tables.class_table(results, study, colours, results.external_sites, where),
         "gap_table": site_tables.gap_table(results, study, colours),
         "gain_table": site_tables.gain_table(results, study, colours),
         "cross_site_table": site_tables.cross_site_table(results, study, colours),
@@ -201,10 +208,10 @@ def site_parts(results: Results, study: Mapping[str, Any], colours: Mapping[str,
     }
 
 
-def describe_mistakes(confusion_path: str | Path, arms: Sequence[str]) -> list[str]:
-    """Each arm's most frequent wrong diagnosis among the test cases."""
+def describe_mistakes(confusion_path: str | Path, arms: Sequence[str], split: str) -> list[str]:
+    """Each arm's most frequent wrong diagnosis among the cases of a split."""
     confusion = read_results(confusion_path)
-    wrong = confusion[(confusion["split"] == TEST) & (confusion["true_class"] != confusion["predicted_class"])]
+    wrong = confusion[(confusion["split"] == split) & (confusion["true_class"] != confusion["predicted_class"])]
     sentences = []
     for arm in arms:
         rows = wrong[(wrong["arm"] == arm) & (wrong["num_cases"] > 0)]

@@ -11,6 +11,7 @@ import pandas as pd
 from fedpedbrain.cohort import EXTERNAL, TEST
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
+from fedpedbrain.evaluation.significance import largest_unseen_share
 from fedpedbrain.evaluation.tables import DIAGNOSIS, POOLED_SCOPE, read_results
 from fedpedbrain.reporting.style import readable
 
@@ -18,6 +19,8 @@ MISSING = "–"
 TOO_FEW_PATIENTS = "too few patients for an interval"
 ALL_ALIKE = "all patients alike, so no interval"
 FEW_OF_A_CLASS = "no interval: a class has too few patients, or all are alike"
+# Metrics that are means over the classes that have a case.
+CLASS_MEANS = ("macro_f1", "balanced_accuracy", "auroc")
 _KEYS = ("arm", "scope", "target", "metric")
 # Metrics in mm and ml; all others are parts of 1.
 _DIGITS = {"hd95_mm": 1, "volume_error_ml": 1, "volume_bias_ml": 1}
@@ -102,6 +105,12 @@ class Estimate:
         return self.caveat == ALL_ALIKE and self.value == 0.0
 
     @property
+    def sameness(self) -> str:
+        """How many patients have no difference, and how many others could still have one."""
+        most = format_score(100.0 * largest_unseen_share(self.num_patients), 1)
+        return f"the same in all {self.num_patients} patients; at most {most} % of patients could differ"
+
+    @property
     def score(self) -> str:
         """The value as a score."""
         return format_score(self.value, _DIGITS.get(self.metric, 3))
@@ -142,7 +151,7 @@ class Estimate:
     def reading(self) -> str:
         """A difference in words; what its interval does not exclude is not claimed."""
         if not self.has_interval:
-            return f"the same in all {self.num_patients} patients" if self.is_same else self.caveat
+            return self.sameness if self.is_same else self.caveat
         if self.low > 0:
             return "higher"
         return "lower" if self.high < 0 else "no difference shown"
@@ -253,6 +262,8 @@ class Results:
         }
         self._gaps = {(row["arm"], row["target"], row["metric"]): row for row in tables["sites"].to_dict("records")}
         self.cross_sites: list[dict[str, Any]] = tables["cross_sites"].to_dict("records")
+        of_classes = summary[summary["metric"] == "recall"]
+        self._class_sizes = of_classes.groupby(["scope", "target"])["num_cases"].max()
         scopes = summary[["scope", "split"]].drop_duplicates().itertuples(index=False, name=None)
         self._split_of = {scope: split for scope, split in scopes if scope != POOLED_SCOPE}
 
@@ -275,6 +286,11 @@ class Results:
     def empty_rules(self) -> list[str]:
         """Names of the rules for empty masks that decided some case."""
         return sorted({estimate.empty_rule for estimate in self._summary.values() if estimate.rule})
+
+    def classes_with_cases(self, scope: str) -> tuple[int, int]:
+        """How many classes have a case in a scope, and how many there are."""
+        sizes = self._class_sizes[self._class_sizes.index.get_level_values("scope") == scope]
+        return int((sizes > 0).sum()), len(sizes)
 
     def value(self, arm: str, measure: Measure, scope: str = POOLED_SCOPE) -> Estimate | None:
         """An arm's mean, or None where nothing could be measured."""

@@ -1,5 +1,6 @@
 """Tables of the report that hold scores: the headline, every measure, and differences."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from fedpedbrain.evaluation.significance import NOT_SHOWN
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.reporting.answers import describe_difference, local_arms, main_arms
 from fedpedbrain.reporting.results import (
+    CLASS_MEANS,
     MISSING,
     TOO_FEW_PATIENTS,
     Estimate,
@@ -127,7 +129,9 @@ def score_table(
     for scope in scopes:
         estimates = {arm: [results.value(arm, measure, scope) for measure in measures] for arm in colours}
         present = [next(filter(None, column), None) for column in zip(*estimates.values(), strict=True)]
-        counts = [_count_cell(column) for column in zip(*estimates.values(), strict=True)]
+        with_cases = "{} of {} classes".format(*results.classes_with_cases(scope))
+        columns = zip(measures, zip(*estimates.values(), strict=True), strict=True)
+        counts = [_count_cell(column, with_cases if m.metric in CLASS_MEANS else "") for m, column in columns]
         if any(present):
             rows = [
                 [Cell(readable(arm), colour=colours[arm]), *map(_score_cell, row)] for arm, row in estimates.items()
@@ -137,26 +141,30 @@ def score_table(
     return Table(caption, ["Arm", *(sentence_case(measure.title) for measure in measures)], groups)
 
 
-def class_table(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> Table | None:
-    """Scores of each class against the rest on all test patients, a group of rows a class."""
+def class_table(
+    results: Results, study: Mapping[str, Any], colours: Mapping[str, str], scopes: Sequence[str], where: str
+) -> Table | None:
+    """Scores of each class against the rest, a group of rows a scope and class; None where nothing is diagnosed."""
     groups = []
-    for name in study["classes"]:
-        scores = {arm: [results.value(arm, measure) for measure in class_measures(name)] for arm in colours}
+    for scope, name in itertools.product(scopes, study["classes"]):
+        scores = {arm: [results.value(arm, measure, scope) for measure in class_measures(name)] for arm in colours}
         known = next((estimate for row in scores.values() for estimate in row if estimate), None)
         if known:
-            title = f"{readable(name)}, {count_noun(known.num_cases, 'case')}"
+            place = "" if scope == POOLED_SCOPE else f"{scope}: "
+            title = f"{place}{readable(name)}, {count_noun(known.num_cases, 'case')}"
             groups.append(Group(title, _score_rows(scores, colours)))
     columns = ["Arm", *(sentence_case(measure.title) for measure in class_measures(""))]
-    return Table("Each class against the rest, all test patients", columns, groups) if groups else None
+    return Table(f"Each class against the rest, {where}", columns, groups) if groups else None
 
 
-def _count_cell(column: Sequence[Estimate | None]) -> Cell:
-    """How many cases a column's scores are of; the most, where a rule leaves out others with each arm."""
+def _count_cell(column: Sequence[Estimate | None], classes: str) -> Cell:
+    """How many cases a column's scores are of (the most, where a rule leaves out others with each arm), and classes."""
     known = [estimate for estimate in column if estimate]
     if not known:
         return Cell(MISSING)
     largest = max(known, key=lambda estimate: estimate.num_cases)
-    return Cell(f"n = {largest.num_cases}", TOO_FEW_PATIENTS if largest.caveat == TOO_FEW_PATIENTS else "")
+    few = TOO_FEW_PATIENTS if largest.caveat == TOO_FEW_PATIENTS else ""
+    return Cell(f"n = {largest.num_cases}", detail_lines(classes, few))
 
 
 def _score_rows(estimates: Mapping[str, Sequence[Estimate | None]], colours: Mapping[str, str]) -> list[list[Cell]]:

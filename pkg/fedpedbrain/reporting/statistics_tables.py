@@ -1,11 +1,13 @@
 """The report's section on statistics: tests, margins of non-inferiority, spreads, and rules for empty masks."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from fedpedbrain.evaluation.metric_facts import EMPTY_RULES, METRICS, Origin
+from fedpedbrain.evaluation.tables import DIAGNOSIS
 from fedpedbrain.reporting.answers import describe_difference, describe_margin, main_arms
 from fedpedbrain.reporting.results import (
     MISSING,
@@ -14,6 +16,7 @@ from fedpedbrain.reporting.results import (
     Measure,
     Results,
     class_measures,
+    count_noun,
     format_names,
     headline_measures,
     measure_groups,
@@ -21,6 +24,8 @@ from fedpedbrain.reporting.results import (
 )
 from fedpedbrain.reporting.style import readable, sentence_case
 from fedpedbrain.reporting.tables import Cell, Group, Table
+
+_OF_ALL = Measure(DIAGNOSIS, "accuracy", "")
 
 
 def format_p_value(value: float) -> str:
@@ -45,6 +50,7 @@ def statistics_part(results: Results, study: Mapping[str, Any], colours: Mapping
         "tests": test_table(results, study, colours, headline),
         "other_tests": test_table(results, study, colours, others),
         "class_tests": test_table(results, study, colours, measures_of_classes(study["classes"])),
+        "disagreement": describe_disagreement(results, study, [*headline, *others]),
         "origins": origin_table(study),
         "empty_rules": {name: EMPTY_RULES[name] for name in results.empty_rules},
     }
@@ -101,6 +107,25 @@ def answer_margins(results: Results, study: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def describe_disagreement(results: Results, study: Mapping[str, Any], measures: Sequence[Measure]) -> str:
+    """Why some intervals exclude 0 where the corrected test finds nothing; "" where none does."""
+    significance = 1.0 - study["config"]["evaluation"]["confidence_level"]
+    found = {}
+    for measure, arm in itertools.product(measures, (arm["name"] for arm in study["arms"])):
+        difference, judgement = results.difference(arm, measure), results.judgement(arm, measure)
+        if difference and judgement and difference.reading in ("lower", "higher") and judgement.p_holm > significance:
+            found[f"{measure.title} of {readable(arm)}"] = judgement.p_holm
+    if not found:
+        return ""
+    where = max(found, key=found.__getitem__)
+    return (
+        f"{count_noun(len(found), 'interval')} {'excludes' if len(found) == 1 else 'exclude'} 0 where the corrected "
+        f"test does not reject (largest corrected p {format_p_value(found[where])}: {where}). The interval is of the "
+        "mean and not corrected, the test is of ranks: a few patients with large differences move the mean and hardly "
+        "the ranks."
+    )
+
+
 def _no_answer(difference: Estimate, margin: float) -> str:
     return f"not judged at the margin of {margin:g} ({difference.reading})"
 
@@ -119,7 +144,11 @@ def test_table(
         for arm in colours:
             difference, judgement = results.difference(arm, measure), results.judgement(arm, measure)
             if difference and judgement:
-                cells = _test_cells(difference, judgement, has_seeds)
+                num_patients = str(difference.num_patients)
+                # All patients count in the scores of a class, and those who have it are some of them.
+                if measure.target in study["classes"] and (of_all := results.difference(arm, _OF_ALL)):
+                    num_patients += f" of {of_all.num_patients}"
+                cells = _test_cells(difference, judgement, num_patients, has_seeds)
                 rows.append([Cell(readable(arm), colour=colours[arm]), *cells])
         groups += [Group(sentence_case(measure.title), rows)] if rows else []
     columns = ["Arm", "Patients", "Difference, interval over patients", *(["Spread over seeds"] if has_seeds else [])]
@@ -128,12 +157,14 @@ def test_table(
     return Table(caption, columns, groups, (0, len(columns) - 2, len(columns) - 1)) if groups else None
 
 
-def _test_cells(difference: Estimate, judgement: Judgement, has_seeds: bool) -> list[Cell]:
-    num_arms = f"over {judgement.num_arms} arms" if judgement.num_arms > 1 else ""
-    margin = f"margin {judgement.margin:g}" if math.isfinite(judgement.margin) else ""
+def _test_cells(difference: Estimate, judgement: Judgement, num_patients: str, has_seeds: bool) -> list[Cell]:
+    is_tested = math.isfinite(judgement.p_holm)
+    num_arms = f"over {judgement.num_arms} arms" if is_tested and judgement.num_arms > 1 else ""
+    margin = f"margin {judgement.margin:g}" if judgement.noninferiority else ""
+    caveat = difference.sameness if difference.is_same else difference.caveat
     return [
-        Cell(str(difference.num_patients)),
-        Cell(describe_difference(difference), difference.caveat),
+        Cell(num_patients),
+        Cell(describe_difference(difference), caveat),
         *([Cell(difference.seeds.removeprefix("seeds ") or MISSING)] if has_seeds else []),
         Cell(format_p_value(judgement.p_value)),
         Cell(format_p_value(judgement.p_holm), num_arms),

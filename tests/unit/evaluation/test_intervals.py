@@ -2,7 +2,13 @@ import math
 
 import numpy as np
 import pytest
-from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL, bootstrap_interval, group_patients
+from fedpedbrain.evaluation.intervals import (
+    MIN_PATIENTS_FOR_INTERVAL,
+    bootstrap_interval,
+    draw_patients,
+    group_patients,
+    score_interval,
+)
 from scipy.stats import norm, t
 
 
@@ -83,6 +89,23 @@ def test_a_stratified_interval_is_as_wide_as_the_standard_error_of_a_stratified_
 def test_the_ends_stay_within_the_range_of_the_values():
     low, high = interval([1.0] * 9 + [0.0], level=0.999)
     assert 0.0 <= low < 0.9 < high <= 1.0
+
+
+def test_no_end_of_a_score_beside_one_that_is_always_right_says_that_it_is_better_or_surely_worse():
+    # Of seven patients five are recognised, and the reference recognises all; some draws recognise all, too.
+    right, stratum = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]), np.zeros(7, dtype=int)
+    recalls = draw_patients(stratum, 2000, 0) @ right / 7
+    without_one = (right.sum() - right) / 6
+    arm = score_interval(5 / 7, recalls, without_one, stratum, 0.95)
+    assert arm == pytest.approx((2 / 7, 1.0))
+    assert score_interval(5 / 7 - 1, recalls - 1, without_one - 1, stratum, 0.95) == pytest.approx((2 / 7 - 1, 0.0))
+
+
+def test_a_score_that_drawing_makes_larger_is_moved_back():
+    draws, stratum = np.linspace(0.2, 0.4, 101), np.zeros(7, dtype=int)
+    low, high = score_interval(0.05, draws, np.linspace(0.0, 0.1, 7), stratum, 0.95, drawing_bias=True)
+    assert low == 0.0, "the draws' mean of 0.3 is 0.25 too much, and nothing is below 0"
+    assert 0.14 < high < 0.15
 
 
 def test_a_higher_level_is_wider():

@@ -10,9 +10,20 @@ from fedpedbrain.evaluation.significance import (
     fewest_patients_for_test,
     holm_p_values,
     judge_margin,
+    largest_unseen_share,
     signed_rank_p_value,
 )
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
+
+
+@pytest.mark.parametrize("num_patients", [1, 33, 400])
+def test_who_all_agree_bound_how_many_others_do_not_as_scipys_exact_interval_does(num_patients):
+    bound = binomtest(0, num_patients).proportion_ci(0.95, method="exact").high
+    assert largest_unseen_share(num_patients) == pytest.approx(bound)
+
+
+def test_of_33_patients_alike_a_tenth_could_still_differ():
+    assert largest_unseen_share(33) == pytest.approx(0.106, abs=5e-4)
 
 
 def by_all_signs(differences) -> float:

@@ -155,6 +155,12 @@ class StudyWriter:
             for number, name in enumerate(names)
             for true, predicted in itertools.product(classes, classes)
         ]
+        # At external sites an arm takes more for the wrong class.
+        counts += [
+            (name, "external", true, predicted, 4 if true == predicted else 2 * number)
+            for number, name in enumerate(names if self.study["external_sites"] else [])
+            for true, predicted in itertools.product(classes, classes)
+        ]
         self.table("confusion", CONFUSION_COLUMNS, counts)
         bins = [
             (name, POOLED_SCOPE, "test", low, low + 0.5, *found)

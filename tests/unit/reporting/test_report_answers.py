@@ -61,7 +61,9 @@ def test_why_there_is_no_interval_is_said():
     assert few.reading == few.caveat == "too few patients for an interval"
     assert answers.describe_value(few) == "0.500 (too few patients for an interval)"
     assert alike.reading == alike.caveat == "all patients alike, so no interval"
-    assert Estimate(0.0, math.nan, math.nan, 9, 6, metric="accuracy").reading == "the same in all 6 patients"
+    assert Estimate(0.0, math.nan, math.nan, 9, 6, metric="accuracy").reading == (
+        "the same in all 6 patients; at most 45.9 % of patients could differ"
+    )
 
 
 def test_a_group_of_cases_may_lack_an_interval_for_one_class():
@@ -174,7 +176,7 @@ def answers_of(tmp_path):
                 rows += [common | {"metric": metric, "value": value} for metric, value in values.items()]
             paths.append(tmp_path / f"{name}-{seed}.tsv")
             write_table(paths[-1], SCORE_COLUMNS, rows)
-        tables = {table: tmp_path / f"{table}.tsv" for table in (*TABLE_COLUMNS, "confusion", "reliability")}
+        tables = {table: tmp_path / f"{table}.tsv" for table in (*TABLE_COLUMNS, "models", "confusion", "reliability")}
         settings = {"reference_arm": "centralized", "noninferiority_margin": margins, "reliability_bins": 10}
         settings |= {"bootstrap_samples": 500, "confidence_level": 0.95, "seed": 0}
         arms = {item["name"]: item["sites"] for item in study["arms"]}

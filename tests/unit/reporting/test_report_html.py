@@ -86,6 +86,17 @@ def test_numbers_of_the_tables_stand_in_the_report(report_of):
     assert "pooled-arm: normal taken" not in text
 
 
+def test_classes_and_mistakes_of_external_sites_are_shown(report_of):
+    text = report_of()
+    external = section(text, "external")
+    assert "Each class against the rest, external sites" in external
+    assert "x: normal, 12 cases" in external
+    assert "1 of 1 classes" in external, "which macro-F1 is a mean over"
+    of_external = text.split("Most frequent mistake of each arm among the cases of external sites")[1]
+    assert "local-b: normal taken for glioma (4 times)" in of_external
+    assert "among the cases of external sites" not in report_of(external=())
+
+
 SENT = {"fedavg": [(1, "a", 1.0, 0.5), (1, "b", 1.0, 0.5), (2, "a", None, ""), (2, "b", 9.0, -0.5)]}
 PRIVACY = {
     "arm": "fedavg",
@@ -127,6 +138,8 @@ def test_statistics_compare_every_class_and_say_what_computes_each_metric(report
     statistics = section(report_of(), "statistics")
     of_class = statistics.split("The same of every class")[1].split("</details>")[0]
     assert "Recall of normal" in of_class
+    assert "12 of 12" in of_class, "patients of the class, of all who count"
+    assert "over 3 arms" not in of_class, "nothing is tested"
     assert "−0.300 [−0.450, −0.150]" in of_class.split("FedAvg</th>")[1].split("</tr>")[0]
     origins = statistics.split("Where the metrics come from</summary>")[1].split("</details>")[0]
     assert "SciPy: binary_erosion, distance_transform_edt" in origins.split("Surface Dice and HD95 (mm)")[1]
@@ -140,6 +153,9 @@ def test_statistics_say_what_is_judged_and_by_which_rule(report_of):
     statistics = section(report_of(), "statistics")
     assert "FedAvg is inferior, worse by more than the margin of 0.05." in statistics
     assert "Accuracy of the diagnosis: the config sets no margin" in statistics
+    assert "(Hesterberg, 2015)" in statistics
+    # The corrected p is 0.060 of every Dice; the interval of local-a includes 0.
+    assert "2 intervals exclude 0 where the corrected test does not reject (largest corrected p 0.060: " in statistics
     row = statistics.split("FedAvg</th>")[1].split("</tr>")[0]
     assert re.findall(r"<td[^>]*>([^<]*)", row) == [
         "12",
