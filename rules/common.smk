@@ -56,7 +56,7 @@ CONVERTED = f"{STUDY.config['bids_root'] or 'results/conversion'}/dataset_descri
 
 
 # The environment of every job with --sdm apptainer; profiles/README.md says how it is made.
-container: f"{workflow.basedir}/envs/study.sif"
+container: "envs/study.sif"
 
 
 wildcard_constraints:

@@ -13,6 +13,8 @@ SPLITS = (TRAIN, VALIDATION, TEST, EXTERNAL)
 # Patients that no model has learnt from or was chosen by.
 HELD_OUT = (TEST, EXTERNAL)
 UNKNOWN_CLASS = ""
+# Stands for all classes together where a table of scores names a region or a class.
+DIAGNOSIS = "diagnosis"
 _LIST_SEPARATOR = ";"
 
 

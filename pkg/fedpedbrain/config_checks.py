@@ -6,6 +6,7 @@ from typing import Any
 
 from fedpedbrain.arm_checks import check_arm, check_noise
 from fedpedbrain.arms import POOLED_SITE, Arm
+from fedpedbrain.cohort import DIAGNOSIS
 from fedpedbrain.errors import StudyError
 
 # As ``fedpedbrain.models.i3d_unet.SMALLEST_SIZE``, which would load torch.
@@ -26,6 +27,12 @@ def check_cohort(config: Mapping[str, Any]) -> None:
     names = [region["name"] for region in cohort["regions"]]
     if len(set(names)) < len(names):
         raise StudyError("cohort.regions: two regions have one name; rename one")
+    # Tables of scores name a region, a class or the diagnosis as a whole in one column.
+    both = [name for name in names if name in (*cohort["classes"], DIAGNOSIS)]
+    if both:
+        raise StudyError(f"cohort.regions: {both[0]!r} is a class's name or that of all diagnoses, too; rename it")
+    if DIAGNOSIS in cohort["classes"]:
+        raise StudyError(f"cohort.classes: {DIAGNOSIS!r} is the name of all diagnoses together; rename the class")
     normal = cohort["normal_class"]
     if normal is not None and normal not in cohort["classes"]:
         raise StudyError(f"cohort.normal_class: {normal!r} is none of cohort.classes; add it there or write null")

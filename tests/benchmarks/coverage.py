@@ -12,11 +12,11 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from fedpedbrain.cohort import DIAGNOSIS
 from fedpedbrain.evaluation.classification import calibration_error, class_scores, group_scores, reliability_bins
 from fedpedbrain.evaluation.diagnosis_scores import score_group
 from fedpedbrain.evaluation.intervals import bootstrap_interval
 from fedpedbrain.evaluation.significance import holm_p_values, signed_rank_p_value
-from fedpedbrain.evaluation.tables import DIAGNOSIS
 from scipy.stats import norm, t
 
 LEVEL, NUM_DRAWS = 0.95, 1000

@@ -280,6 +280,17 @@ def test_two_regions_of_one_name_are_refused(load):
     assert refusal(load, {"cohort": {"regions": regions}}).startswith("cohort.regions: ")
 
 
+@pytest.mark.parametrize("name", ["DIPG", "diagnosis"])
+def test_a_region_of_a_name_that_tables_give_to_something_else_is_refused(load, name):
+    message = refusal(load, {"cohort": {"regions": [{"name": name, "labels": [1]}]}})
+    assert message == f"cohort.regions: '{name}' is a class's name or that of all diagnoses, too; rename it"
+
+
+def test_a_class_named_as_all_diagnoses_together_is_refused(load):
+    message = refusal(load, {"cohort": {"classes": ["normal", "diagnosis"]}})
+    assert message.startswith("cohort.classes: 'diagnosis' is the name of all diagnoses together")
+
+
 def test_a_normal_class_that_is_no_class_is_refused(load):
     message = refusal(load, {"cohort": {"normal_class": "healthy"}})
     assert message.startswith("cohort.normal_class: 'healthy' is none of cohort.classes")

@@ -43,7 +43,7 @@ class ChosenCase:
 CHOICE_COLUMNS = tuple(field.name for field in fields(ChosenCase))
 
 
-def case_values(scores: Sequence[Mapping[str, str]]) -> dict[str, tuple[float, float]]:
+def values_for_ranking(scores: Sequence[Mapping[str, str]]) -> dict[str, tuple[float, float]]:
     """Two values a case by which cases are put in order, the second where the first is equal.
 
     The first is the mean Dice of the regions that the case has, or of all regions where it has none; the second is the
@@ -100,7 +100,7 @@ def choose_cases(scores: Sequence[Mapping[str, str]], classes: Sequence[str], nu
     num_cases : how many to choose at most
     """
     held_out = [row for row in scores if row["split"] == TEST] or list(scores)
-    values, facts = case_values(held_out), {row["case"]: row for row in held_out}
+    values, facts = values_for_ranking(held_out), {row["case"]: row for row in held_out}
     queues: list[list[ChosenCase]] = []
     for name in (*classes, UNKNOWN_CLASS):
         members = sorted(

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedpedbrain.cohort import HELD_OUT, TEST
+from fedpedbrain.cohort import DIAGNOSIS, HELD_OUT, TEST
 from fedpedbrain.evaluation.intervals import bootstrap_interval
 from fedpedbrain.evaluation.metric_facts import REGION_METRICS
-from fedpedbrain.evaluation.tables import DIAGNOSIS, POOLED_SCOPE
+from fedpedbrain.evaluation.tables import POOLED_SCOPE
 
 CASE_KEYS = ["arm", "seed", "case", "patient", "site", "split", "class"]
 _VALUE_KEYS = ["target", "metric", "site", "patient", "case", "seed"]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedpedbrain.cohort import DIAGNOSIS
 from fedpedbrain.evaluation.case_values import scopes_of
 from fedpedbrain.evaluation.classification import (
     calibration_error,
@@ -22,7 +23,6 @@ from fedpedbrain.evaluation.intervals import (
     number_patients,
     score_interval,
 )
-from fedpedbrain.evaluation.tables import DIAGNOSIS
 
 # A patient drawn twice makes the gap of a bin wider, never narrower on average.
 _BIASED_BY_DRAWING = ("calibration_error",)

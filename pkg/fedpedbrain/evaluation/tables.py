@@ -9,7 +9,6 @@ import pandas as pd
 from fedpedbrain.files import replacing
 
 POOLED_SCOPE = "all test patients"
-DIAGNOSIS = "diagnosis"
 # A case's value comes from the rule for empty masks (num_by_rule), or the rule leaves the case out (num_left_out).
 _RULE_COLUMNS = ("empty_rule", "num_by_rule", "num_left_out")
 _MEASURED = ("scope", "split", "target", "metric", "num_cases", "num_patients")

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fedpedbrain.arm_colours import MOST_ARMS_BY_COLOUR
-from fedpedbrain.cohort import EXTERNAL
-from fedpedbrain.evaluation.tables import DIAGNOSIS, POOLED_SCOPE, read_results
+from fedpedbrain.cohort import DIAGNOSIS, EXTERNAL
+from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.reporting.interval_panels import RowGroup, draw_interval_panels
 from fedpedbrain.reporting.results import class_measures
 from fedpedbrain.reporting.style import (

@@ -84,23 +84,12 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
     costs = load_costs(inputs.costs)
     configured = study["config"]["reporting"]["arm_colours"]
     colours = arm_colours([arm["name"] for arm in study["arms"]], configured)
-    figures = {name: data_uri(path) for name, path in by_stem(inputs.figures).items()}
-    quality = load_pictures(inputs.quality)
-    taken = sum(map(len, [*figures.values(), *(picture["uri"] for picture in quality)]))
-    # Base64 writes three bytes as four.
-    videos = load_videos(Path(inputs.videos), Path(inputs.explanations), (_MOST_ADDRESS_BYTES - taken) * 3 // 4)
     content = {
         "study": study,
         "colours": colours,
         "settings": report_settings(study),
         "css": Markup(template_text("report.css")),
-        "source_note": answers.SOURCE_NOTES.get(study["source"], ""),
-        "setting": answers.describe_study(study, audit),
-        "arms_in_words": arms_in_words.describe_arms(study, answers.main_arms(study)),
-        "headlines": answers.headlines(results, study),
-        "places": answers.places(results, study),
-        "findings": answers.find_all(results, study),
-        "headline_groups": score_tables.headline_table(results, study, colours),
+        **answer_part(results, study, audit, colours),
         "audit": audit,
         "cohort_tables": tables.cohort_tables(study, audit),
         "arm_table": arms_in_words.arm_table(study, colours),
@@ -119,11 +108,8 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         "cost_table": tables.cost_table(study, selections, first_uploads(inputs.histories), colours),
         **usage_part(costs, study, colours),
         "selections": selections,
-        "figures": figures,
         "alt": figure_texts(results, study, audit, selections),
-        "videos": videos,
-        "sides": describe_sides(videos),
-        "quality": quality,
+        **load_pictures_and_videos(inputs),
         "limits": describe_limits(results, study),
         "config_text": yaml.safe_dump(json.loads(json.dumps(study["config"])), sort_keys=False, allow_unicode=True),
     }
@@ -131,6 +117,31 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         temporary.write_text(page_environment().get_template("report.html.j2").render(content), encoding="utf-8")
     facts = {"audit": audit, "selections": selections, "privacy": accounts, "costs": costs}
     write_record(inputs.record, study, facts, table_paths, inputs.sources)
+
+
+def answer_part(
+    results: Results, study: Mapping[str, Any], audit: Mapping[str, Any], colours: Mapping[str, str]
+) -> dict[str, Any]:
+    """The first screen: the answer in words, its numbers, and what was compared."""
+    return {
+        "source_note": answers.SOURCE_NOTES.get(study["source"], ""),
+        "setting": answers.describe_study(study, audit),
+        "arms_in_words": arms_in_words.describe_arms(study, answers.main_arms(study)),
+        "headlines": answers.headlines(results, study),
+        "places": answers.places(results, study),
+        "findings": answers.find_all(results, study),
+        "headline_groups": score_tables.headline_table(results, study, colours),
+    }
+
+
+def load_pictures_and_videos(inputs: ReportInputs) -> dict[str, Any]:
+    """Figures, pictures of sites, and the gallery as far as it fits into the report."""
+    figures = {name: data_uri(path) for name, path in by_stem(inputs.figures).items()}
+    quality = load_pictures(inputs.quality)
+    taken = sum(map(len, [*figures.values(), *(picture["uri"] for picture in quality)]))
+    # Base64 writes three bytes as four.
+    videos = load_videos(Path(inputs.videos), Path(inputs.explanations), (_MOST_ADDRESS_BYTES - taken) * 3 // 4)
+    return {"figures": figures, "quality": quality, "videos": videos, "sides": describe_sides(videos)}
 
 
 def by_stem(paths: Sequence[str | Path]) -> dict[str, Path]:

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fedpedbrain.cohort import EXTERNAL
-from fedpedbrain.evaluation.tables import DIAGNOSIS, read_results
+from fedpedbrain.cohort import DIAGNOSIS, EXTERNAL
+from fedpedbrain.evaluation.tables import read_results
 from fedpedbrain.reporting.style import (
     FAINT,
     INK,

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from fedpedbrain.cohort import DIAGNOSIS
 from fedpedbrain.evaluation import tables as columns_of
 from fedpedbrain.evaluation.comparison import compare_arms_files
 from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
-from fedpedbrain.evaluation.tables import DIAGNOSIS, POOLED_SCOPE, read_results
+from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.files import read_table, write_table
 from sklearn.metrics import accuracy_score
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import open_browser
-from fedpedbrain.cohort import SPLITS, Case, write_cases
+from fedpedbrain.cohort import DIAGNOSIS, SPLITS, Case, write_cases
 from fedpedbrain.evaluation.cost import COST_COLUMNS
 from fedpedbrain.evaluation.metric_facts import HIGHER
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
@@ -18,7 +18,6 @@ from fedpedbrain.evaluation.site_comparison import ALL_BUT_ONE, ALL_SITES, ONE_S
 from fedpedbrain.evaluation.tables import (
     CONFUSION_COLUMNS,
     CROSS_SITE_COLUMNS,
-    DIAGNOSIS,
     DIFFERENCE_COLUMNS,
     GAIN_COLUMNS,
     POOLED_SCOPE,
