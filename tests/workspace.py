@@ -61,11 +61,11 @@ class Workspace:
     def orphans(self) -> list[str]:
         """Command lines of a killed run's processes that do not end with it."""
         deadline = time.monotonic() + _ORPHAN_SECONDS
-        while (found := self._processes()) and time.monotonic() < deadline:
+        while (found := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.02)
         return found
 
-    def _processes(self) -> list[str]:
+    def processes(self) -> list[str]:
         """Command lines of the processes that work in this folder."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION
-from fedpedbrain.evaluation.significance import INFERIOR, NON_INFERIOR, NOT_SHOWN
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.reporting.results import (
+    MISSING,
     Estimate,
-    Judgement,
     Measure,
     Results,
     count_noun,
@@ -39,23 +38,6 @@ class Finding:
 
     topic: str
     text: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What one measure says: the measure, what is to be read from it, and the numbers behind (or "")."""
-
-    subject: str
-    reading: str
-    numbers: str
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One arm's answer: who is compared with whom, and a verdict a measure."""
-
-    opening: str
-    verdicts: tuple[Verdict, ...]
 
 
 def local_site_of(arm: Mapping[str, Any]) -> str | None:
@@ -93,27 +75,17 @@ def describe_difference(estimate: Estimate) -> str:
     return f"{estimate.change} {estimate.change_interval}".strip()
 
 
-def describe_margin(judgement: Judgement | None) -> str:
-    """What is said of non-inferiority, "" where the config sets no margin or there is no interval."""
-    if judgement is None or not judgement.noninferiority:
-        return ""
-    margin = f"at the margin of {judgement.margin:g}"
-    return {
-        NON_INFERIOR: f"non-inferior {margin}",
-        INFERIOR: f"inferior, worse by more than the margin of {judgement.margin:g}",
-        NOT_SHOWN: f"not shown to be non-inferior {margin}",
-    }[judgement.noninferiority]
-
-
 def describe_study(study: Mapping[str, Any], audit: Mapping[str, Any]) -> str:
     """What was compared, and on whom."""
     training = [site for site in audit["sites"] if site["role"] != EXTERNAL]
     external = [site for site in audit["sites"] if site["role"] == EXTERNAL]
     counts = {split: sum(site["splits"].get(split, 0) for site in training) for split in (TRAIN, VALIDATION, TEST)}
     num_patients = sum(site["num_patients"] for site in training)
+    num_seeds = len(study["seeds"])
+    times = "once (one seed)" if num_seeds == 1 else f"{num_seeds} times (seeds)"
     text = (
         f"{count_noun(len(study['arms']), 'arm')} of one network and one start, "
-        f"{count_noun(study['num_rounds'], 'round')} each, "
+        f"{count_noun(study['num_rounds'], 'round')} each, trained {times}, "
         f"on {count_noun(num_patients, 'patient')} of {count_noun(len(training), 'site')} "
         f"({format_names([site['site'] for site in training])}): {count_noun(counts[TRAIN], 'case')} to train on, "
         f"{counts[VALIDATION]} to choose the round, {counts[TEST]} to test on. "
@@ -128,73 +100,7 @@ def describe_study(study: Mapping[str, Any], audit: Mapping[str, Any]) -> str:
     return text
 
 
-def headlines(results: Results, study: Mapping[str, Any]) -> list[Headline]:
-    """The answer at its shortest: every main arm beside the reference."""
-    measures = headline_measures(study["regions"], study["classes"])
-    reference, *others = main_arms(study)
-    if not others:
-        scores = [(measure, results.value(reference, measure)) for measure in measures]
-        parts = [Verdict(sentence_case(measure.title), describe_value(value), "") for measure, value in scores if value]
-        return [Headline(f"Only one arm, {readable(reference)}, was trained: nothing is compared.", tuple(parts))]
-    if len(others) > MOST_ARMS_ONE_BY_ONE:
-        counted = [(measure, _answers(results, others, measure)) for measure in measures]
-        verdicts = [Verdict(sentence_case(measure.title), _counts(arms), "") for measure, arms in counted if arms]
-        return [Headline(f"{len(others)} arms against {readable(reference)}.", tuple(verdicts))]
-    lines = []
-    for arm in others:
-        parts = [
-            _verdict(measure, difference, results.judgement(arm, measure))
-            for measure in measures
-            if (difference := results.difference(arm, measure))
-        ]
-        if parts:
-            lines.append(Headline(f"{readable(arm)} against {readable(reference)}.", tuple(parts)))
-    return lines
-
-
-def places(results: Results, study: Mapping[str, Any]) -> list[str]:
-    """For every arm beside the reference: at which sites it is lower or higher, and how it is where nobody trained.
-
-    Nothing where arms are too many for a sentence each.
-    """
-    reference, *others = main_arms(study)
-    if len(others) > MOST_ARMS_ONE_BY_ONE:
-        return []
-    measures = headline_measures(study["regions"], study["classes"])
-    kinds = {"At training sites": results.test_sites, "At sites where nobody trained": results.external_sites}
-    sentences = []
-    for arm in others:
-        for words, sites in kinds.items():
-            found = filter(None, (_place(results, arm, measure, sites) for measure in measures))
-            if parts := " ".join(found):
-                sentences.append(f"{words}, {readable(arm)} against {readable(reference)}. {parts}")
-    return sentences
-
-
-def _place(results: Results, arm: str, measure: Measure, sites: Sequence[str]) -> str:
-    """What one measure's differences say of some sites, what was shown first; numbers there, or of a single site."""
-    by_reading: dict[str, list[str]] = {"lower": [], "higher": []}
-    for site in sites:
-        difference = results.difference(arm, measure, site)
-        if difference:
-            has_numbers = difference.has_interval and (difference.reading in ("lower", "higher") or len(sites) == 1)
-            numbers = f" ({describe_difference(difference)})" if has_numbers else ""
-            word = "the same in all patients" if difference.is_same else difference.reading
-            by_reading.setdefault(word, []).append(site + numbers)
-    parts = [f"{reading} at {format_names(names)}" for reading, names in by_reading.items() if names]
-    return f"{sentence_case(measure.title)}: {', '.join(parts)}." if parts else ""
-
-
-def _verdict(measure: Measure, difference: Estimate, judgement: Judgement | None) -> Verdict:
-    """What is to be read first, of the margin where the config sets one; then the numbers that it stands on."""
-    by = f" by {difference.change[1:]}" if difference.reading in ("higher", "lower") else ""
-    of_margin = describe_margin(judgement)
-    reading = difference.reading + by if by or not of_margin else ""
-    numbers = difference.change_interval if by else describe_difference(difference)
-    return Verdict(sentence_case(measure.title), ", ".join(filter(None, (reading, of_margin))), numbers)
-
-
-def _readings(
+def readings_of(
     results: Results, arms: Sequence[str], measure: Measure, scope: str = POOLED_SCOPE
 ) -> dict[str, list[str]]:
     """What is to be read from the differences to the reference, and of which arms."""
@@ -206,29 +112,13 @@ def _readings(
     return dict(sorted(readings.items()))
 
 
-def _answers(results: Results, arms: Sequence[str], measure: Measure) -> dict[str, list[str]]:
-    """What is to be said of the margin, of which arms; their readings where the config sets none."""
-    answers: dict[str, list[str]] = {}
-    for arm in arms:
-        of_margin = describe_margin(results.judgement(arm, measure))
-        if of_margin:
-            answers.setdefault(of_margin, []).append(arm)
-    return dict(sorted(answers.items())) or _readings(results, arms, measure)
-
-
-def _counts(readings: Mapping[str, Sequence[str]]) -> str:
-    if len(readings) == 1:
-        return f"{next(iter(readings))} for all"
-    return ", ".join(f"{reading} for {len(arms)}" for reading, arms in readings.items())
-
-
 def _describe_many(results: Results, arms: Sequence[str], measure: Measure, scope: str = POOLED_SCOPE) -> list[str]:
     """Where many arms lie beside the reference, and which of them differ from it."""
     values = {arm: value.value for arm in arms if (value := results.value(arm, measure, scope))}
     if not values:
         return []
     best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
-    readings = _readings(results, arms, measure, scope)
+    readings = readings_of(results, arms, measure, scope)
     words = [f"{reading}: {format_names(list(map(readable, names)))}" for reading, names in readings.items()]
     if len(readings) == 1:
         words = [f"{next(iter(readings))} for all"]
@@ -295,19 +185,32 @@ def find_gains(results: Results, study: Mapping[str, Any]) -> Finding | None:
         num_ahead = sum(gain.value > 0 for gain in gains.values())
         ends = [_describe_gain(gains, least(gains, key=lambda key: gains[key].value)) for least in (min, max)]
         span = f"is {ends[0]}" if len(gains) == 1 else f"goes from {ends[0]} to {ends[1]}"
-        sure = [key for key, gain in gains.items() if gain.low > 0 or gain.high < 0]
-        clear = f" Intervals exclude 0 in {len(sure)} of them." if len(gains) > 1 else ""
         sentences.append(
             f"In {measure.title}, {who} ahead of a site's own local arm at {num_ahead} of {where}; the difference "
-            f"{span}.{clear}"
+            f"{span}. Intervals show {_describe_sure(gains)}."
         )
-    return Finding("What a site gains by taking part", " ".join(sentences)) if sentences else None
+    return Finding("What a site gains or loses by taking part", " ".join(sentences)) if sentences else None
+
+
+def _describe_sure(gains: Mapping[tuple[str, str], Estimate]) -> str:
+    """Where intervals lie above or below 0: by name where they are few."""
+    sides = {
+        "a gain": [key for key, gain in gains.items() if gain.low > 0],
+        "a loss": [key for key, gain in gains.items() if gain.high < 0],
+    }
+    arms = {arm for arm, _ in gains}
+    parts = []
+    for word, keys in sides.items():
+        names = [f"{site} ({readable(arm)})" if len(arms) > 1 else site for arm, site in keys]
+        where = format_names(names) if len(names) <= MOST_ARMS_ONE_BY_ONE else f"{len(names)} of {len(gains)}"
+        parts.append(f"{word} at {where}" if names else f"{word} nowhere")
+    return " and ".join(parts)
 
 
 def _describe_gain(gains: Mapping[tuple[str, str], Estimate], key: tuple[str, str]) -> str:
     arm, site = key
     arm_in_words = f"{readable(arm)} " if len({name for name, _ in gains}) > 1 else ""
-    return f"{describe_difference(gains[key])} ({arm_in_words}at {site})"
+    return f"{describe_difference(gains[key])} ({arm_in_words}at {site}, n = {gains[key].num_patients})"
 
 
 def find_weak_spots(results: Results, study: Mapping[str, Any]) -> Finding | None:
@@ -319,7 +222,7 @@ def find_weak_spots(results: Results, study: Mapping[str, Any]) -> Finding | Non
     for measure in headline_measures(study["regions"], study["classes"]):
         gaps = {arm: gap for arm in arms if (gap := results.gap(arm, measure))}
         parts = [
-            f"{gap['worst_site']} {format_score(gap['worst'])} with {readable(arm)}"
+            f"{gap['worst_site']} {_score_and_count(results, arm, measure, gap['worst_site'])} with {readable(arm)}"
             if gap["gap"] > 0
             else f"none with {readable(arm)}, all alike"
             for arm, gap in gaps.items()
@@ -330,6 +233,11 @@ def find_weak_spots(results: Results, study: Mapping[str, Any]) -> Finding | Non
         parts = [part for arm in arms if (part := _weakest_class(results, study, arm))]
         sentences += [f"Least recognised class (recall): {'; '.join(parts)}."] if parts else []
     return Finding("Where it is weakest", " ".join(sentences)) if sentences else None
+
+
+def _score_and_count(results: Results, arm: str, measure: Measure, site: str) -> str:
+    value = results.value(arm, measure, site)
+    return f"{value.score} of {count_noun(value.num_cases, 'case')}" if value else MISSING
 
 
 def _weakest_class(results: Results, study: Mapping[str, Any], arm: str) -> str:

@@ -14,7 +14,7 @@ from fedpedbrain.cohort import EXTERNAL, TEST
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.files import read_table, replacing
-from fedpedbrain.reporting import answers, arms_in_words, score_tables, site_tables, site_updates, tables
+from fedpedbrain.reporting import answers, arms_in_words, headlines, score_tables, site_tables, site_updates, tables
 from fedpedbrain.reporting.cost_tables import load_costs, usage_part
 from fedpedbrain.reporting.pages import data_uri, load_pictures, page_environment, template_text
 from fedpedbrain.reporting.record import write_record
@@ -127,8 +127,8 @@ def answer_part(
         "source_note": answers.SOURCE_NOTES.get(study["source"], ""),
         "setting": answers.describe_study(study, audit),
         "arms_in_words": arms_in_words.describe_arms(study, answers.main_arms(study)),
-        "headlines": answers.headlines(results, study),
-        "places": answers.places(results, study),
+        "headlines": headlines.headlines(results, study),
+        "places": headlines.places(results, study),
         "findings": answers.find_all(results, study),
         "headline_groups": score_tables.headline_table(results, study, colours),
     }

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from fedpedbrain.cohort import DIAGNOSIS
 from fedpedbrain.evaluation.metric_facts import EMPTY_RULES, METRICS, Origin
-from fedpedbrain.evaluation.tables import DIAGNOSIS
-from fedpedbrain.reporting.answers import describe_difference, describe_margin, main_arms
+from fedpedbrain.reporting.answers import describe_difference, main_arms
+from fedpedbrain.reporting.headlines import describe_margin
 from fedpedbrain.reporting.results import (
     MISSING,
     Estimate,

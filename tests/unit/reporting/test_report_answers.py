@@ -14,9 +14,10 @@ from fedpedbrain.evaluation.tables import (
     TEST_COLUMNS,
 )
 from fedpedbrain.files import write_table
-from fedpedbrain.reporting import answers
+from fedpedbrain.reporting import answers, headlines
 from fedpedbrain.reporting.results import (
     Estimate,
+    Judgement,
     Measure,
     Results,
     format_bytes,
@@ -92,21 +93,46 @@ def test_numbers_are_written_alike():
 
 def test_the_headline_gives_reading_and_numbers(study_and_results):
     study, results = study_and_results
-    (headline,) = answers.headlines(results, study)
+    (headline,) = headlines.headlines(results, study)
     assert headline.opening == "FedAvg against pooled-arm."
     verdict = headline.verdicts[0]
     assert verdict.subject == "Tumour Dice (whole tumour)"
     assert verdict.reading == "lower by 0.300, inferior, worse by more than the margin of 0.05"
-    assert verdict.numbers == "[\u22120.450, \u22120.150]"
+    assert verdict.numbers == "[\u22120.450, \u22120.150], n = 12"
 
 
 def test_it_is_said_where_an_arm_differs_and_how_it_is_where_nobody_trained(study_and_results):
     study, results = study_and_results
-    trained, external = answers.places(results, study)
-    lower = "(−0.300 [−0.450, −0.150])"
-    assert f"Tumour Dice (whole tumour): lower at b {lower}, too few patients for an interval at a." in trained
+    trained, external = headlines.places(results, study)
+    lower = "−0.300 [−0.450, −0.150], n = 12"
+    assert "Tumour Dice (whole tumour): too few patients for an interval at a (n = " in trained
+    assert f"; lower at b ({lower})." in trained
     assert external.startswith("At sites where nobody trained, FedAvg against pooled-arm. Tumour Dice")
-    assert f"lower at x {lower}." in external
+    assert f"lower at x ({lower}, FedAvg 0." in external
+
+
+def judged(noninferiority):
+    return Judgement(0.5, 0.5, 1, 22, 0.05, noninferiority)
+
+
+@pytest.mark.parametrize(
+    ("ends", "noninferiority", "reading"),
+    [
+        # An interval that includes 0 shows no difference; that it is small, it shows only within the margin.
+        ((-0.142, 0.097), "not shown", "non-inferiority not shown"),
+        ((-0.018, 0.016), "non-inferior", "non-inferior"),
+        ((-0.052, -0.010), "not shown", "lower, non-inferiority not shown"),
+        ((-0.300, -0.100), "inferior", "lower, inferior"),
+        ((-0.142, 0.097), "", "no difference shown"),
+    ],
+)
+def test_at_a_site_the_margin_is_read_before_a_difference_that_was_not_shown(ends, noninferiority, reading):
+    difference = Estimate(sum(ends) / 2, *ends, 22, 22, metric="dice")
+    assert headlines.place_reading(difference, judged(noninferiority)) == reading
+
+
+def test_at_a_site_without_tests_the_interval_is_read():
+    assert headlines.place_reading(Estimate(0.1, 0.05, 0.2, 22, 22, metric="dice"), None) == "higher"
 
 
 def test_a_measure_is_put_beside_the_reference(study_and_results):
@@ -123,7 +149,7 @@ def test_a_site_is_compared_with_its_own_local_arm(study_and_results):
     assert {site: gain.value for site, gain in gains.items()} == {"a": pytest.approx(-0.2), "b": pytest.approx(-0.1)}
     assert (
         "FedAvg is ahead of a site's own local arm at 0 of 2 sites; the difference goes from −0.200 [−0.250, −0.150] "
-        "(at a) to −0.100 [−0.150, −0.050] (at b). Intervals exclude 0 in 2 of them."
+        "(at a, n = 12) to −0.100 [−0.150, −0.050] (at b, n = 12). Intervals show a gain nowhere and a loss at a and b."
     ) in answers.find_gains(results, study).text
 
 
@@ -194,7 +220,7 @@ def test_a_study_of_several_seeds_answers_at_its_margin_on_the_first_screen(answ
     }
     study, results = answers_of({name: shift for name, (shift, _) in expected.items()}, {"dice": 0.05, "accuracy": 0.1})
     (line,) = answer_margins(results, study)
-    for headline, (name, (_, answer)) in zip(answers.headlines(results, study), expected.items(), strict=True):
+    for headline, (name, (_, answer)) in zip(headlines.headlines(results, study), expected.items(), strict=True):
         assert headline.opening == f"{name} against centralized."
         assert headline.verdicts[0].reading.split(", ", 1)[-1] == answer
         assert f"{name} is {answer}" in line
@@ -207,7 +233,7 @@ def test_a_study_of_several_seeds_answers_at_its_margin_on_the_first_screen(answ
 
 def test_without_a_margin_the_answer_is_what_the_interval_shows(answers_of):
     study, results = answers_of({"fedavg": -0.2}, {"dice": None})
-    (headline,) = answers.headlines(results, study)
+    (headline,) = headlines.headlines(results, study)
     assert headline.verdicts[0].reading.startswith("lower by 0.")
     assert "margin" not in headline.verdicts[0].reading
     (line,) = answer_margins(results, study)

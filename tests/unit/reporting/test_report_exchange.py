@@ -7,7 +7,7 @@ import pytest
 from fedpedbrain.arm_colours import arm_colours
 from fedpedbrain.arm_settings import STRATEGIES
 from fedpedbrain.evaluation.tables import read_results
-from fedpedbrain.reporting import answers
+from fedpedbrain.reporting import answers, headlines
 from fedpedbrain.reporting.arms_in_words import (
     PERSONAL_NOTE,
     STRATEGY_WORDS,
@@ -223,7 +223,7 @@ def many(write_study):
 
 def test_many_arms_are_counted_instead_of_told_one_by_one(many):
     results = Results.from_files(many.tables)
-    (headline,) = answers.headlines(results, many.study)
+    (headline,) = headlines.headlines(results, many.study)
     assert headline.opening == "6 arms against pooled-arm."
     assert headline.verdicts[0].reading == "inferior, worse by more than the margin of 0.05 for all"
     text = answers.find_all(results, many.study)[0].text
