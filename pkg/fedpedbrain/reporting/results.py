@@ -105,10 +105,12 @@ class Estimate:
         return self.caveat == ALL_ALIKE and self.value == 0.0
 
     @property
-    def sameness(self) -> str:
-        """How many patients have no difference, and how many others could still have one."""
+    def bound(self) -> str:
+        """How many patients could differ where none of these does, "" elsewhere."""
+        if not self.is_same:
+            return ""
         most = format_score(100.0 * largest_unseen_share(self.num_patients), 1)
-        return f"the same in all {self.num_patients} patients; at most {most} % of patients could differ"
+        return f"at most {most} % of patients could differ"
 
     @property
     def score(self) -> str:
@@ -149,9 +151,14 @@ class Estimate:
 
     @property
     def reading(self) -> str:
+        """A difference in words, with its bound."""
+        return "; ".join(filter(None, (self.short_reading, self.bound)))
+
+    @property
+    def short_reading(self) -> str:
         """A difference in words; what its interval does not exclude is not claimed."""
         if not self.has_interval:
-            return self.sameness if self.is_same else self.caveat
+            return f"the same in all {self.num_patients} patients" if self.is_same else self.caveat
         if self.low > 0:
             return "higher"
         return "lower" if self.high < 0 else "no difference shown"

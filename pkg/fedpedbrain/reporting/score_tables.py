@@ -94,7 +94,8 @@ def _headline_row(
         strip = Strip(*(50.0 + 50.0 * end / limit for end in (difference.low, difference.high, difference.value)))
     change = Cell(difference.change, detail_lines(difference.change_interval, difference.seeds))
     verdict = judgement.noninferiority if judgement else ""
-    reading = Cell(difference.reading, f"non-inferiority {verdict}" if verdict == NOT_SHOWN else verdict)
+    of_margin = f"non-inferiority {verdict}" if verdict == NOT_SHOWN else verdict
+    reading = Cell(difference.short_reading, detail_lines(difference.bound, of_margin))
     return HeadlineRow(arm, colour, score, change, reading, strip)
 
 
@@ -105,7 +106,7 @@ def _local_row(results: Results, study: Mapping[str, Any], measure: Measure) -> 
     if not values or not differences:
         return []
     changes = [difference.value for difference in differences]
-    readings = [difference.reading for difference in differences]
+    readings = [difference.short_reading for difference in differences]
     counts = [f"{word} ({readings.count(word)})" for word in dict.fromkeys(readings)]
     score, change = Cell(format_score(values[0])), Cell(format_change(changes[0]))
     if len(values) > 1:
@@ -199,4 +200,5 @@ def difference_table(
 def _difference_cell(difference: Estimate | None) -> Cell:
     if difference is None:
         return Cell(MISSING)
-    return Cell(difference.reading, detail_lines(describe_difference(difference), difference.seeds, difference.rule))
+    numbers = (describe_difference(difference), difference.bound, difference.seeds, difference.rule)
+    return Cell(difference.short_reading, detail_lines(*numbers))

@@ -162,10 +162,9 @@ def _test_cells(difference: Estimate, judgement: Judgement, num_patients: str, h
     is_tested = math.isfinite(judgement.p_holm)
     num_arms = f"over {judgement.num_arms} arms" if is_tested and judgement.num_arms > 1 else ""
     margin = f"margin {judgement.margin:g}" if judgement.noninferiority else ""
-    caveat = difference.sameness if difference.is_same else difference.caveat
     return [
         Cell(num_patients),
-        Cell(describe_difference(difference), caveat),
+        Cell(describe_difference(difference), difference.bound or difference.caveat),
         *([Cell(difference.seeds.removeprefix("seeds ") or MISSING)] if has_seeds else []),
         Cell(format_p_value(judgement.p_value)),
         Cell(format_p_value(judgement.p_holm), num_arms),

@@ -62,9 +62,13 @@ def test_why_there_is_no_interval_is_said():
     assert few.reading == few.caveat == "too few patients for an interval"
     assert answers.describe_value(few) == "0.500 (too few patients for an interval)"
     assert alike.reading == alike.caveat == "all patients alike, so no interval"
-    assert Estimate(0.0, math.nan, math.nan, 9, 6, metric="accuracy").reading == (
-        "the same in all 6 patients; at most 45.9 % of patients could differ"
+    same = Estimate(0.0, math.nan, math.nan, 9, 6, metric="accuracy")
+    assert (same.short_reading, same.bound) == (
+        "the same in all 6 patients",
+        "at most 45.9 % of patients could differ",
     )
+    assert same.reading == f"{same.short_reading}; {same.bound}"
+    assert alike.bound == few.bound == "", "no difference that could be the same"
 
 
 def test_a_group_of_cases_may_lack_an_interval_for_one_class():
