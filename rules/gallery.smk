@@ -29,7 +29,7 @@ rule choose_cases:
 
 
 rule explain_cases:
-    """Region probabilities of the chosen cases, and where an arm's network saw their class."""
+    """Region probabilities of the chosen cases, and an arm's evidence for their class."""
     input:
         model="results/models/{arm}/seed-{seed}/best.pth",
         personal=personal_models,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpedbrain.cohort import EXTERNAL, SPLITS, TRAIN, UNKNOWN_CLASS, VALIDATION
+from fedpedbrain.cohort import EXTERNAL, HELD_OUT, SPLITS, TRAIN, UNKNOWN_CLASS, VALIDATION
 from fedpedbrain.data.case_measures import CaseMeasures, label_of, measure_case, measure_columns
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.data.duplicates import EXACT
@@ -58,15 +58,18 @@ def audit_site(site: str, measured: Sequence[CaseMeasures], cohort: Mapping) -> 
         for region, values in volumes.items()
     }
     intensities = np.sum([item.intensities for item in measured], axis=0)
+    grid_spacings = [case.grid_spacing_mm for case in cases if case.split in HELD_OUT]
     facts = {
         "site": site,
         "role": "external" if site in cohort["sites"]["external"] else "training",
         "num_patients": len({case.patient for case in cases}),
         "num_cases": len(cases),
         "splits": {split: sum(case.split == split for case in cases) for split in SPLITS},
+        "patients_by_split": {split: len({case.patient for case in cases if case.split == split}) for split in SPLITS},
         "classes": dict(sorted(Counter(label_of(case.class_name) for case in cases).items())),
         "shapes": _most_common(["x".join(map(str, case.shape)) for case in cases]),
         "spacings_mm": _most_common(["x".join(f"{size:.2f}" for size in case.spacing_mm) for case in cases]),
+        "held_out_grid_spacing_mm": np.median(grid_spacings, axis=0).tolist() if grid_spacings else None,
         "orientations": dict(Counter(case.orientation for case in cases).most_common()),
         "num_empty_masks": sum(not any(item.grid_ml.values()) for item in measured) if regions else 0,
         "median_volume_ml": {region: values and values[1] for region, values in quartiles.items()},
@@ -101,7 +104,7 @@ def small_sites(sites: Sequence[Mapping[str, Any]], fewest_patients: int) -> lis
 def unequal_classes(dataset: ShardDataset, largest_ratio: float) -> list[str]:
     """Note training sites, and the cohort, where one class has many times the training cases of another.
 
-    Classes that a site has not at all are no matter of a ratio; ``missing_classes`` names those that no site has.
+    Classes that a site has not at all are no matter of a ratio; ``classes_lacking_at_sites`` names them.
     """
     counts: dict[str, Counter] = {}
     for case in dataset.cases:
@@ -164,6 +167,27 @@ def count_cases(dataset: ShardDataset) -> list[dict[str, Any]]:
     ]
 
 
+def classes_lacking_at_sites(dataset: ShardDataset, cohort: Mapping) -> list[str]:
+    """Note training sites that have no training case of a class which another site has, one line a site.
+
+    Classes that nobody trains on are ``missing_classes``'.
+    """
+    trained: dict[str, set[str]] = {site: set() for site in cohort["sites"]["training"]}
+    for case in dataset.cases:
+        if case.split == TRAIN:
+            trained.setdefault(case.site, set()).add(case.class_name)
+    notes = []
+    for site, classes in trained.items():
+        elsewhere = set().union(*trained.values()) - classes
+        lacking = [name for name in cohort["classes"] if name in elsewhere]
+        if lacking:
+            notes.append(
+                f"site {site}: no training case of {' or '.join(lacking)}; an arm that trains on this site alone "
+                "cannot learn it"
+            )
+    return notes
+
+
 def missing_classes(dataset: ShardDataset, cohort: Mapping) -> list[str]:
     """Notes on classes that no training site or no test patient has."""
     notes = []
@@ -223,6 +247,7 @@ def audit_cohort_files(
         *_left_out_notes(left_out_path),
         *small_sites(sites, settings["small_site_patients"]),
         *unequal_classes(everyone, settings["class_imbalance_ratio"]),
+        *classes_lacking_at_sites(everyone, cohort),
         *site_notes,
         *sites_without_validation(sites),
         *missing_classes(everyone, cohort),

@@ -1,6 +1,6 @@
-"""What lies behind a model's decisions on single cases: probabilities of regions, and where a class was seen.
+"""What lies behind a model's decisions on single cases: probabilities of regions, and evidence for a class.
 
-Where a class was seen follows HiResCAM (Draelos and Carin, 2020, arXiv:2011.08891): the classifier's input times the
+Evidence for a class follows HiResCAM (Draelos and Carin, 2020, arXiv:2011.08891): the classifier's input times the
 gradient of a class's logit, summed over features, negative sums set to zero. Where the classifier takes the mean over
 all places, as that of ``i3d_unet``, the gradient is the same everywhere and this is Grad-CAM (Selvaraju et al., ICCV
 2017) up to a factor. ``unet`` weighs places apart: Grad-CAM takes the mean of that over places, and most of it cancels.
@@ -34,11 +34,13 @@ class Explanation:
     saliency : float32 (S, D, H, W) in [0, 1], 1 in the place that spoke most for the most probable class; S = 1, or 0
         for a model without a classification head
     predicted_class : the most probable class, or None
+    saliency_cells : cells (D', H', W') that the saliency really has, those of the deepest features; () without one
     """
 
     regions: np.ndarray
     saliency: np.ndarray
     predicted_class: str | None
+    saliency_cells: tuple[int, ...]
 
 
 def saliency_of(classifier: nn.Module, features: Tensor, class_index: int) -> Tensor:
@@ -88,18 +90,20 @@ def explain_case(
     classifier = model.classifier if classes else None
     with _inputs_of(classifier) as features:
         regions, probabilities = next(predict_probabilities(model, [image], device, flips))
-    saliency = np.zeros((0, *size), np.float32)
+    saliency, cells = np.zeros((0, *size), np.float32), ()
     if classifier is not None:
         index = int(probabilities.argmax())
         coarse = [
             saliency_of(classifier, seen, index).flip(axes) for seen, axes in zip(features, FLIPS[flips], strict=True)
         ]
+        cells = tuple(coarse[0].shape)
         fine = interpolate(torch.stack(coarse).mean(0)[None, None], size, mode="trilinear", align_corners=False)[0]
         saliency = (fine / fine.max().clamp(min=torch.finfo(fine.dtype).tiny)).cpu().numpy()
     return Explanation(
         np.zeros((0, *size), np.float32) if regions is None else regions,
         saliency,
         most_probable_class(probabilities, classes),
+        cells,
     )
 
 
@@ -114,8 +118,8 @@ def explain_cases_files(
 ) -> None:
     """Explain the chosen cases, each on the slice that stands for it.
 
-    Writes ``cases`` and ``predicted_classes`` as text (N,), "" for none, and as float16 ``regions`` (N, R, H, W) and
-    ``saliency`` (N, S, H, W); see ``Explanation``.
+    Writes ``cases`` and ``predicted_classes`` as text (N,), "" for none, as float16 ``regions`` (N, R, H, W) and
+    ``saliency`` (N, S, H, W), and as integers ``saliency_cells`` (3,), or (0,) where S = 0; see ``Explanation``.
 
     Parameters
     ----------
@@ -132,7 +136,7 @@ def explain_cases_files(
     height, width = common.spec.preprocessing["grid"][1:]
     regions = np.zeros((len(choice), len(common.spec.regions), height, width), np.float16)
     saliency = np.zeros((len(choice), int(bool(common.spec.classes)), height, width), np.float16)
-    predicted = []
+    predicted, cells = [], ()
     for number, chosen in enumerate(choice):
         row = row_of[chosen.case]
         site = dataset.cases[row].site
@@ -143,7 +147,10 @@ def explain_cases_files(
         regions[number] = found.regions[:, chosen.slice_index]
         saliency[number] = found.saliency[:, chosen.slice_index]
         predicted.append(found.predicted_class or "")
+        # One network, one grid: the same of every case.
+        cells = found.saliency_cells
     with replacing(explanations_path) as temporary, open(temporary, "wb") as file:
         names = np.array([chosen.case for chosen in choice], dtype=np.str_)
         classes = np.array(predicted, dtype=np.str_)
-        np.savez(file, cases=names, predicted_classes=classes, regions=regions, saliency=saliency)
+        arrays = {"regions": regions, "saliency": saliency, "saliency_cells": np.array(cells, dtype=np.int64)}
+        np.savez(file, cases=names, predicted_classes=classes, **arrays)

@@ -133,9 +133,11 @@ def draw_volumes(volumes: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figur
         axes.set_title(f"{readable(arm)}, {readable(region)}" if len(regions) > 1 else readable(arm))
     marks = [Line2D([], [], color=MUTED, linestyle="", marker="o", label="test case")]
     if (volumes["split"] == EXTERNAL).any():
-        marks.append(Line2D([], [], color=MUTED, linestyle="", marker="o", markerfacecolor="none", label="external"))
-    marks.append(Line2D([], [], color=INK, linewidth=1.2, label="mean difference"))
-    marks.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 3)), label="limits of agreement"))
+        hollow = {"marker": "o", "markerfacecolor": "none", "label": "case of an external site"}
+        marks.append(Line2D([], [], color=MUTED, linestyle="", **hollow))
+    marks.append(Line2D([], [], color=INK, linewidth=1.2, label="mean difference, test cases"))
+    dashed = {"linewidth": 0.9, "linestyle": (0, (4, 3)), "label": "limits of agreement, test cases"}
+    marks.append(Line2D([], [], color=INK, **dashed))
     figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
     for column in grid.T:
         [axes for axes in column if axes.get_visible()][-1].set_xlabel("Mean of both (ml)")

@@ -30,7 +30,7 @@ from fedpedbrain.reporting.style import (
 )
 
 _CURVES = {"dice": "Dice of tumour cases", "accuracy": "Accuracy of the diagnosis"}
-_PROGRESS = {"round": "Round", "sent_mb": "Sent by all sites together (MB)"}
+_PROGRESS = {"round": "Round", "sent_mb": "Uploaded by all sites together (MB)"}
 _PANELS_PER_ROW = 4
 
 

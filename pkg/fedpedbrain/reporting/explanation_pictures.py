@@ -1,4 +1,4 @@
-"""A picture a case: each arm's probabilities of regions, and where its network saw the class."""
+"""A picture a case: each arm's probabilities of regions, and its evidence for the class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ from fedpedbrain.files import read_table, replacing, write_table
 from fedpedbrain.reporting.case_words import CaseScores
 from fedpedbrain.reporting.style import apply_style, new_figure, readable
 
-EXPLANATION_COLUMNS = ("case", "file", "text")
+EXPLANATION_COLUMNS = ("case", "file", "text", "saliency_cells")
+SALIENCY_TITLE = "Evidence for the class\n(HiResCAM)"
 # Perceptually uniform, and in order for every common colour vision; two, so that nobody takes one scale for the other.
 _PROBABILITY_MAP, _SALIENCY_MAP = "viridis", "inferno"
 # An overlay's part of the colour, and from which value on it has all of that: what is near 0 leaves the image free.
@@ -82,12 +83,12 @@ def draw_case(
     aspect : height of the slice over its width, both in mm
     """
     names = [f"Probability of {readable(region)}" for region in regions]
-    names += ["Where the class was seen"] * len(arms[0].saliency)
+    names += [SALIENCY_TITLE] * len(arms[0].saliency)
     maps = [overlay_map(_PROBABILITY_MAP)] * len(regions) + [overlay_map(_SALIENCY_MAP)] * len(arms[0].saliency)
     height = _TILE_INCHES * aspect
     num_bars = bool(regions) + len(arms[0].saliency)
     width = _LABEL_INCHES + (1 + len(names)) * _TILE_INCHES + num_bars * _BAR_INCHES
-    figure = new_figure(width, len(arms) * height + 0.4)
+    figure = new_figure(width, len(arms) * height + 0.55)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
     grid = figure.subplots(len(arms), 1 + len(names), squeeze=False)
     pixel_aspect = aspect * plane.shape[1] / plane.shape[0]
@@ -115,7 +116,7 @@ def describe_picture(place: str, arms: Sequence[ArmExplanation], regions: Sequen
             f"probability of {readable(region)} up to {float(plane.max()):.2f}"
             for region, plane in zip(regions, arm.regions, strict=True)
         ]
-        seen = [f"where it saw {readable(arm.predicted_class)}"] if arm.predicted_class else []
+        seen = [f"evidence for {readable(arm.predicted_class)}"] if arm.predicted_class else []
         parts.append(f"{readable(arm.name)}: {', '.join(highest + seen)}")
     return ". ".join(parts)
 
@@ -126,6 +127,12 @@ def load_explanations(path: str | Path) -> dict[str, tuple[str, np.ndarray, np.n
         classes, names = found["predicted_classes"].tolist(), found["cases"].tolist()
         arrays = (found[name].astype(np.float32) for name in ("regions", "saliency"))
         return dict(zip(names, zip(classes, *arrays, strict=True), strict=True))
+
+
+def load_saliency_cells(path: str | Path) -> str:
+    """How many cells the saliency has on each axis, in words; "" in a study without classes."""
+    with np.load(path) as found:
+        return " x ".join(map(str, found["saliency_cells"].tolist()))
 
 
 def plot_explanations_files(
@@ -151,6 +158,7 @@ def plot_explanations_files(
     row_of = {case.case: row for row, case in enumerate(dataset.cases)}
     scores = [CaseScores(read_table(path)) for path in scores_paths]
     explanations = [load_explanations(path) for path in explanations_paths]
+    cells = load_saliency_cells(explanations_paths[0])
     entries = []
     with apply_style():
         for chosen in read_choice(choice_path):
@@ -165,5 +173,6 @@ def plot_explanations_files(
             with replacing(Path(pictures_folder) / name) as temporary:
                 figure.savefig(temporary, dpi=dpi, format="jpg", pil_kwargs={"quality": _QUALITY})
             place = f"Case {case.case}, slice {chosen.slice_index + 1} of {len(image)}"
-            entries.append({"case": case.case, "file": name, "text": describe_picture(place, shown, regions)})
+            words = describe_picture(place, shown, regions)
+            entries.append({"case": case.case, "file": name, "text": words, "saliency_cells": cells})
     write_table(Path(pictures_folder) / "explanations.tsv", EXPLANATION_COLUMNS, entries)

@@ -17,6 +17,7 @@ from fedpedbrain.files import read_table, replacing
 from fedpedbrain.reporting import answers, arms_in_words, headlines, score_tables, site_tables, site_updates, tables
 from fedpedbrain.reporting.cost_tables import load_costs, usage_part
 from fedpedbrain.reporting.pages import data_uri, load_pictures, page_environment, template_text
+from fedpedbrain.reporting.reading_notes import count_volume_cases, notes_part
 from fedpedbrain.reporting.record import write_record
 from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures, measure_groups
 from fedpedbrain.reporting.statistics_tables import statistics_part
@@ -104,7 +105,8 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
             for split, where in ((TEST, "the test cases"), (EXTERNAL, "the cases of external sites"))
             if (sentences := describe_mistakes(table_paths["confusion"], list(colours), split))
         },
-        "selection_table": tables.selection_table(selections, colours),
+        "selection_table": tables.selection_table(selections, study, audit, colours),
+        **notes_part(results, study, audit, selections),
         "cost_table": tables.cost_table(study, selections, first_uploads(inputs.histories), colours),
         **usage_part(costs, study, colours),
         "selections": selections,
@@ -266,8 +268,9 @@ def figure_texts(
         "cross_sites": "Heat map of every arm's score at every site; the tables below have the numbers.",
         "reliability": "Accuracy of the diagnosis by the probability of the most probable class, an arm a panel; the "
         "tables have the calibration error.",
-        "volumes": "Predicted less true volume of each test case over the mean of both, an arm a panel; the tables "
-        "have volume bias and volume error.",
+        "volumes": "Predicted less true volume of each held-out case with an outline over the mean of both, an arm a "
+        f"panel: {count_volume_cases(results, study)}. Lines are of test cases alone; the tables have "
+        "volume bias and volume error.",
         "confusion": "Confusion matrices of true and predicted class, test cases; the text below names the mistakes.",
     }
 
@@ -284,7 +287,8 @@ def load_videos(folder: Path, explanations: Path, most_bytes: int) -> list[dict[
         total += size if fits else 0
         names = ("poster_uri", "video_uri", "explanation_uri")
         entry = {name: data_uri(path) if fits else "" for name, path in zip(names, paths, strict=True)}
-        entries.append({**row, **entry, "explanation": picture["text"], "results": row["results"].split("; ")})
+        words = {"explanation": picture["text"], "saliency_cells": picture["saliency_cells"]}
+        entries.append({**row, **entry, **words, "results": row["results"].split("; ")})
     return entries
 
 

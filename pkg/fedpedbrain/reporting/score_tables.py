@@ -50,10 +50,16 @@ class HeadlineRow:
 
 @dataclass(frozen=True)
 class HeadlineGroup:
-    """One measure of the headline table; its strips go from -limit to +limit."""
+    """One measure of the headline table; its strips go from -limit to +limit.
+
+    Attributes
+    ----------
+    margin_place : where minus the margin of non-inferiority lies, in percent of a strip; None without a margin
+    """
 
     title: str
     limit: float
+    margin_place: float | None
     rows: list[HeadlineRow]
 
 
@@ -63,7 +69,8 @@ def headline_table(results: Results, study: Mapping[str, Any], colours: Mapping[
     for measure in headline_measures(study["regions"], study["classes"]):
         differences = {arm: results.difference(arm, measure) for arm in main_arms(study)}
         ends = [abs(end) for d in differences.values() if d for end in (d.value, d.low, d.high) if math.isfinite(end)]
-        limit = max(0.05, math.ceil(20.0 * max(ends, default=0.0)) / 20.0)
+        margin = study["config"]["evaluation"]["noninferiority_margin"].get(measure.metric)
+        limit = max(0.05, math.ceil(20.0 * max([*ends, margin or 0.0])) / 20.0)
         rows = []
         for arm, difference in differences.items():
             value = results.value(arm, measure)
@@ -74,7 +81,8 @@ def headline_table(results: Results, study: Mapping[str, Any], colours: Mapping[
         if rows:
             first = results.value(rows[0].arm, measure)
             title = f"{sentence_case(measure.title)}, {count_noun(first.num_cases, 'test case')}"
-            groups.append(HeadlineGroup(title, limit, [*rows, *alone]))
+            place = None if margin is None else 50.0 - 50.0 * margin / limit
+            groups.append(HeadlineGroup(title, limit, place, [*rows, *alone]))
     return groups
 
 

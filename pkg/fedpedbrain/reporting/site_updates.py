@@ -78,7 +78,7 @@ def find_marks(updates: Iterable[Update]) -> list[Mark]:
     """Which updates stand out by ``OUTLIER_RULE``."""
     marks = []
     for _, of_round in _grouped(updates, lambda update: (update.arm, update.seed, update.round)):
-        there = [update for update in of_round if not update.is_missing]
+        there = _there(of_round)
         for update in there:
             others = [other.norm for other in there if other is not update]
             usual = median(others) if others else math.nan
@@ -122,6 +122,21 @@ def _rounds(updates: Sequence[Update], several_seeds: bool) -> str:
     return "; ".join(parts)
 
 
+def describe_disagreement(updates: Iterable[Update], several_seeds: bool) -> list[str]:
+    """One sentence an arm in some of whose rounds every update points away from the others."""
+    of_rounds = _grouped(updates, lambda update: (update.arm, update.seed, update.round))
+    present = [there for _, of_round in of_rounds if (there := _there(of_round))]
+    split = [there[0] for there in present if all(update.cosine < 0 for update in there)]
+    return [
+        f"{readable(arm)}: in {_rounds(of_arm, several_seeds)} all sites disagree, so that none of them is the odd one"
+        for arm, of_arm in _grouped(split, lambda update: update.arm)
+    ]
+
+
+def _there(updates: Iterable[Update]) -> list[Update]:
+    return [update for update in updates if not update.is_missing]
+
+
 def updates_table(updates: Sequence[Update], marks: Sequence[Mark], several_seeds: bool) -> Table:
     """Every site of every arm over all rounds: how much it counts, how far it goes, how it agrees with the others."""
     marked = {id(mark.update) for mark in marks}
@@ -129,7 +144,7 @@ def updates_table(updates: Sequence[Update], marks: Sequence[Mark], several_seed
     for arm, of_arm in _grouped(updates, lambda update: update.arm):
         rows = []
         for site, of_site in sorted(_grouped(of_arm, lambda update: update.site)):
-            there = [update for update in of_site if not update.is_missing]
+            there = _there(of_site)
             if there:
                 outliers = [update for update in there if id(update) in marked]
                 where = _rounds(outliers, several_seeds) if outliers else "none"
@@ -169,6 +184,7 @@ class UpdatesPart:
     ----------
     num_updates, num_arms : that were looked at
     marked : a sentence an arm and site with updates that stand out
+    disagreement : a sentence an arm with rounds in which every site stands out by its direction
     table : of all arms
     """
 
@@ -176,6 +192,7 @@ class UpdatesPart:
     num_arms: int
     num_marked: int
     marked: list[str]
+    disagreement: list[str]
     table: Table
 
 
@@ -189,6 +206,7 @@ def updates_part(updates: Sequence[Update], several_seeds: bool) -> UpdatesPart 
         len({update.arm for update in updates}),
         len(marks),
         describe_marks(marks, several_seeds),
+        describe_disagreement(updates, several_seeds),
         updates_table(updates, marks, several_seeds),
     )
 

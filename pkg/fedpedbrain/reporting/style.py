@@ -19,6 +19,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LEGEND_COLUMNS = 6
 # Of heat maps: told apart with every common colour vision, and from dark to light in greyscale.
 SEQUENTIAL_COLOURS = "cividis"
+# The same of values on both sides of 0, which is white.
+DIVERGING_COLOURS = "PuOr"
 INK, MUTED, FAINT = "#1d232b", "#5b6470", "#e3e6ea"
 _SETTINGS = {
     "font.family": "DejaVu Sans",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedpedbrain.cohort import SPLITS
+from fedpedbrain.cohort import SPLITS, VALIDATION
 from fedpedbrain.reporting.results import MISSING, count_noun, format_bytes, format_score
 from fedpedbrain.reporting.style import readable, sentence_case
 
@@ -82,8 +82,19 @@ def cohort_tables(study: Mapping[str, Any], audit: Mapping[str, Any]) -> list[Ta
     return [*tables, Table("Images and outlines by site", columns, [Group("", images)], (0, 1, 2))]
 
 
-def selection_table(selections: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> Table:
-    """The round of each arm and seed that was chosen on validation patients."""
+def count_validation_patients(audit: Mapping[str, Any], sites: Sequence[str]) -> int:
+    """Validation patients of some sites."""
+    return sum(site["patients_by_split"][VALIDATION] for site in audit["sites"] if site["site"] in sites)
+
+
+def selection_table(
+    selections: Sequence[Mapping[str, Any]],
+    study: Mapping[str, Any],
+    audit: Mapping[str, Any],
+    colours: Mapping[str, str],
+) -> Table:
+    """The round of each arm and seed that was chosen on validation patients of the arm's own sites."""
+    patients = {arm["name"]: count_validation_patients(audit, arm["sites"]) for arm in study["arms"]}
     keys = {
         "dice": "Dice",
         "accuracy": "Accuracy",
@@ -94,8 +105,10 @@ def selection_table(selections: Sequence[Mapping[str, Any]], colours: Mapping[st
     for item in selections:
         numbers = [Cell(format_score(math.nan if item[key] is None else float(item[key]))) for key in keys]
         name = Cell(readable(item["arm"]), colour=colours[item["arm"]])
-        rows.append([name, Cell(str(item["seed"])), Cell(f"{item['round']} of {item['num_rounds']}"), *numbers])
-    return Table("Selected rounds, on validation patients", ["Arm", "Seed", "Round", *keys.values()], [Group("", rows)])
+        facts = [str(item["seed"]), f"{item['round']} of {item['num_rounds']}", str(patients[item["arm"]])]
+        rows.append([name, *map(Cell, facts), *numbers])
+    columns = ["Arm", "Seed", "Round", "Patients it was chosen by", *keys.values()]
+    return Table("Selected rounds, on validation patients", columns, [Group("", rows)])
 
 
 def cost_table(
@@ -112,10 +125,12 @@ def cost_table(
     uploads : arm to what its participants send, round by round, of its first seed
     """
     first = {item["arm"]: item for item in reversed(selections)}
+    number = study["config"]["training"]["epochs_per_round"]
+    passes = "1 pass" if number == 1 else f"{number} passes over each"
     rows = []
     for arm in study["arms"]:
         item, sent = first[arm["name"]], uploads[arm["name"]]
-        cells = [Cell(str(item["lineage"]["num_cases"])), Cell(str(item["lineage"]["num_steps"]))]
+        cells = [Cell(str(item["lineage"]["num_cases"]), passes), Cell(str(item["lineage"]["num_steps"]))]
         cells.append(Cell(format_bytes(item["model_bytes"])))
         if arm["exchanges_weights"]:
             total, number = sum(upload.num_bytes for upload in sent), sum(upload.num_updates for upload in sent)
@@ -130,7 +145,7 @@ def cost_table(
         "Optimizer steps a round",
         "Model file",
         "An update of a site",
-        "Sent by all sites",
+        "Sent by all sites (upload alone)",
     ]
     return Table("Cost by arm", columns, [Group("", rows)])
 

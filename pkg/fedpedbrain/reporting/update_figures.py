@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from fedpedbrain.arm_colours import MOST_ARMS_BY_COLOUR
 from fedpedbrain.reporting.site_updates import Mark, Update, find_marks, load_updates
 from fedpedbrain.reporting.style import (
+    DIVERGING_COLOURS,
     FAINT,
     INK,
     SEQUENTIAL_COLOURS,
@@ -28,6 +29,8 @@ from fedpedbrain.reporting.style import (
 
 _MEASURES = {"norm": "length", "cosine": "direction"}
 _DOT = {"color": INK, "markeredgecolor": "white", "markeredgewidth": 0.5}
+# What has no value is a grey that the map itself has not.
+_LOOKS = {"norm": (SEQUENTIAL_COLOURS, FAINT), "cosine": (DIVERGING_COLOURS, "#9aa2ad")}
 _SCALES = {"norm": "Length of the update (L2 norm)", "cosine": "Cosine to the mean of the others"}
 
 
@@ -80,7 +83,8 @@ def _length_scale(lengths: np.ndarray) -> Normalize:
 def _draw_map(axes: Axes, part: pd.DataFrame, measure: str, scale: Normalize) -> None:
     means = part.pivot_table(index="site", columns="round", values=measure, aggfunc="mean", dropna=False)
     rounds = range(1, int(part["round"].max()) + 1)
-    colours = matplotlib.colormaps[SEQUENTIAL_COLOURS].with_extremes(bad=FAINT)
+    name, empty = _LOOKS[measure]
+    colours = matplotlib.colormaps[name].with_extremes(bad=empty)
     edges = (0.5, len(rounds) + 0.5, len(means) - 0.5, -0.5)
     look = {"cmap": colours, "norm": scale, "aspect": "auto", "interpolation": "nearest"}
     axes.imshow(means.reindex(columns=rounds), extent=edges, **look)

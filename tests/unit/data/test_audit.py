@@ -73,6 +73,8 @@ def test_a_site_is_counted_and_measured(audit, shard, make_case):
     assert site["role"] == "training"
     assert (site["num_patients"], site["num_cases"]) == (3, 4)
     assert site["splits"] == {"train": 2, "validation": 1, "test": 1, "external": 0}
+    assert site["patients_by_split"] == {"train": 1, "validation": 1, "test": 1, "external": 0}
+    assert site["held_out_grid_spacing_mm"] == list(cases[2].grid_spacing_mm)
     assert site["classes"] == {"dipg": 3, "normal": 1}
     assert site["shapes"] == ["4x8x8"]
     assert site["spacings_mm"] == ["5.00x10.00x10.00"]
@@ -160,6 +162,17 @@ def test_a_class_that_a_split_lacks_is_noted(audit, shard, make_case):
     assert "class dipg: no validation case at any site" in notes
     assert "class ependymoma: no test case at any site" in notes
     assert "class dipg: no train case at any site" not in notes
+
+
+def test_a_site_without_a_class_that_others_train_on_has_one_line(audit, cohort, shard, make_case):
+    cohort["sites"] = {"training": ["north", "south"], "external": []}
+    north = [make_case("a", "north"), make_case("b", "north", "test", class_name="normal")]
+    south = [make_case("c", "south", class_name="normal")]
+    notes = audit([shard("north", north, [1, 0]), shard("south", south, [0])])[0]["notes"]
+    told = "an arm that trains on this site alone cannot learn it"
+    assert f"site north: no training case of normal; {told}" in notes
+    assert f"site south: no training case of dipg; {told}" in notes
+    assert sum(told in note for note in notes) == 2, "nobody trains on ependymoma, which has a note of its own"
 
 
 def test_a_cohort_without_regions_has_no_empty_masks(audit, cohort, make_case, shard):

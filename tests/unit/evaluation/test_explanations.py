@@ -59,9 +59,16 @@ def test_what_a_model_lacks_is_empty(name):
     model, image = build(name, num_classes=0)
     found = explain_case(model, [], image, CPU)
     assert found.saliency.shape == (0, *image.shape[1:])
+    assert found.saliency_cells == ()
     assert found.predicted_class is None
     model, image = build(name, num_regions=0)
     assert explain_case(model, CLASSES, image, CPU).regions.shape == (0, *image.shape[1:])
+
+
+def test_the_cells_of_the_saliency_are_those_of_the_deepest_features():
+    model, image = build("unet")
+    # Depth 4 is halved once, 8 by 8 twice.
+    assert explain_case(model, CLASSES, image, CPU).saliency_cells == (2, 2, 2)
 
 
 def test_the_mean_over_mirrored_copies_does_not_mind_being_mirrored():
@@ -90,5 +97,6 @@ def test_a_sites_cases_are_explained_by_its_own_model(tmp_path, make_case, write
         assert found["regions"].shape == found["saliency"].shape == (2, 1, 8, 8)
         # The logits are 9 and -9.
         assert found["regions"].mean((1, 2, 3)).tolist() == pytest.approx([1.0, 0.0], abs=1e-3)
+        assert found["saliency_cells"].shape == (3,)
         # A model that sees the same everywhere has seen its class nowhere.
         assert not found["saliency"].any()

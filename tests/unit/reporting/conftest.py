@@ -215,6 +215,7 @@ class StudyWriter:
             splits = dict(zip(SPLITS, (0, 0, 0, 20) if external else (11, 3, 6, 0), strict=True))
             facts = {"site": site, "role": "external" if external else "training", "num_patients": 20, "num_cases": 20}
             facts |= {"splits": splits, "classes": dict.fromkeys(self.study["classes"], 10) or {"unknown": 20}}
+            facts |= {"patients_by_split": splits, "held_out_grid_spacing_mm": [6.0, 4.0 if external else 5.0, 5.0]}
             facts |= {"shapes": ["4x8x8"], "spacings_mm": ["3x1x1"], "num_empty_masks": 2}
             facts["median_volume_ml"] = dict.fromkeys(self.study["regions"], None if external else 21.5)
             sites.append(facts)
@@ -305,6 +306,10 @@ def study_writer(folder: Path) -> Callable[..., SyntheticStudy]:
             "evaluation": {
                 "confidence_level": 0.95,
                 "bootstrap_samples": 500,
+                "surface_tolerance_mm": 4.5,
+                "lesion_overlap": 0.2,
+                "smallest_region_ml": 0.75,
+                "empty_when_normal": True,
                 "noninferiority_margin": {"dice": MARGIN, "accuracy": None},
             },
             "training": {"epochs_per_round": 2},
@@ -380,7 +385,8 @@ def list_videos():
     def _list_videos(folder: Path, *changes: dict) -> None:
         rows = [VIDEO | change for change in changes]
         write_table(folder / "videos.tsv", VIDEO_COLUMNS, rows)
-        explained = [{"case": row["case"], "file": row["poster"], "text": "Where it saw glioma"} for row in rows]
+        explained = [{"case": row["case"], "file": row["poster"], "text": "Evidence for glioma"} for row in rows]
+        explained = [row | {"saliency_cells": "3 x 2 x 2"} for row in explained]
         write_table(folder / "explanations.tsv", EXPLANATION_COLUMNS, explained)
 
     return _list_videos

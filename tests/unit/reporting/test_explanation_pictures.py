@@ -24,6 +24,7 @@ def plot(shard, tmp_path):
         ramp = np.linspace(0.0, 1.0, 256, dtype=np.float16).reshape(16, 16)
         arrays = {"regions": 0.5 * np.stack([ramp] * len(regions))[None] if regions else np.zeros((1, 0, 16, 16))}
         arrays["saliency"] = np.stack([ramp] * num_saliencies)[None] if num_saliencies else np.zeros((1, 0, 16, 16))
+        arrays["saliency_cells"] = np.array([3, 2, 2] if num_saliencies else [], dtype=np.int64)
         np.savez(tmp_path / "a.npz", cases=["c3"], predicted_classes=["glioma" if num_saliencies else ""], **arrays)
         paths = ([tmp_path / "a.npz"] * 2, [tmp_path / "scores.tsv"] * 2)
         folder = tmp_path / f"pictures-{len(regions)}-{num_saliencies}"
@@ -36,7 +37,8 @@ def plot(shard, tmp_path):
 def test_a_picture_says_in_words_what_it_shows(plot):
     (row,) = read_table(plot() / "explanations.tsv")
     assert (row["case"], row["file"]) == ("c3", "c3.jpg")
-    seen = "probability of whole up to 0.50, where it saw glioma"
+    seen = "probability of whole up to 0.50, evidence for glioma"
+    assert row["saliency_cells"] == "3 x 2 x 2"
     assert row["text"] == f"Case c3, slice 3 of 6. one: {seen}. FedAvg: {seen}"
 
 

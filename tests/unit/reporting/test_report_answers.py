@@ -230,6 +230,7 @@ def test_a_study_of_several_seeds_answers_at_its_margin_on_the_first_screen(answ
         assert f"{name} is {answer}" in line
     # The spread over seeds stands beside the interval over patients, not in it.
     (group,) = headline_table(results, study, dict.fromkeys(["centralized", *expected], "#000000"))
+    assert group.margin_place == pytest.approx(50.0 - 50.0 * 0.05 / group.limit)
     first, second, *_ = group.rows
     assert "seeds ± 0.00" in first.score.detail
     assert "seeds ± 0.0" in second.difference.detail

@@ -166,6 +166,13 @@ def test_the_table_of_updates_names_the_rounds_of_extremes_and_marks():
     assert updates_part([], False) is None
 
 
+def test_rounds_in_which_every_site_points_away_are_said_once():
+    rows = [(number, site, 1.0, -0.2) for number in (1, 2) for site in "ab"]
+    rows += [(3, "a", 1.0, -0.2), (3, "b", 1.0, 0.2), (4, "a", None, math.nan), (4, "b", None, math.nan)]
+    part = updates_part(updates(*rows), False)
+    assert part.disagreement == ["one: in rounds 1 and 2 all sites disagree, so that none of them is the odd one"]
+
+
 def table_texts(table):
     return [[cell.text for cell in row] for group in table.groups for row in group.rows]
 
@@ -206,10 +213,11 @@ def test_privacy_gives_the_weakest_seed():
 
 
 def test_an_updates_size_is_over_the_updates_that_were_sent():
-    study = {"arms": [arm("one", SITES)]}
+    study = {"arms": [arm("one", SITES)], "config": {"training": {"epochs_per_round": 2}}}
     selection = {"arm": "one", "model_bytes": 10, "lineage": {"num_cases": 1, "num_steps": 1}}
     uploads = {"one": [Upload(200, 2), Upload(100, 1)]}
     (row,) = cost_table(study, [selection], uploads, {"one": "#000000"}).groups[0].rows
+    assert row[1].detail == "2 passes over each"
     assert [row[4].text, row[5].text, row[5].detail] == ["100 B", "300 B", "3 updates, 2 rounds"]
     (row,) = cost_table(study, [selection], {"one": [Upload(0, 0)]}, {"one": "#000000"}).groups[0].rows
     assert row[4].text == "–"

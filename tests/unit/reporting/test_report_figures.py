@@ -227,6 +227,9 @@ def test_updates_are_maps_of_length_and_cosine_by_site_and_round():
     assert lengths.get_array().filled(-9.0).tolist() == [[3.0, 1.0], [2.0, -9.0]]
     assert cosines.get_array().filled(-9.0).tolist() == [[0.6, -9.0], [-0.5, -9.0]]
     assert tuple(lengths.cmap(np.ma.masked)) == to_rgba(FAINT)
+    # White at 0, and a grey that is no cosine's where there is none.
+    assert min(cosines.cmap(cosines.norm(0.0))[:3]) > 0.95
+    assert cosines.cmap(np.ma.masked)[:3] != pytest.approx(cosines.cmap(cosines.norm(0.0))[:3], abs=0.2)
     marks = {word: maps[f"one: {word}"].lines[0].get_xydata().tolist() for word in ("length", "direction")}
     assert marks == {"length": [], "direction": [[1.0, 1.0]]}
 

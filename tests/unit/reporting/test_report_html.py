@@ -97,6 +97,19 @@ def test_classes_and_mistakes_of_external_sites_are_shown(report_of):
     assert "among the cases of external sites" not in report_of(external=())
 
 
+def test_what_numbers_must_be_read_against_stands_beside_them(report_of):
+    text = report_of()
+    results, convergence = section(text, "results"), section(text, "convergence")
+    assert "12 test cases (filled) and 12 cases of external sites (open). All lines are of test cases alone" in results
+    assert "Surfaces agree within 4.5 mm; a lesion is found where the other outline holds 20 % of its voxels" in results
+    assert "below 0.75 ml are left out. A case predicted as normal gets no outline." in results
+    assert "6.0 x 5.0 x 5.0 mm (0.15 ml) at a and b and 6.0 x 4.0 x 5.0 mm (0.12 ml) at x." in results
+    assert "Curves are over 6 validation patients" in convergence
+    assert "the score is the mean of tumour Dice and accuracy" in convergence
+    assert "No plateau shown for pooled-arm, local-a, local-b and FedAvg: the best round is the last." in convergence
+    assert '<em style="left:' in section(text, "answer")
+
+
 SENT = {"fedavg": [(1, "a", 1.0, 0.5), (1, "b", 1.0, 0.5), (2, "a", None, ""), (2, "b", 9.0, -0.5)]}
 PRIVACY = {
     "arm": "fedavg",
@@ -249,7 +262,7 @@ def test_videos_stand_in_the_file(write_study, list_videos):
     text = synthetic.inputs.report.read_text(encoding="utf-8")
     assert 'src="data:video/mp4;base64,Ynl0ZXM="' in text
     assert 'poster="data:image/jpeg;base64,Ynl0ZXM="' in text
-    assert '<img src="data:image/jpeg;base64,Ynl0ZXM=" alt="Where it saw glioma">' in text
+    assert '<img src="data:image/jpeg;base64,Ynl0ZXM=" alt="Evidence for glioma">' in text
     assert "the patient&#39;s right is on the left of the image" in text
 
 
