@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from fedpedbrain.files import write_json
@@ -78,7 +78,6 @@ def read_usages(paths: Iterable[str | Path]) -> list[tuple[dict[str, str], Usage
     records = []
     for path in paths:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
-        # Records that are older than gpu_seconds lack it; of those, only averages stay, which have no GPU.
-        usage = Usage(**{name: values.pop(name) for name in Usage.__dataclass_fields__ if name in values})
+        usage = Usage(**{field.name: values.pop(field.name) for field in fields(Usage)})
         records.append((values, usage))
     return records
