@@ -13,6 +13,8 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -250,16 +252,32 @@ def averaging() -> dict[str, float]:
             write_json(path.with_suffix(".json"), {"update_sha256": sha256_of_file(path)})
         metrics = {site: path.with_suffix(".json") for site, path in updates.items()}
         files = RoundFiles(folder / "start.pth", updates, metrics, folder / "global.pth", folder / "server.pth")
+        # As in a study, where every round writes a file of its own and none is overwritten.
+        numbers = count()
+
+        def average() -> None:
+            own = replace(files, result=folder / f"global-{next(numbers)}.pth")
+            aggregate_round_files(own, "fedavg", 0, 1, RoundPlan(**plan))
+
+        plain = {site: folder / f"plain-{site}.pth" for site in updates}
+        for path in plain.values():
+            torch.save(weights, path)
         actions = {
-            "read": lambda: [len(load_model_file(path).weights) for path in updates.values()],
-            "read, check, average and write": lambda: aggregate_round_files(files, "fedavg", 0, 1, RoundPlan(**plan)),
+            "torch.load of plain state dicts": lambda: [
+                len(torch.load(path, weights_only=True)) for path in plain.values()
+            ],
+            "read packed updates and their checksums": lambda: [
+                len(load_model_file(path).weights) for path in updates.values()
+            ],
+            "read, check, average and write": average,
         }
         found = seconds_in_turn(actions, 5)
         command = [sys.executable, "-c", AVERAGING_JOB, name, json.dumps(plan)]
         job = subprocess.run(command, check=True, capture_output=True, text=True)
         model_mb = (folder / "start.pth").stat().st_size / 2**20
     torch.set_num_threads(NUM_THREADS)
-    found["ratio"] = found["read, check, average and write"] / found["read"]
+    for word, baseline in zip(("to torch.load", "to reading ours"), list(actions)[:2], strict=True):
+        found[f"ratio {word}"] = found["read, check, average and write"] / found[baseline]
     return found | {"peak memory, model sizes": float(job.stdout) / model_mb}
 
 

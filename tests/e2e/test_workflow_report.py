@@ -62,7 +62,7 @@ def test_every_figure_stands_in_snakemakes_report_with_category_and_caption_and_
         assert width > 200, path
         assert len(caption) > 40, path
     captions = {path: caption for path, (_, caption) in shown.items()}
-    assert captions["results/figures/volumes.png"].startswith("What is too much or too little of every held-out case")
+    assert captions["results/figures/volumes.png"].startswith("What is too much or too little over the mean of both")
     convergence = captions["results/figures/convergence.png"]
     assert convergence.startswith("Validation scores of every arm by round")
     assert "Arms that exchange weights stand a second time" in convergence
