@@ -52,7 +52,7 @@ def kill_and_resume(workspace: Workspace, seconds: float, whole_group: bool) -> 
     return "" if result.returncode == 0 else f"not resumed: {result.stdout}"
 
 
-def test_killed_runs_go_on_by_themselves_to_the_same_bytes(num_kills, tmp_path_factory, whole_run, request):
+def test_killed_runs_go_on_by_themselves_to_the_same_bytes(num_kills, tmp_path_factory, whole_run, request, capfd):
     expected, duration = whole_run
     # Two sites' states a round, the server's state and the global model of it, the start and the best model.
     assert len(expected) == 2 * (2 + 1 + 1) + 2
@@ -67,7 +67,9 @@ def test_killed_runs_go_on_by_themselves_to_the_same_bytes(num_kills, tmp_path_f
         if not problem and found != expected:
             problem = f"other bytes in {[name for name in expected if found.get(name) != expected[name]]}"
         what = "all of the run" if whole_group else "Snakemake alone"
-        tell(f"kill {number + 1}: {what} after {seconds:.1f} of {duration:.1f} s: {problem or 'the same bytes'}")
+        with capfd.disabled():
+            tell(f"kill {number + 1}: {what} after {seconds:.1f} of {duration:.1f} s: {problem or 'the same bytes'}")
         failures += [problem] if problem else []
-    tell(f"{num_kills - len(failures)} of {num_kills} ended in the bytes of a run that nobody killed (seed {seed})")
+    with capfd.disabled():
+        tell(f"{num_kills - len(failures)} of {num_kills} ended in the bytes of a run that nobody killed (seed {seed})")
     assert failures == []
