@@ -1,6 +1,7 @@
 """Unit tests compute on one thread: their arrays are too small to share out, and the machine may be busy.
 
-A site that trains: its start, its shard and one round of its work. A Hugging Face hub on the loopback interface.
+The study of a config and an overlay. A site that trains: its start, its shard and one round of its work. A Hugging
+Face hub on the loopback interface.
 """
 
 import importlib
@@ -19,14 +20,46 @@ from fedpedbrain.models.files import (
     save_model_file,
 )
 from fedpedbrain.models.pretrained import initialize_model_files
+from fedpedbrain.study import Study, load_study
 from fedpedbrain.training.epochs import SiteRound
 from hub_server import Hub
+from snakemake.utils import update_config
 
 torch.set_num_threads(1)
 
 CPU = torch.device("cpu")
 # About the smallest of i3d_unet.
 I3D_GRID = (10, 24, 24)
+STUDY_ARMS = [
+    {"name": "centralized", "participants": "pooled", "optimizer_state": "kept"},
+    {"name": "local", "participants": "alone", "optimizer_state": "kept"},
+    {"name": "fedavg", "participants": "sites", "weighting": "cases", "optimizer_state": "fresh"},
+]
+
+
+@pytest.fixture
+def study_config(config) -> dict:
+    """The default config with the values that these tests speak of."""
+    config["cohort"]["sites"] = {"training": ["north", "east", "south"], "external": ["west"]}
+    config["arms"] = [dict(arm) for arm in STUDY_ARMS]
+    config["preprocessing"]["grid"] = [24, 48, 48]
+    config["network"]["name"] = "unet"
+    config["network"]["unet"] |= {"channels": [4, 4, 4, 4], "strides": [[1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2]]}
+    config["evaluation"]["reference_arm"] = "centralized"
+    config["reporting"]["arm_colours"] = {}
+    config["reporting"]["video"]["arms"] = ["fedavg"]
+    return config
+
+
+@pytest.fixture
+def load(study_config, schema_path):
+    """Load the study after an overlay of the keys that differ, merged as Snakemake does."""
+
+    def _load(changes: dict | None = None) -> Study:
+        update_config(study_config, changes or {})
+        return load_study(study_config, schema_path)
+
+    return _load
 
 
 @pytest.fixture
