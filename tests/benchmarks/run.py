@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -51,11 +52,19 @@ TRAINING = CONFIG["training"]
 PLAIN_CROP = dict.fromkeys(TRAINING["augmentation"], 0.0) | {"crop_fraction": REFERENCE_CROP}
 
 
-def seconds_in_turn(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median wall time of each action, all of them run in turn, after one turn that does not count."""
+def seconds_in_turn(
+    actions: dict[str, Callable[[], object]], repeats: int, prepare: Callable[[], object] = lambda: None
+) -> dict[str, float]:
+    """Median wall time of each action, all of them run in turn, after one turn that does not count.
+
+    Parameters
+    ----------
+    prepare : called before each action, and not timed
+    """
     times: dict[str, list[float]] = {name: [] for name in actions}
     for turn in range(repeats + 1):
         for name, action in actions.items():
+            prepare()
             start = time.perf_counter()
             action()
             if turn:
@@ -231,6 +240,14 @@ print(peak_memory_mb() - before)
 """
 
 
+def forget_files(folder: Path) -> None:
+    """Ask the kernel to let go of what it holds of a folder's files (posix_fadvise(2)): the disk is read next."""
+    os.sync()
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def averaging() -> dict[str, float]:
     """Seconds to read, and to check, average and write, the updates of as many sites as the published study has.
 
@@ -272,12 +289,16 @@ def averaging() -> dict[str, float]:
             "read, check, average and write": average,
         }
         found = seconds_in_turn(actions, 5)
+        cold = {f"{word}, from the disk": action for word, action in actions.items()}
+        found |= seconds_in_turn(cold, 3, partial(forget_files, folder))
         command = [sys.executable, "-c", AVERAGING_JOB, name, json.dumps(plan)]
         job = subprocess.run(command, check=True, capture_output=True, text=True)
         model_mb = (folder / "start.pth").stat().st_size / 2**20
     torch.set_num_threads(NUM_THREADS)
-    for word, baseline in zip(("to torch.load", "to reading ours"), list(actions)[:2], strict=True):
-        found[f"ratio {word}"] = found["read, check, average and write"] / found[baseline]
+    *baselines, averaged = actions
+    for place in ("", ", from the disk"):
+        for word, baseline in zip(("to torch.load", "to reading ours"), baselines, strict=True):
+            found[f"ratio {word}{place}"] = found[averaged + place] / found[baseline + place]
     return found | {"peak memory, model sizes": float(job.stdout) / model_mb}
 
 

@@ -1,5 +1,6 @@
 """Many tensors as few long ones: a file of long tensors is read in a fraction of the time of one of many short ones."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,8 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
     Returns
     -------
-    ``layout``, name, dtype and shape of every tensor, and ``flat``, a tensor (elements,) of every dtype by its name
+    ``layout``, name, dtype and shape of every tensor as JSON, and ``flat``, a tensor (elements,) of every dtype by its
+    name
     """
     layout: list[tuple[str, str, list[int]]] = []
     flat: dict[str, list[Tensor]] = {}
@@ -21,7 +23,8 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         dtype = str(tensor.dtype).removeprefix("torch.")
         layout.append((name, dtype, list(tensor.shape)))
         flat.setdefault(dtype, []).append(tensor.detach().cpu().flatten())
-    return {"layout": layout, "flat": {dtype: torch.cat(parts) for dtype, parts in flat.items()}}
+    # As one text: PyTorch's safe unpickler takes 14 ms for 374 of them as values.
+    return {"layout": json.dumps(layout), "flat": {dtype: torch.cat(parts) for dtype, parts in flat.items()}}
 
 
 def unpack(packed: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -32,12 +35,12 @@ def unpack(packed: Mapping[str, Any]) -> dict[str, Tensor]:
     ValueError : layout and tensors do not fit each other
     """
     try:
-        layout, flat = packed["layout"], packed["flat"]
+        layout, flat = json.loads(packed["layout"]), packed["flat"]
         sizes: dict[str, list[int]] = {dtype: [] for dtype in flat}
         for _, dtype, shape in layout:
             sizes[dtype].append(math.prod(shape))
         parts = {dtype: iter(flat[dtype].split(numbers)) for dtype, numbers in sizes.items()}
         return {name: next(parts[dtype]).view(shape) for name, dtype, shape in layout}
-    except (TypeError, KeyError, AttributeError, RuntimeError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"packed tensors do not fit their layout ({reason})") from None

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from fedpedbrain.errors import StudyError
@@ -26,7 +28,7 @@ def test_all_tensors_of_a_dtype_lie_one_behind_the_other():
     packed = pack(TENSORS)
     assert packed["flat"]["float32"].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 1.5]
     assert packed["flat"]["int64"].tolist() == [7]
-    assert packed["layout"][0] == ("a.weight", "float32", [2, 3])
+    assert json.loads(packed["layout"])[0] == ["a.weight", "float32", [2, 3]]
 
 
 def test_what_was_packed_comes_back():
@@ -46,7 +48,7 @@ def without_a_dtype(packed):
 
 
 def with_another_shape(packed):
-    packed["layout"][0] = ("a.weight", "float32", [3, 3])
+    packed["layout"] = packed["layout"].replace("[2, 3]", "[3, 3]")
 
 
 def with_a_number_for_a_layout(packed):
@@ -54,7 +56,11 @@ def with_a_number_for_a_layout(packed):
 
 
 def with_text_for_a_shape(packed):
-    packed["layout"][0] = ("a.weight", "float32", "23")
+    packed["layout"] = packed["layout"].replace("[2, 3]", '"23"')
+
+
+def with_a_layout_that_is_cut_off(packed):
+    packed["layout"] = packed["layout"][:-1]
 
 
 def without_a_layout(packed):
@@ -69,6 +75,7 @@ def without_a_layout(packed):
         with_another_shape,
         with_a_number_for_a_layout,
         with_text_for_a_shape,
+        with_a_layout_that_is_cut_off,
         without_a_layout,
     ],
 )
