@@ -8,7 +8,7 @@ configfile: workflow.source_path("config.yaml")
 
 
 # The phases, in the order in which data flow.
-PHASES = "common cohort audit start rounds training inspection selection accounting lineage evaluation"
+PHASES = "common schedule cohort audit start rounds training inspection selection accounting lineage evaluation"
 PHASES += " figures agreement gallery reporting exports scans inference conversion"
 for phase in PHASES.split():
 

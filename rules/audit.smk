@@ -1,5 +1,5 @@
-# What is in the preprocessed cohort, and what a careful reader should know of it. Training waits for none of this: what
-# must stop a study is refused by index_cohort and split_cohort.
+# What is in the preprocessed cohort, and what a careful reader should know of it. Training waits for the audit, which
+# refuses what index_cohort and split_cohort cannot see.
 
 
 rule find_duplicates:
@@ -12,6 +12,7 @@ rule find_duplicates:
         "results/logs/cohort/duplicates.log",
     benchmark:
         "results/benchmarks/cohort/duplicates.tsv"
+    priority: schedule.UNBLOCKS_TRAINING
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -47,6 +48,7 @@ rule audit_cohort:
         "results/logs/cohort/audit.log",
     benchmark:
         "results/benchmarks/cohort/audit.tsv"
+    priority: schedule.UNBLOCKS_TRAINING
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -95,6 +95,7 @@ rule build_shard:
         "results/logs/cohort/shard-{site}.log",
     benchmark:
         "results/benchmarks/cohort/shard-{site}.tsv"
+    priority: largest_first
     conda:
         "../envs/study.yaml"
     threads: 1

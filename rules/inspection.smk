@@ -15,7 +15,7 @@ rule inspect_updates:
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/inspect.tsv"
     # Before any training: the round's updates stay on the disk until it has run.
-    priority: len(SITES) + 1
+    priority: schedule.FREES_DISK
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -65,11 +65,6 @@ def shards_of_participant(wildcards):
     return shards(STUDY.arms[wildcards.arm].shards_of[wildcards.site])
 
 
-def length_of_chain(wildcards):
-    """Priority of an arm's rounds: an arm whose participant reads most sites takes longest and goes first."""
-    return max(len(sites) for sites in STUDY.arms[wildcards.arm].shards_of.values())
-
-
 def of_round(pattern, wildcards):
     """A file of every site of the round."""
     return [in_round(wildcards, int(wildcards.round), pattern.format(site=site)) for site in sites_of_round(wildcards)]

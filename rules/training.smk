@@ -15,6 +15,7 @@ rule make_keys:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/keys-{site}.log",
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/keys-{site}.tsv"
+    priority: schedule.UNBLOCKS_TRAINING
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -49,11 +50,11 @@ rule train_site:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/train-{site}.log",
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/train-{site}.tsv"
-    priority: length_of_chain
+    priority: training_first
     retries: 2 if STUDY.allows_missing_sites else None
     conda:
         "../envs/study.yaml"
-    threads: STUDY.config["training"]["threads"]
+    threads: CORES_OF_TRAINING
     resources:
         gpu=1,
         mem_mb=4000,
@@ -87,7 +88,7 @@ rule aggregate_round:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/aggregate.log",
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/aggregate.tsv"
-    priority: length_of_chain
+    priority: schedule.UNBLOCKS_TRAINING
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -119,6 +120,7 @@ rule validate_round:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/validate.log",
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/validate.tsv"
+    priority: validation_last
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -185,3 +186,29 @@ def test_arms_that_differ_do_not_take_each_others_jobs(workspace, tmp_path):
     assert {arm for arm, text in counts if text == "making keys of SITE"} == {"secret"}
     assert {arm for arm, text in counts if text.startswith("choosing the model that round 002")} == {"warm"}
     assert len(messages) == sum(counts.values()) > 60
+
+
+# Which job goes first.
+
+
+def test_what_training_waits_for_goes_before_it_and_validation_after_it(repository):
+    text = "".join(path.read_text() for path in sorted((repository / "rules").glob("*.smk")))
+    priorities = dict(re.findall(r"^rule (\w+):\n(?:(?!^rule ).*\n)*?    priority: (.+)\n", text, re.MULTILINE))
+    first = ["find_duplicates", "audit_cohort", "make_keys", "aggregate_round", "select_phase_start"]
+    assert priorities == dict.fromkeys(first, "schedule.UNBLOCKS_TRAINING") | {
+        "inspect_updates": "schedule.FREES_DISK",
+        "build_shard": "largest_first",
+        "train_site": "training_first",
+        "validate_round": "validation_last",
+    }
+
+
+@pytest.mark.parametrize(("num_gpus", "is_local", "cores"), [(4, True, 1), (0, True, 2), (1, False, 2)])
+def test_a_training_job_counts_as_one_core_of_a_machine_with_gpus(repository, num_gpus, is_local, cores):
+    names = {
+        "STUDY": SimpleNamespace(config={"training": {"threads": 2}}),
+        # Of a cluster's nodes, a job gets the cores that it asks for.
+        "workflow": SimpleNamespace(global_resources={"gpu": SimpleNamespace(value=num_gpus)}, local_exec=is_local),
+    }
+    exec((repository / "rules/schedule.smk").read_text(), names)
+    assert names["CORES_OF_TRAINING"] == cores

@@ -121,8 +121,3 @@ def test_keys_serve_once_and_are_made_anew_whenever_an_update_may_be_another(rep
 def test_an_iid_participant_reads_the_shards_of_all_sites(functions):
     assert sorted(functions(participants="iid").shards_of_participant(of(1, "north"))) == SITES
     assert functions().shards_of_participant(of(1, "north")) == ["north"]
-
-
-def test_the_arm_whose_participant_reads_most_sites_goes_first(functions):
-    priorities = [functions(participants=kind).length_of_chain(of(1)) for kind in ("sites", "iid", "pooled")]
-    assert priorities == [1, 3, 3]
