@@ -22,13 +22,36 @@ _HASHED_AT_ONCE = 1 << 24
 _FULL_BYTES = 1 << 16
 
 
-def _full(path: Path) -> StudyError:
-    return StudyError(f"{path}: no space left on the disk; make room and run again")
+def full_disk(path: str | Path, needed_bytes: int = 0) -> StudyError:
+    """What to tell of a file that its disk has no room for.
+
+    Parameters
+    ----------
+    needed_bytes : what is known to be needed; 0 where nothing is
+    """
+    needed = f"{needed_bytes / 1e3:,.0f} kB or more needed, " if needed_bytes else ""
+    free = shutil.disk_usage(Path(path).parent).free / 1e3
+    return StudyError(f"{path}: no space left on the disk ({needed}{free:,.0f} kB free); make room and run again")
 
 
-def _check_room(path: Path) -> None:
+@contextmanager
+def explained_disk(path: str | Path) -> Iterator[None]:
+    """Raise a ``StudyError`` where the block fails because the disk, or the user's quota on it, is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EDQUOT:
+            raise StudyError(f"{path}: your quota on this disk is used up; make room and run again") from None
+        if error.errno == errno.ENOSPC:
+            raise full_disk(path) from None
+        raise
+
+
+def _check_room(path: Path, temporary: Path) -> None:
     if shutil.disk_usage(path.parent).free < _FULL_BYTES:
-        raise _full(path)
+        needed = _FULL_BYTES + (temporary.stat().st_size if temporary.exists() else 0)
+        temporary.unlink(missing_ok=True)
+        raise full_disk(path, needed)
 
 
 @contextmanager
@@ -40,20 +63,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
     StudyError : the disk is full, whether or not the library that wrote there said so
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        # ITK's NIfTI writer leaves half a file on a full disk and raises nothing.
-        _check_room(path)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        _check_room(path)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _full(path) from None
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with explained_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            # ITK's NIfTI writer leaves half a file on a full disk and raises nothing.
+            _check_room(path, temporary)
+            os.replace(temporary, path)
+        except (OSError, RuntimeError):
+            _check_room(path, temporary)
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def sha256_of_file(path: str | Path) -> str:

@@ -4,20 +4,25 @@ import ctypes
 import faulthandler
 import logging
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedpedbrain.errors import StudyError
+from fedpedbrain.files import explained_disk
 from fedpedbrain.usage import measure_usage, write_usage
 
 _PR_SET_PDEATHSIG = 1
 # In the last line of the log of a job that came to its end.
 _DONE = "done, used"
 _LIMIT = "FEDPEDBRAIN_JOB_LIMIT_MINUTES"
+_FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+# Of a log: an error in that form, or the first line that a job leaves which its limit ended.
+_REASON = re.compile(r"^\S+ \S+ ERROR \S+: (.+)$|^(Timeout \(.+\)!)$", re.MULTILINE)
 
 
 def die_with_parent() -> None:
@@ -37,22 +42,59 @@ def limit_jobs(minutes: float | None) -> None:
         os.environ[_LIMIT] = str(minutes)
 
 
+class _LogFile(logging.FileHandler):
+    """A log in a file, whose own failure, as on a full disk, hides nothing of what the job says on the terminal."""
+
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, mode, encoding="utf-8")
+        self.setFormatter(logging.Formatter(_FORM))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave the line out."""
+
+    def close(self) -> None:
+        """Close the file, with or without what it had no room for."""
+        with suppress(OSError):
+            super().close()
+
+
+def _read_log(path: Path) -> str:
+    # A job that was killed may have stopped inside a character.
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def note_failure(path: str | Path, reason: str) -> None:
+    """Add to the log of a job, which could not do so itself, why it ended."""
+    log = _LogFile(Path(path), "a")
+    log.emit(logging.LogRecord("fedpedbrain", logging.ERROR, "", 0, reason, None, None))
+    log.close()
+
+
+def failure_reason(path: str | Path) -> str:
+    """Why the job of a log failed, in its own words; "" where the log does not tell."""
+    found = _REASON.findall(_read_log(Path(path)))
+    return "".join(found[-1]) if found else ""
+
+
 def _keep_failed_log(path: Path) -> None:
     """Add the log of the try before, unless that came to its end, to those of the job's earlier failures."""
-    # A job that was killed may have stopped inside a character.
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    text = _read_log(path)
     if text and _DONE not in text.splitlines()[-1]:
         with open(path.with_name(f"{path.name}.failed"), "a", encoding="utf-8") as file:
             file.write(text)
 
 
-def _open_log(path: Path) -> logging.FileHandler:
+def _open_log(path: Path) -> _LogFile:
     """Begin a new log."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _keep_failed_log(path)
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    return handler
+    with explained_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _keep_failed_log(path)
+        return _LogFile(path, "w")
+
+
+def _tell(error: StudyError) -> None:
+    """Put an error's lines on the terminal."""
+    sys.stderr.write("".join(f"ERROR: {line}\n" for line in str(error).splitlines()))
 
 
 @contextmanager
@@ -71,7 +113,11 @@ def job_log(
     """
     started = time.monotonic()
     die_with_parent()
-    handler = _open_log(Path(path))
+    try:
+        handler = _open_log(Path(path))
+    except StudyError as error:
+        _tell(error)
+        sys.exit(1)
     logger = logging.getLogger("fedpedbrain")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
@@ -88,13 +134,13 @@ def job_log(
         end = _DONE
     except StudyError as error:
         logger.error("%s", error)
-        sys.stderr.write("".join(f"ERROR: {line}\n" for line in str(error).splitlines()))
+        _tell(error)
         sys.exit(1)
     except KeyboardInterrupt:
         logger.error("interrupted")
         sys.exit(128 + signal.SIGINT)
-    except Exception:
-        logger.exception("unexpected failure")
+    except Exception as error:
+        logger.exception("unexpected failure: %s: %s", type(error).__name__, error)
         raise
     finally:
         faulthandler.cancel_dump_traceback_later()

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fedpedbrain.errors import StudyError
+from fedpedbrain.files import explained_disk
 
 # Of the process: open as long as it lives, and closed in every program that it starts.
 _held: list[int] = []
@@ -19,10 +20,11 @@ def take_run_lock(path: str | Path) -> None:
 
     Raises
     ------
-    StudyError : another run holds it, or the file system has no locks
+    StudyError : another run holds it, the file system has no locks, or the disk is full
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT)
+    with explained_disk(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -36,8 +38,9 @@ def take_run_lock(path: str | Path) -> None:
             "at once; put the folder elsewhere"
         ) from None
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(" ", "seconds")}
-    os.ftruncate(file, 0)
-    os.pwrite(file, json.dumps(holder).encode(), 0)
+    with explained_disk(path):
+        os.ftruncate(file, 0)
+        os.pwrite(file, json.dumps(holder).encode(), 0)
     _held.append(file)
 
 

@@ -3,10 +3,15 @@
 Snakemake finds this package by its name; ``profiles/default`` switches it on with ``logger: [study]``.
 """
 
+import errno
 import logging
+import os
 import sys
 import time
+import traceback
 
+from fedpedbrain.files import full_disk
+from fedpedbrain.jobs import failure_reason
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -14,6 +19,12 @@ from snakemake_interface_logger_plugins.common import LogEvent
 _KEPT = ("Nothing to be done", "Unlocking")
 # Of a failed job Snakemake also reports the command it ran; the job's own message and log say more.
 _COMMAND_FAILURES = ("CalledProcessError", "RuleException")
+# What Snakemake says at the end of a run in which jobs failed, in two parts; the list of failures stands for both.
+_LAST_WORDS = "Exiting because a job execution failed"
+_VERDICT = "At least one job did not complete successfully"
+# By which the clocks of the disk and of this machine may differ.
+_CLOCK_SECONDS = 2.0
+_NO_ROOM = f"[Errno {errno.ENOSPC}]"
 
 
 class LogHandler(LogHandlerBase):
@@ -23,7 +34,12 @@ class LogHandler(LogHandlerBase):
         """Start at nothing done."""
         self._num_done = 0
         self._num_jobs = 0
+        # When each job was announced, and how.
+        self._begun: dict[int, float] = {}
         self._messages: dict[int, str] = {}
+        self._failures: dict[int, str] = {}
+        # Snakemake's own log on a full disk would answer every line with a traceback.
+        logging.raiseExceptions = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write what the record means for a reader, if anything."""
@@ -33,19 +49,22 @@ class LogHandler(LogHandlerBase):
                 sys.stderr.write(text + "\n")
                 sys.stderr.flush()
         except Exception:
-            self.handleError(record)
+            traceback.print_exc()
 
     def _line_of(self, record: logging.LogRecord) -> str | None:
         handlers = {
             LogEvent.RUN_INFO: self._run_line,
             LogEvent.PROGRESS: self._count_done,
             LogEvent.JOB_INFO: self._job_line,
+            LogEvent.JOB_FINISHED: self._forget_failure,
             LogEvent.JOB_ERROR: self._failure_line,
             LogEvent.ERROR: self._error_line,
         }
         event = getattr(record, "event", None)
         if event in handlers:
             return handlers[event](record)
+        if str(record.msg).startswith(_LAST_WORDS):
+            return self._summary()
         is_news = record.levelno >= logging.WARNING or str(record.msg).startswith(_KEPT)
         return self.format(record) if event is None and is_news else None
 
@@ -58,6 +77,7 @@ class LogHandler(LogHandlerBase):
         return self._progress_line("done") if record.done == record.total else None
 
     def _job_line(self, record: logging.LogRecord) -> str | None:
+        self._begun[record.jobid] = time.time()
         # A rule without a message is a target: it only gathers files.
         if not record.rule_msg:
             return None
@@ -70,10 +90,27 @@ class LogHandler(LogHandlerBase):
 
     def _failure_line(self, record: logging.LogRecord) -> str:
         what = self._messages.get(record.jobid, record.rule_name)
-        return f"FAILED: {what} (log: {', '.join(record.log) or 'none'})"
+        logs = ", ".join(record.log) or "none"
+        begun = self._begun.get(record.jobid, 0.0)
+        # A job that could not even begin its log has left that of an earlier run.
+        own = [log for log in record.log[:1] if os.path.exists(log) and os.path.getmtime(log) > begun - _CLOCK_SECONDS]
+        reason = "".join(map(failure_reason, own))
+        self._failures[record.jobid] = f"  {what}: {reason}{'; ' * bool(reason)}log: {logs}"
+        return f"FAILED: {what} (log: {logs})"
+
+    def _forget_failure(self, record: logging.LogRecord) -> None:
+        # It was tried again.
+        self._failures.pop(record.job_id, None)
+
+    def _summary(self) -> str:
+        head = f"{self._num_done} of {self._num_jobs} steps are done, these failed; run again to go on from here:"
+        return "\n".join([head, *self._failures.values()])
 
     def _error_line(self, record: logging.LogRecord) -> str | None:
-        return None if record.exception in _COMMAND_FAILURES else self.format(record)
+        text = self.format(record)
+        if _NO_ROOM in text:
+            return f"ERROR: {full_disk(os.path.abspath('.snakemake'))}"
+        return None if record.exception in _COMMAND_FAILURES or _VERDICT in text else text
 
     @property
     def writes_to_stream(self) -> bool:

@@ -1,3 +1,4 @@
+import errno
 import logging
 import re
 import subprocess
@@ -6,7 +7,7 @@ import sys
 import pytest
 from fedpedbrain import jobs
 from fedpedbrain.errors import CohortError, StudyError
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs import failure_reason, job_log
 from fedpedbrain.usage import read_usages
 
 CHILD = """
@@ -118,6 +119,44 @@ def test_a_job_that_succeeds_leaves_no_log_of_failures(tmp_path):
         with job_log(tmp_path / "job.log"):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["job.log"]
+
+
+def test_a_log_on_a_full_disk_hides_nothing_of_what_a_job_says(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jobs._LogFile, "_open", lambda self: open("/dev/full", "w"))  # noqa: SIM115 closed as a log is
+    with pytest.raises(SystemExit), job_log(tmp_path / "job.log"):
+        raise StudyError("round 3: no update of site south")
+    assert capsys.readouterr().err == "ERROR: round 3: no update of site south\n"
+
+
+def test_a_log_that_cannot_be_begun_on_a_full_disk_ends_the_job_in_one_line(tmp_path, capsys, monkeypatch):
+    def refuse(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(jobs._LogFile, "_open", refuse)
+    with pytest.raises(SystemExit) as caught, job_log(tmp_path / "job.log"):
+        pytest.fail("the job began")
+    assert caught.value.code == 1
+    assert re.fullmatch(r"ERROR: .*job\.log: no space left on the disk \(.*; make room.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (StudyError("round 3: no update of site south"), "round 3: no update of site south"),
+        (CohortError(["site north: first", "site south: second"]), "site north: first"),
+        (ZeroDivisionError("division by zero"), "unexpected failure: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_log_tells_why_its_job_failed(tmp_path, error, reason):
+    with pytest.raises((SystemExit, ZeroDivisionError)), job_log(tmp_path / "job.log"):
+        raise error
+    assert failure_reason(tmp_path / "job.log") == reason
+
+
+def test_a_log_of_no_failure_tells_none(tmp_path):
+    with job_log(tmp_path / "job.log"):
+        logging.getLogger("fedpedbrain").warning("a site is missing")
+    assert failure_reason(tmp_path / "job.log") == failure_reason(tmp_path / "no.log") == ""
 
 
 STUCK = """

@@ -1,14 +1,18 @@
 import logging
+import os
+import re
 from types import SimpleNamespace
 
 import pytest
+from fedpedbrain.jobs import note_failure
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_logger_plugin_study import LogHandler
 
 
 @pytest.fixture
-def say(capsys):
+def say(capsys, monkeypatch):
     """``say(event, message, level, **values)``: the lines that a record puts on the terminal."""
+    monkeypatch.setattr(logging, "raiseExceptions", True)
     handler = LogHandler(SimpleNamespace(dryrun=False), settings=None)
 
     def _say(event=None, message="", level=logging.INFO, **values) -> list[str]:
@@ -37,6 +41,34 @@ def test_a_failed_job_is_named_as_it_was_announced(say):
     start(say, 7, "fedavg, seed 0: round 003 of 6, training north")
     (line,) = say(LogEvent.JOB_ERROR, jobid=7, rule_name="train_site", rule_msg=None, log=["train.log"])
     assert line == "FAILED: fedavg, seed 0: round 003 of 6, training north (log: train.log)"
+
+
+def test_a_run_that_failed_ends_with_every_failure_and_its_reason(say, tmp_path):
+    say(LogEvent.RUN_INFO, stats={"total": 8})
+    logs = [str(tmp_path / f"{name}.log") for name in ("north", "east", "south")]
+    for jobid, log in enumerate(logs):
+        note_failure(log, "the site is down")
+        start(say, jobid, f"training {jobid}")
+        say(LogEvent.JOB_ERROR, jobid=jobid, rule_name="train_site", rule_msg=None, log=[log])
+    # What an earlier run left is not the reason.
+    os.utime(logs[2], (0, 0))
+    say(LogEvent.JOB_ERROR, jobid=2, rule_name="train_site", rule_msg=None, log=[logs[2]])
+    # Tried again.
+    say(LogEvent.JOB_FINISHED, job_id=0)
+    say(LogEvent.PROGRESS, done=3, total=8)
+    verdict = "WorkflowError:\nAt least one job did not complete successfully."
+    assert say(LogEvent.ERROR, message=verdict, exception="WorkflowError", level=logging.ERROR) == []
+    assert say(message="Exiting because a job execution failed. Look above", level=logging.ERROR) == [
+        "3 of 8 steps are done, these failed; run again to go on from here:",
+        f"  training 1: the site is down; log: {logs[1]}",
+        f"  training 2: log: {logs[2]}",
+    ]
+
+
+def test_snakemakes_own_failure_on_a_full_disk_is_one_line(say):
+    trace = "RuleException:\nOSError in file x, line 72:\n[Errno 28] No space left on device\n  File y"
+    (line,) = say(LogEvent.ERROR, message=trace, exception="RuleException", level=logging.ERROR)
+    assert re.fullmatch(r"ERROR: .*\.snakemake: no space left on the disk \([\d,]+ kB free\); make room.*", line)
 
 
 def test_the_last_line_says_that_all_is_done(say):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -42,6 +43,15 @@ def test_a_killed_run_holds_nothing_even_where_what_it_started_lives_on(tmp_path
     holder.wait()
     take_run_lock(tmp_path / "run.lock")
     assert json.loads((tmp_path / "run.lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_run_on_a_full_disk_is_refused_in_one_line(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with pytest.raises(StudyError, match=r"run\.lock: no space left on the disk \(.+ kB free\); make room and run again"):
+        take_run_lock(tmp_path / "run.lock")
 
 
 def test_a_lock_file_that_says_nothing_does_not_hide_that_it_is_held(tmp_path, holder):

@@ -3,6 +3,7 @@
 import gzip
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import zipfile
@@ -441,7 +442,8 @@ def small_disk(tmp_path):
     if not mounted:
         pytest.skip("mounting a small tmpfs is not allowed here")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    # What a failure shows may still hold a file open.
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _write_bytes(path):
@@ -464,8 +466,10 @@ def _write_mapped_array(path):
 def test_a_full_disk_is_said_in_one_line_and_leaves_what_was_written_earlier(write, small_disk):
     path = small_disk / "image.nii"
     path.write_text("earlier")
-    message = r"image\.nii: no space left on the disk; make room"
-    with pytest.raises(StudyError, match=message), replacing(path) as temporary:
+    message = r"image\.nii: no space left on the disk \((\d[\d,]*) kB or more needed, (\d+) kB free\); make room"
+    with pytest.raises(StudyError, match=message) as caught, replacing(path) as temporary:
         write(temporary)
+    needed, free = re.search(message, str(caught.value)).groups()
+    assert int(needed.replace(",", "")) > int(free)
     assert path.read_text() == "earlier"
     assert [item.name for item in small_disk.iterdir()] == ["image.nii"]
