@@ -1,6 +1,8 @@
 """What many tests start from, all of it tiny: the default config, volumes, a BIDS folder, shards and a network."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def repository() -> Path:
     """The repository's root."""
     return ROOT
+
+
+@pytest.fixture
+def make_disk(tmp_path):
+    """``make_disk(size)``: the empty folder of a disk so large, as tmpfs(5) writes sizes."""
+    folder = tmp_path / "disk"
+
+    def _make(size: str) -> Path:
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("mounting a small disk (tmpfs) is not allowed here: it needs root")
+        return folder
+
+    yield _make
+    if folder.is_mount():
+        # What a failure shows may still hold a file open.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

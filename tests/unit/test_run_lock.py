@@ -50,7 +50,7 @@ def test_a_run_on_a_full_disk_is_refused_in_one_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", refuse)
-    with pytest.raises(StudyError, match=r"run\.lock: no space left on the disk \(.+ kB free\); make room and run again"):
+    with pytest.raises(StudyError, match=r"run\.lock: no space left on the disk \(.+ kB free\); make room"):
         take_run_lock(tmp_path / "run.lock")
 
 
