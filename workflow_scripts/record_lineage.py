@@ -3,7 +3,7 @@
 from fedpedbrain.jobs import job_log
 from fedpedbrain.worker import fork_from_worker
 
-fork_from_worker()
+fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
     from fedpedbrain.federated.history import ArmFiles, record_lineage_files
 

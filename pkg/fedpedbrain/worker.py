@@ -2,7 +2,8 @@
 
 The process that starts the run announces a worker (``announce_worker``). A job that wants it calls
 ``fork_from_worker`` as its first act: the first one starts the worker, and each hands over its script, arguments,
-folder, environment and standard streams, waits for the child that runs them and ends as it ends. Where there is no
+folder, environment and standard streams, waits for the child that runs them and ends as it ends. A child that a signal
+ends, as the system does where memory runs out, has one successor. Where there is no
 worker the call returns and the job runs in its own process, with the same result. The worker ends with the process that
 announced it; a child ends with its job or with the worker. It imports and forks, and computes nothing: it has one
 thread and never a CUDA context.
@@ -26,7 +27,7 @@ import time
 import traceback
 from collections.abc import Sequence
 
-from fedpedbrain.jobs import die_with_parent
+from fedpedbrain.jobs import die_with_parent, note_failure
 
 _VARIABLE = "FEDPEDBRAIN_WORKER"
 _NUMBER = struct.Struct("=i")
@@ -34,6 +35,8 @@ _STANDARD_STREAMS = (0, 1, 2)
 _START_SECONDS = 10.0
 _REQUEST_SECONDS = 5.0
 _POLL_SECONDS = 0.01
+# How often a job is begun whose child a signal ends.
+_TRIES = 2
 
 
 def announce_worker(owner_pid: int | None, preload: Sequence[str] = ()) -> None:
@@ -54,15 +57,34 @@ def announce_worker(owner_pid: int | None, preload: Sequence[str] = ()) -> None:
 # The job's side.
 
 
-def fork_from_worker() -> None:
-    """Let the run's worker execute this script, and end as it ends; return where there is no worker."""
+def fork_from_worker(log_path: str) -> None:
+    """Let the run's worker execute this script, and end as it ends; return where there is no worker.
+
+    Parameters
+    ----------
+    log_path : the job's log, in which is noted what the child cannot say itself: that a signal ended it
+    """
     offer = os.environ.get(_VARIABLE)
     if offer is None:
         return
     die_with_parent()
+    for attempt in range(1, _TRIES + 1):
+        code = _run_in_child(offer)
+        if code is None:
+            return
+        if code >= 0:
+            sys.exit(code)
+        reason = f"the job was ended by signal {signal.Signals(-code).name}" + " (out of memory?)" * (code == -9)
+        note_failure(log_path, reason)
+        sys.stderr.write(f"ERROR: {reason}{'; it is tried once more' * (attempt < _TRIES)}\n")
+    sys.exit(1)
+
+
+def _run_in_child(offer: str) -> int | None:
+    """Run this script in a child of the worker; its exit status, negative for a signal, or None without a worker."""
     connection = _connect(offer)
     if connection is None:
-        return
+        return None
     request = {"argv": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}
     with connection:
         try:
@@ -71,19 +93,16 @@ def fork_from_worker() -> None:
             connection.sendall(body)
             started = _receive(connection, 1)
         except OSError:
-            return
+            return None
         if not started:
-            return
+            return None
         try:
             status = _receive(connection, _NUMBER.size)
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
     if not status:
         sys.exit("the run's worker ended while this job was running; run again")
-    code = _NUMBER.unpack(status)[0]
-    if code < 0:
-        sys.exit(f"the job was ended by signal {signal.Signals(-code).name}" + " (out of memory?)" * (code == -9))
-    sys.exit(code)
+    return _NUMBER.unpack(status)[0]
 
 
 def _address(offer: str) -> str:

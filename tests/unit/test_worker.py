@@ -7,11 +7,16 @@ import sys
 import time
 
 import pytest
+from fedpedbrain.jobs import failure_reason
 from fedpedbrain.worker import Worker, announce_worker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
 
-PRELUDE = "from fedpedbrain.worker import fork_from_worker\nfork_from_worker()\nimport os, sys, time\n"
+PRELUDE = """
+import os, sys, time
+from fedpedbrain.worker import fork_from_worker
+fork_from_worker(sys.argv[0] + ".log")
+"""
 
 
 @pytest.fixture
@@ -105,12 +110,58 @@ def test_a_job_finds_its_arguments_folder_and_environment(owner, start_job, tmp_
         ("sys.exit()", "", 0),
         ("sys.exit(3)", "", 3),
         ("sys.exit('no mask')", "no mask", 1),
-        ("os.kill(os.getpid(), 9)", "the job was ended by signal SIGKILL (out of memory?)", 1),
-        ("os.kill(os.getpid(), 11)", "the job was ended by signal SIGSEGV", 1),
     ],
 )
 def test_a_job_ends_as_its_child_ends(owner, start_job, code, errors, status):
     assert said_by(start_job(code)) == ("", errors, status)
+
+
+# Killed at its first try, and where there is another argument at its second, too.
+KILLED = """
+from fedpedbrain.jobs import job_log
+with job_log(sys.argv[0] + ".log"):
+    tries = open(sys.argv[1], "a+")
+    tries.seek(0)
+    before = tries.read()
+    print("x", file=tries, flush=True)
+    if not before or sys.argv[2:]:
+        os.kill(os.getpid(), 9)
+    print("done")
+"""
+FIRST = "ERROR: the job was ended by signal SIGKILL (out of memory?); it is tried once more"
+SECOND = "ERROR: the job was ended by signal SIGKILL (out of memory?)"
+
+
+def test_a_job_that_a_signal_ends_is_tried_once_more_and_the_reason_is_kept(owner, start_job, tmp_path):
+    job = start_job(KILLED, str(tmp_path / "tries"))
+    assert said_by(job) == ("done", FIRST, 0)
+    (kept,) = tmp_path.glob("*.log.failed")
+    assert kept.read_text().endswith("ERROR fedpedbrain: the job was ended by signal SIGKILL (out of memory?)\n")
+
+
+def test_a_job_that_signals_end_twice_has_failed(owner, start_job, tmp_path):
+    job = start_job(KILLED, str(tmp_path / "tries"), "always")
+    assert said_by(job) == ("", f"{FIRST}\n{SECOND}", 1)
+    (log,) = tmp_path.glob("*.log")
+    assert failure_reason(log) == "the job was ended by signal SIGKILL (out of memory?)"
+    assert (tmp_path / "tries").read_text() == "x\nx\n"
+
+
+STUCK = """
+from fedpedbrain.jobs import job_log, limit_jobs
+limit_jobs(0.005)
+with job_log(sys.argv[0] + ".log"):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_stuck_job_ends_at_its_limit_with_its_child_and_is_not_tried_again(owner, start_job, tmp_path):
+    output, _, status = said_by(start_job(STUCK))
+    assert status == 1
+    assert ends(int(output))
+    (log,) = tmp_path.glob("*.log")
+    assert failure_reason(log) == "Timeout (0:00:00.300000)!"
 
 
 def test_an_exception_shows_its_traceback(owner, start_job):
