@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-GPU ?= $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+# How many GPUs jobs may take: those in CUDA_VISIBLE_DEVICES where it is set, else all that there are.
+GPU ?= $(shell if [ -n "$${CUDA_VISIBLE_DEVICES+set}" ]; then echo "$$CUDA_VISIBLE_DEVICES" | tr , '\n' | grep -c '^[^-]'; \
+	else nvidia-smi -L 2>/dev/null | grep -c '^GPU'; fi)
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := run

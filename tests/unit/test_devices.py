@@ -1,3 +1,7 @@
+import contextlib
+import os
+import select
+import signal
 import subprocess
 import sys
 
@@ -95,6 +99,39 @@ def test_another_process_takes_another_gpu_and_leaves_it_by_its_death(tmp_path):
         assert holder.stdout.readline() == "1\n"
         holder.kill()
     assert lock_free_gpu(["0", "1"], tmp_path) == "1"
+
+
+@pytest.fixture
+def hold_gpu(tmp_path):
+    """``hold_gpu()``: a job that takes a GPU; its process, and the pipe by which it says which one."""
+    started = []
+
+    def _hold() -> tuple[int, int]:
+        says, own = os.pipe()
+        job = os.fork()
+        if job == 0:
+            os.write(own, lock_free_gpu(visible_gpu_ids(), tmp_path).encode())
+            signal.pause()
+        os.close(own)
+        started.append((job, says))
+        return job, says
+
+    yield _hold
+    for job, says in started:
+        os.close(says)
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(job, signal.SIGKILL)
+            os.waitpid(job, 0)
+
+
+def test_four_jobs_take_four_gpus_and_a_fifth_waits_for_one_of_them(monkeypatch, hold_gpu):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    job_of = {os.read(says, 1): job for job, says in (hold_gpu() for _ in range(4))}
+    assert sorted(job_of) == [b"0", b"1", b"2", b"3"]
+    _, fifth = hold_gpu()
+    assert select.select([fifth], [], [], 2 * devices._POLL_SECONDS)[0] == []
+    os.kill(job_of[b"2"], signal.SIGKILL)
+    assert os.read(fifth, 1) == b"2"
 
 
 def test_under_slurm_the_scheduler_has_chosen(monkeypatch, two_gpus):
