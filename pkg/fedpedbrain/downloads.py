@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedpedbrain.errors import StudyError
-from fedpedbrain.files import check_sha256, replacing, sha256_of_file
+from fedpedbrain.files import check_sha256, explained_disk, replacing, sha256_of_file
 
 # As the Hugging Face client writes it: hf://[datasets/|spaces/]owner/name[@revision]/path/in/repository
 HUGGING_FACE_ADDRESS = re.compile(
@@ -47,7 +47,11 @@ def _reason_of(error: Exception) -> str:
 
 def _fetch_url(source: str, target: Path) -> None:
     try:
-        with urllib.request.urlopen(source, timeout=_TIMEOUT_SECONDS) as answer, open(target, "wb") as file:
+        with (
+            explained_disk(target),
+            urllib.request.urlopen(source, timeout=_TIMEOUT_SECONDS) as answer,
+            open(target, "wb") as file,
+        ):
             shutil.copyfileobj(answer, file)
             expected = int(answer.headers.get("Content-Length") or file.tell())
             if file.tell() != expected:

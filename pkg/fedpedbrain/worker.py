@@ -69,7 +69,10 @@ def fork_from_worker(log_path: str) -> None:
         return
     die_with_parent()
     for attempt in range(1, _TRIES + 1):
-        code = _run_in_child(offer)
+        try:
+            code = _run_in_child(offer)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
         if code is None:
             return
         if code >= 0:
@@ -96,10 +99,7 @@ def _run_in_child(offer: str) -> int | None:
             return None
         if not started:
             return None
-        try:
-            status = _receive(connection, _NUMBER.size)
-        except KeyboardInterrupt:
-            sys.exit(128 + signal.SIGINT)
+        status = _receive(connection, _NUMBER.size)
     if not status:
         sys.exit("the run's worker ended while this job was running; run again")
     return _NUMBER.unpack(status)[0]

@@ -16,10 +16,10 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 # Lines of Snakemake without an event that a user should see in a real run.
-_KEPT = ("Nothing to be done", "Unlocking")
+_KEPT = ("Nothing to be done", "Unlocking", "Will exit after finishing", "Terminating processes on user request")
 # Of a failed job Snakemake also reports the command it ran; the job's own message and log say more.
 _COMMAND_FAILURES = ("CalledProcessError", "RuleException")
-# What Snakemake says at the end of a run in which jobs failed, in two parts; the list of failures stands for both.
+# What Snakemake says at the end of a run in which jobs failed, the second also of one that was stopped.
 _LAST_WORDS = "Exiting because a job execution failed"
 _VERDICT = "At least one job did not complete successfully"
 # By which the clocks of the disk and of this machine may differ.
@@ -38,6 +38,7 @@ class LogHandler(LogHandlerBase):
         self._begun: dict[int, float] = {}
         self._messages: dict[int, str] = {}
         self._failures: dict[int, str] = {}
+        self._said: set[str] = set()
         # Snakemake's own log on a full disk would answer every line with a traceback.
         logging.raiseExceptions = False
 
@@ -63,10 +64,16 @@ class LogHandler(LogHandlerBase):
         event = getattr(record, "event", None)
         if event in handlers:
             return handlers[event](record)
-        if str(record.msg).startswith(_LAST_WORDS):
-            return self._summary()
         is_news = record.levelno >= logging.WARNING or str(record.msg).startswith(_KEPT)
-        return self.format(record) if event is None and is_news else None
+        if event is not None or not is_news or str(record.msg).startswith(_LAST_WORDS):
+            return None
+        return self._once(self.format(record))
+
+    def _once(self, text: str) -> str | None:
+        # Snakemake says how it ends again with each job that does.
+        is_new = text not in self._said
+        self._said.add(text)
+        return text if is_new else None
 
     def _run_line(self, record: logging.LogRecord) -> str:
         self._num_jobs = record.stats["total"]
@@ -103,14 +110,17 @@ class LogHandler(LogHandlerBase):
         self._failures.pop(record.job_id, None)
 
     def _summary(self) -> str:
-        head = f"{self._num_done} of {self._num_jobs} steps are done, these failed; run again to go on from here:"
-        return "\n".join([head, *self._failures.values()])
+        failed = ", these failed" if self._failures else ""
+        head = f"{self._num_done} of {self._num_jobs} steps are done{failed}; run again to go on from here"
+        return "\n".join([head + ":" * bool(failed), *self._failures.values()])
 
     def _error_line(self, record: logging.LogRecord) -> str | None:
         text = self.format(record)
         if _NO_ROOM in text:
             return f"ERROR: {full_disk(os.path.abspath('.snakemake'))}"
-        return None if record.exception in _COMMAND_FAILURES or _VERDICT in text else text
+        if _VERDICT in text:
+            return self._summary()
+        return None if record.exception in _COMMAND_FAILURES else text
 
     @property
     def writes_to_stream(self) -> bool:

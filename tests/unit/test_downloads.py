@@ -1,4 +1,6 @@
+import errno
 import hashlib
+import shutil
 import socket
 from http.server import BaseHTTPRequestHandler
 
@@ -102,6 +104,15 @@ def test_a_truncated_file_is_refused_with_both_sizes(server, tmp_path):
 @pytest.mark.parametrize("name", ["truncated-chunk.pth", "no-http.pth", "silent.pth"])
 def test_a_broken_answer_is_refused(server, tmp_path, name):
     assert_refused(tmp_path, f"{server}/{name}", "check the address and the network")
+
+
+def test_a_full_disk_is_not_taken_for_a_server_out_of_reach(server, tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", refuse)
+    with pytest.raises(StudyError, match=r"weights\.pth: no space left on the disk \(.*; make room and run again"):
+        download(f"{server}/whole.pth", tmp_path / "weights.pth", None)
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path, closed_port):

@@ -43,6 +43,17 @@ def test_a_failed_job_is_named_as_it_was_announced(say):
     assert line == "FAILED: fedavg, seed 0: round 003 of 6, training north (log: train.log)"
 
 
+VERDICT = "WorkflowError:\nAt least one job did not complete successfully."
+
+
+def test_a_run_that_is_stopped_says_once_what_it_waits_for_and_at_last_how_far_it_came(say):
+    say(LogEvent.RUN_INFO, stats={"total": 8})
+    ending = "Will exit after finishing currently running jobs (scheduler)."
+    assert [say(message=ending), say(message=ending)] == [[ending], []]
+    (line,) = say(LogEvent.ERROR, message=VERDICT, exception="WorkflowError", level=logging.ERROR)
+    assert line == "0 of 8 steps are done; run again to go on from here"
+
+
 def test_a_run_that_failed_ends_with_every_failure_and_its_reason(say, tmp_path):
     say(LogEvent.RUN_INFO, stats={"total": 8})
     logs = [str(tmp_path / f"{name}.log") for name in ("north", "east", "south")]
@@ -56,9 +67,8 @@ def test_a_run_that_failed_ends_with_every_failure_and_its_reason(say, tmp_path)
     # Tried again.
     say(LogEvent.JOB_FINISHED, job_id=0)
     say(LogEvent.PROGRESS, done=3, total=8)
-    verdict = "WorkflowError:\nAt least one job did not complete successfully."
-    assert say(LogEvent.ERROR, message=verdict, exception="WorkflowError", level=logging.ERROR) == []
-    assert say(message="Exiting because a job execution failed. Look above", level=logging.ERROR) == [
+    assert say(message="Exiting because a job execution failed. Look above", level=logging.ERROR) == []
+    assert say(LogEvent.ERROR, message=VERDICT, exception="WorkflowError", level=logging.ERROR) == [
         "3 of 8 steps are done, these failed; run again to go on from here:",
         f"  training 1: the site is down; log: {logs[1]}",
         f"  training 2: log: {logs[2]}",

@@ -244,6 +244,14 @@ def test_a_killed_job_takes_its_child_along(owner, start_job):
     assert ends(child)
 
 
+def test_an_interrupted_job_ends_in_silence_and_takes_its_child_along(owner, start_job):
+    job = start_job("print(os.getpid(), flush=True)\ntime.sleep(60)")
+    child = int(first_line(job))
+    job.send_signal(signal.SIGINT)
+    assert said_by(job) == ("", "", 130)
+    assert ends(child)
+
+
 def test_the_worker_and_its_children_end_with_the_run(owner, start_job):
     job = start_job("print(os.getpid(), os.getppid(), flush=True)\ntime.sleep(60)")
     child, worker = map(int, first_line(job).split())
