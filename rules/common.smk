@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
+from fedpedbrain.cluster_jobs import refuse_leftover_jobs
 from fedpedbrain.data.layouts import count_cases, list_dicom_files, list_source_files, modules_of_other_sources
 from fedpedbrain.errors import StudyError
 from fedpedbrain.fingerprint import code_fingerprint
@@ -34,6 +35,8 @@ onstart:
     # In place of Snakemake's own locks (nolock in the profile), which a killed run leaves behind.
     try:
         take_run_lock(".snakemake/run.lock")
+        if workflow.executor_plugin.name == "slurm":
+            refuse_leftover_jobs(os.getcwd())
     except StudyError as error:
         raise WorkflowError(str(error)) from None
 
