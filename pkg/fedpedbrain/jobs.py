@@ -64,10 +64,11 @@ def _read_log(path: Path) -> str:
 
 
 def note_failure(path: str | Path, reason: str) -> None:
-    """Add to the log of a job, which could not do so itself, why it ended."""
-    log = _LogFile(Path(path), "a")
-    log.emit(logging.LogRecord("fedpedbrain", logging.ERROR, "", 0, reason, None, None))
-    log.close()
+    """Add to the log of a job, which could not do so itself, why it ended; as far as there is room for it."""
+    with suppress(OSError):
+        log = _LogFile(Path(path), "a")
+        log.emit(logging.LogRecord("fedpedbrain", logging.ERROR, "", 0, reason, None, None))
+        log.close()
 
 
 def failure_reason(path: str | Path) -> str:

@@ -73,18 +73,30 @@ def fork_from_worker(log_path: str) -> None:
             code = _run_in_child(offer)
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
+        except ConnectionError as error:
+            _report(log_path, str(error))
+            break
         if code is None:
             return
         if code >= 0:
             sys.exit(code)
         reason = f"the job was ended by signal {signal.Signals(-code).name}" + " (out of memory?)" * (code == -9)
-        note_failure(log_path, reason)
-        sys.stderr.write(f"ERROR: {reason}{'; it is tried once more' * (attempt < _TRIES)}\n")
+        _report(log_path, reason, "; it is tried once more" * (attempt < _TRIES))
     sys.exit(1)
 
 
+def _report(log_path: str, reason: str, outlook: str = "") -> None:
+    note_failure(log_path, reason)
+    sys.stderr.write(f"ERROR: {reason}{outlook}\n")
+
+
 def _run_in_child(offer: str) -> int | None:
-    """Run this script in a child of the worker; its exit status, negative for a signal, or None without a worker."""
+    """Run this script in a child of the worker; its exit status, negative for a signal, or None without a worker.
+
+    Raises
+    ------
+    ConnectionError : the worker ended before the child did
+    """
     connection = _connect(offer)
     if connection is None:
         return None
@@ -101,7 +113,7 @@ def _run_in_child(offer: str) -> int | None:
             return None
         status = _receive(connection, _NUMBER.size)
     if not status:
-        sys.exit("the run's worker ended while this job was running; run again")
+        raise ConnectionError("the run's worker ended while this job was running; run again")
     return _NUMBER.unpack(status)[0]
 
 
