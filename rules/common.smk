@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from snakemake.exceptions import WorkflowError
 
 from fedpedbrain.cluster_jobs import refuse_leftover_jobs
-from fedpedbrain.data.layouts import count_cases, list_dicom_files, list_source_files, modules_of_other_sources
+from fedpedbrain.data.layouts import count_cases, list_source_files, modules_of_other_sources
 from fedpedbrain.errors import StudyError
 from fedpedbrain.fingerprint import code_fingerprint
 from fedpedbrain.jobs import limit_jobs
@@ -53,9 +53,6 @@ LAST_ROUND = STUDY.num_rounds
 GALLERY_ARMS = STUDY.config["reporting"]["video"]["arms"]
 # What a study leaves behind of every arm and seed.
 MODEL_FILES = ["best.pth", "lineage.json", "intensities.json"]
-
-# A data set that is gone is made again.
-CONVERTED = f"{STUDY.config['bids_root'] or 'results/conversion'}/dataset_description.json"
 
 
 # The environment of every job with --sdm apptainer; profiles/README.md says how it is made.
@@ -123,16 +120,6 @@ def of_all_rounds_and_sites(pattern):
 def of_private_arms(pattern):
     """A file of every differentially private arm and seed."""
     return expand(pattern, arm=[name for name, arm in STUDY.arms.items() if arm.is_private], seed=SEEDS)
-
-
-def files_to_convert(wildcards):
-    """Every file below the folder of DICOM series, or what the target needs."""
-    if not STUDY.converts:
-        raise WorkflowError("snakemake convert_to_bids --config dicom_root=PATH bids_root=PATH")
-    try:
-        return list_dicom_files(STUDY.config["dicom_root"])
-    except StudyError as error:
-        raise WorkflowError(str(error)) from None
 
 
 def beside_models(wildcards):

@@ -1,5 +1,8 @@
 # From DICOM series to a BIDS folder: snakemake convert_to_bids --config dicom_root=PATH bids_root=PATH
 
+# A data set that is gone is made again.
+CONVERTED = f"{STUDY.config['bids_root'] or 'results/conversion'}/dataset_description.json"
+
 
 rule convert_to_bids:
     """Convert every DICOM series below a folder to BIDS, under pseudonyms, and list what became of each."""

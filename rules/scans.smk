@@ -1,4 +1,5 @@
-# Input functions of new scans: what a call of predict names.
+# Input functions of new scans: what a call of predict or of convert_to_bids names.
+from fedpedbrain.data.layouts import list_dicom_files
 
 
 def scan_files(wildcards):
@@ -31,3 +32,13 @@ def pages_of_scans(wildcards):
     if not STUDY.predicts_scan:
         raise WorkflowError("predict needs a scan and a model: snakemake predict --config scan=PATH model=PATH")
     return expand("results/inference/{scan}/scan.html", scan=STUDY.scan_request.scans)
+
+
+def files_to_convert(wildcards):
+    """Every file below the folder of DICOM series, or what the target needs."""
+    if not STUDY.converts:
+        raise WorkflowError("snakemake convert_to_bids --config dicom_root=PATH bids_root=PATH")
+    try:
+        return list_dicom_files(STUDY.config["dicom_root"])
+    except StudyError as error:
+        raise WorkflowError(str(error)) from None
