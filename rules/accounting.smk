@@ -30,7 +30,6 @@ rule measure_cost:
     """Add up what the jobs of an arm took of time, memory and GPU."""
     input:
         # Not their records, which are read beside them: for one that is gone, nothing trains again.
-        training=partial(of_rounds_and_sites, "metrics/{site}.json"),
         averaging=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/global.pth"),
         validation=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/validation.json"),
         prediction=["results/predictions/{arm}/seed-{seed}/masks.npy"],
@@ -46,6 +45,8 @@ rule measure_cost:
     resources:
         mem_mb=1000,
     params:
+        # No input: a round is averaged after its training, and files of all rounds and sites take time to plan.
+        training=partial(of_rounds_and_sites, "metrics/{site}.json"),
         is_chain=lambda wildcards: STUDY.arms[wildcards.arm].is_cyclic,
         code=code("measure_cost"),
     message:

@@ -65,6 +65,11 @@ def shards_of_participant(wildcards):
     return shards(STUDY.arms[wildcards.arm].shards_of[wildcards.site])
 
 
+def plan_of_site(wildcards):
+    """How a site's round goes."""
+    return STUDY.site_plan(wildcards.arm, int(wildcards.seed), int(wildcards.round), wildcards.site)
+
+
 def of_round(pattern, wildcards):
     """A file of every site of the round."""
     return [in_round(wildcards, int(wildcards.round), pattern.format(site=site)) for site in sites_of_round(wildcards)]

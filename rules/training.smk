@@ -22,7 +22,7 @@ rule make_keys:
     resources:
         mem_mb=1000,
     params:
-        plan=lambda wildcards: STUDY.site_plan(wildcards.arm, int(wildcards.seed), int(wildcards.round), wildcards.site),
+        plan=plan_of_site,
         training_code=code("train_site"),
         code=code("make_keys"),
     message:
@@ -34,12 +34,12 @@ rule make_keys:
 rule train_site:
     """Train one site for one round: from the round's start to the update that it sends."""
     input:
-        start=start_of_site,
-        state=state_of_site,
-        server=broadcast_state,
-        secret_key=secret_key_of_site,
-        public_keys=public_keys_of_round,
-        shards=shards_of_participant,
+        start=signed(start_of_site),
+        state=signed(state_of_site),
+        server=signed(broadcast_state),
+        secret_key=signed(secret_key_of_site),
+        public_keys=signed(public_keys_of_round),
+        shards=signed(shards_of_participant),
         audit=ancient("results/cohort/audit.json"),
     output:
         site_update=temp("results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"),
@@ -65,7 +65,7 @@ rule train_site:
         may_be_missing=lambda wildcards: int(STUDY.arms[wildcards.arm].allows_missing_sites),
     params:
         folders=shard_folders,
-        plan=lambda wildcards: STUDY.site_plan(wildcards.arm, int(wildcards.seed), int(wildcards.round), wildcards.site),
+        plan=signed(plan_of_site),
         code=code("train_site"),
     message:
         f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, training {{wildcards.site}}"

@@ -7,7 +7,7 @@ with job_log(snakemake.log[0]):
 
     of = snakemake.wildcards
     measure_cost_files(
-        products=dict(snakemake.input.items()),
+        products={"training": snakemake.params.training, **dict(snakemake.input.items())},
         cost_path=snakemake.output.cost,
         arm=of.arm,
         seed=int(of.seed),

@@ -6,7 +6,7 @@ Standard library only; nothing of the code is imported, it is read as text.
 import ast
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -19,8 +19,8 @@ _QUOTED_NAME = re.compile(rf"[\"']({_FILE_NAME.pattern})[\"']")
 NOT_PART_OF_RESULTS = {PACKAGE_ROOT / "jobs.py", PACKAGE_ROOT / "worker.py"}
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
+def _remove_docstrings(nodes: Iterable[ast.AST]) -> None:
+    for node in nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if (
@@ -29,17 +29,18 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
                 and isinstance(first.value.value, str)
             ):
                 node.body = node.body[1:]
-    return tree
 
 
 def digest_of_source(source: str) -> str:
     """SHA-256 of a module's syntax tree without docstrings; comments and layout are not part of it."""
-    return _digest_of_tree(ast.parse(source))
+    tree = ast.parse(source)
+    return _digest_of_tree(tree, list(ast.walk(tree)))
 
 
-def _digest_of_tree(tree: ast.Module) -> str:
-    """As ``digest_of_source``; the tree loses its docstrings."""
-    return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
+def _digest_of_tree(tree: ast.Module, nodes: Iterable[ast.AST]) -> str:
+    """As ``digest_of_source``, from a tree and all of its nodes; it loses its docstrings."""
+    _remove_docstrings(nodes)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _path_of_module(name: str) -> Path | None:
@@ -104,7 +105,7 @@ def _read_module(path: Path) -> tuple[str, tuple[Path, ...]]:
         names.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
     paths = {found for name in names if (found := _path_of_module(name)) is not None}
     data = (hashlib.sha256(file.read_bytes()).hexdigest() for file in _named_files(path, nodes))
-    digests = [_digest_of_tree(tree), *data]
+    digests = [_digest_of_tree(tree, nodes), *data]
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return digest, tuple(sorted(paths))
 
