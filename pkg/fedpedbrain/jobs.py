@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import explained_disk
-from fedpedbrain.usage import measure_usage, write_usage
+from fedpedbrain.usage import measure_usage, usage_line, write_usage
 
 _PR_SET_PDEATHSIG = 1
 # In the last line of the log of a job that came to its end.
@@ -98,11 +98,16 @@ def _tell(error: StudyError) -> None:
     sys.stderr.write("".join(f"ERROR: {line}\n" for line in str(error).splitlines()))
 
 
+def _name_of_script() -> str:
+    """Name of the script that runs, which is its job's; the copy that is run has digits before it."""
+    return Path(sys.argv[0]).stem.rpartition(".")[2]
+
+
 @contextmanager
 def job_log(
     path: str | Path, usage_path: str | Path | None = None, labels: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Send the block's log lines to a file, CPU time and peak memory of the process last.
+    """Send the block's log lines to a file, last what it used: a record and, in words, CPU time and peak memory.
 
     A ``StudyError`` becomes its message on the terminal, and exit status 1. A job that takes longer than ``limit_jobs``
     allows leaves in its log where it stood. Logs of tries that failed are kept in ``<path>.failed``.
@@ -130,8 +135,10 @@ def job_log(
     end = "failed after"
     try:
         yield
+        usage = measure_usage(started)
         if usage_path is not None:
-            write_usage(usage_path, measure_usage(started), labels or {})
+            write_usage(usage_path, usage, labels or {})
+        logger.info("%s", usage_line(_name_of_script(), usage))
         end = _DONE
     except StudyError as error:
         logger.error("%s", error)

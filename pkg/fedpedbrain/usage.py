@@ -1,17 +1,22 @@
-"""What a job used of time, memory and GPU, as a record that outlives it.
+"""What a job used of time, memory and GPU, when and where, as a record that outlives it.
 
 Each job measures itself: whoever watches from outside sees the waiting process of a forked job, and no GPU.
 """
 
 import json
+import platform
 import resource
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from fedpedbrain.files import write_json
+
+# What the line of a log begins with that holds a record.
+_LINE = "record of the job: "
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,9 @@ class Usage:
     gpu : name of the GPU it computed on, "" for none
     gpu_memory_mb : largest memory of tensors on the GPU
     gpu_seconds : wall time with a GPU taken: nobody else computes on it meanwhile
+    started, ended : of the job's own lines, in seconds since 1970 (UTC); 0 in records of earlier versions
+    host : name of the machine
+    gpu_id : the GPU's own number (UUID), which no other has
     """
 
     wall_seconds: float
@@ -34,6 +42,10 @@ class Usage:
     gpu: str = ""
     gpu_memory_mb: int = 0
     gpu_seconds: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    host: str = ""
+    gpu_id: str = ""
 
 
 def peak_memory_mb() -> int:
@@ -50,12 +62,14 @@ def measure_usage(started: float) -> Usage:
     """What this process has used so far; ``started`` is ``time.monotonic()`` at its first own line."""
     # Only who has imported these can have computed on a GPU, or waited for one.
     torch, devices = sys.modules.get("torch"), sys.modules.get("fedpedbrain.devices")
-    gpu, gpu_memory_mb = "", 0
+    gpu, gpu_memory_mb, gpu_id = "", 0, ""
     if torch is not None and torch.cuda.is_initialized():
         device = max(range(torch.cuda.device_count()), key=torch.cuda.max_memory_reserved)
         if torch.cuda.max_memory_reserved(device):
             gpu, gpu_memory_mb = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) >> 20
-    now = time.monotonic()
+            # Indices count from 0 in every SLURM job; not every build of PyTorch knows the number.
+            gpu_id = str(getattr(torch.cuda.get_device_properties(device), "uuid", device))
+    now, ended = time.monotonic(), time.time()
     waits = [wait for wait in (devices.gpu_waits if devices else []) if wait[0] >= started]
     held_since = max((end for _, end in waits), default=started)
     return Usage(
@@ -65,6 +79,10 @@ def measure_usage(started: float) -> Usage:
         gpu=gpu,
         gpu_memory_mb=gpu_memory_mb,
         gpu_seconds=round(now - held_since, 3) if gpu else 0.0,
+        started=round(ended - (now - started), 3),
+        ended=round(ended, 3),
+        host=platform.node(),
+        gpu_id=gpu_id,
     )
 
 
@@ -74,10 +92,24 @@ def write_usage(path: str | Path, usage: Usage, labels: Mapping[str, str]) -> No
 
 
 def read_usages(paths: Iterable[str | Path]) -> list[tuple[dict[str, str], Usage]]:
-    """Labels and usage of every record."""
-    records = []
-    for path in paths:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-        usage = Usage(**{field.name: values.pop(field.name) for field in fields(Usage)})
-        records.append((values, usage))
-    return records
+    """Labels and usage of every record; what a record of an earlier version has not is its default."""
+    return [_labels_and_usage(json.loads(Path(path).read_text(encoding="utf-8"))) for path in paths]
+
+
+def _labels_and_usage(values: dict[str, Any]) -> tuple[dict[str, str], Usage]:
+    usage = Usage(**{field.name: values.pop(field.name) for field in fields(Usage) if field.name in values})
+    return values, usage
+
+
+def usage_line(job: str, usage: Usage) -> str:
+    """A record as a line of the job's log: every job has one there."""
+    return _LINE + json.dumps({"job": job, **asdict(usage)})
+
+
+def read_usage_line(log: str) -> tuple[str, Usage] | None:
+    """Name and usage of the job whose log this is; None where it did not come to its end."""
+    _, found, rest = log.rpartition(_LINE)
+    if not found:
+        return None
+    labels, usage = _labels_and_usage(json.loads(rest.partition("\n")[0]))
+    return labels["job"], usage

@@ -8,7 +8,7 @@ import pytest
 from fedpedbrain import jobs
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.jobs import failure_reason, job_log
-from fedpedbrain.usage import read_usages
+from fedpedbrain.usage import read_usage_line, read_usages
 
 CHILD = """
 import sys, threading
@@ -84,13 +84,24 @@ def test_the_log_ends_with_what_the_job_used(tmp_path):
     assert re.search(r"done, used \d+\.\d s of CPU time, [1-9]\d* MB of memory\n\Z", (tmp_path / "job.log").read_text())
 
 
+def test_the_log_of_a_job_that_ends_well_holds_its_record_and_another_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/scripts/tmp1234.train_site.py"])
+    with job_log(tmp_path / "job.log"):
+        pass
+    job, usage = read_usage_line((tmp_path / "job.log").read_text())
+    assert (job, usage.ended >= usage.started > 0) == ("train_site", True)
+    with pytest.raises(SystemExit), job_log(tmp_path / "job.log"):
+        raise StudyError("no room on the disk")
+    assert read_usage_line((tmp_path / "job.log").read_text()) is None
+
+
 def test_the_log_starts_anew_with_every_job_and_ends_with_it(tmp_path):
     for number in (1, 2):
         with job_log(tmp_path / "job.log"):
             logging.getLogger("fedpedbrain").info("try %d", number)
     logging.getLogger("fedpedbrain").info("after the job")
     lines = (tmp_path / "job.log").read_text().splitlines()
-    assert [line.split(": ")[1][:5] for line in lines] == ["try 2", "done,"]
+    assert [line.split(": ")[1][:5] for line in lines] == ["try 2", "recor", "done,"]
 
 
 def test_what_a_try_failed_of_is_kept_when_the_job_is_tried_again(tmp_path):

@@ -1,11 +1,13 @@
+import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from fedpedbrain import devices
-from fedpedbrain.usage import Usage, measure_usage, read_usages, write_usage
+from fedpedbrain.usage import Usage, measure_usage, read_usage_line, read_usages, usage_line, write_usage
 
 # Works for a while and holds 64 MB, then says what it used.
 WORK = """
@@ -39,6 +41,7 @@ def second_gpu(monkeypatch):
         "max_memory_reserved": lambda device: device << 30,
         "max_memory_allocated": lambda device: 5 << 20,
         "get_device_name": lambda device: f"GPU {device}",
+        "get_device_properties": lambda device: SimpleNamespace(uuid=f"uuid-{device}"),
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
@@ -47,7 +50,7 @@ def second_gpu(monkeypatch):
 
 def test_a_gpu_counts_where_it_was_computed_on(monkeypatch, second_gpu):
     used = measure_usage(time.monotonic() - 2.0)
-    assert (used.gpu, used.gpu_memory_mb) == ("GPU 1", 5)
+    assert (used.gpu, used.gpu_memory_mb, used.gpu_id) == ("GPU 1", 5, "uuid-1")
     assert used.gpu_seconds == used.wall_seconds >= 2.0
     # Another job's device is not this one's, though this one has looked for it.
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 0)
@@ -69,6 +72,27 @@ def test_waiting_for_a_gpu_is_neither_work_nor_holding_it(monkeypatch, second_gp
 
 
 def test_a_record_comes_back_with_its_labels(tmp_path):
-    used = Usage(2.5, 4.0, 300, "GPU", 120, 1.5)
+    used = Usage(2.5, 4.0, 300, "GPU", 120, 1.5, 1000.0, 1002.5, "node", "uuid")
     write_usage(tmp_path / "usage.json", used, {"arm": "fedavg", "round": "001"})
     assert read_usages([tmp_path / "usage.json"]) == [({"arm": "fedavg", "round": "001"}, used)]
+
+
+def test_a_record_of_an_earlier_version_is_read_without_its_times(tmp_path):
+    record = {"arm": "fedavg", "wall_seconds": 2.5, "cpu_seconds": 4.0, "peak_memory_mb": 300}
+    (tmp_path / "usage.json").write_text(json.dumps(record))
+    assert read_usages([tmp_path / "usage.json"]) == [({"arm": "fedavg"}, Usage(2.5, 4.0, 300))]
+
+
+def test_a_record_says_when_the_job_ran_and_where():
+    before = time.time()
+    used = measure_usage(time.monotonic() - 2.0)
+    assert used.started == pytest.approx(before - 2.0, abs=0.1)
+    assert used.ended - used.started == pytest.approx(used.wall_seconds, abs=0.01)
+    assert used.host
+
+
+def test_a_log_gives_its_record_back_and_one_without_none():
+    used = Usage(2.5, 4.0, 300, started=1000.0, ended=1002.5, host="node")
+    log = f"INFO: first\nINFO: {usage_line('train_site', used)}\nINFO: done\n"
+    assert read_usage_line(log) == ("train_site", used)
+    assert read_usage_line("INFO: first\nERROR: no room on the disk\n") is None
