@@ -4,7 +4,7 @@
 REPORT_TABLES = ["summary", "differences", "tests", "confusion", "reliability"]
 REPORT_TABLES += ["sites", "gains", "cross_sites"]
 REPORT_FIGURES = ["cohort", "convergence", "comparison", "confusion"]
-REPORT_FIGURES += ["classes", "cross_sites", "reliability", "volumes", "updates"]
+REPORT_FIGURES += ["classes", "cross_sites", "reliability", "volumes", "updates", "timeline"]
 
 
 rule write_report:
@@ -15,6 +15,7 @@ rule write_report:
         histories=every_arm("results/models/{arm}/seed-{seed}/history.tsv"),
         selections=every_arm("results/models/{arm}/seed-{seed}/selection.json"),
         costs=every_arm("results/models/{arm}/seed-{seed}/cost.tsv"),
+        timeline="results/timeline/summary.json",
         privacy=of_private_arms("results/models/{arm}/seed-{seed}/privacy.json"),
         inspections=inspections,
         figures=expand("results/figures/{figure}.png", figure=REPORT_FIGURES),

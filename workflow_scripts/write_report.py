@@ -20,5 +20,6 @@ with job_log(snakemake.log[0]):
         privacy=given.privacy,
         quality=given.quality,
         costs=given.costs,
+        timeline=given.timeline,
     )
     write_report_files(inputs, {**snakemake.params.study, "versions": snakemake.params.versions})

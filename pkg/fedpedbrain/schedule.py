@@ -15,8 +15,8 @@ from fedpedbrain.files import read_table
 
 # Short jobs that many others wait for go before any training; what only keeps files on the disk comes after them.
 UNBLOCKS_TRAINING, FREES_DISK = 10**9, 10**9 - 1
-# Whatever no round waits for.
-OFF_THE_CRITICAL_PATH = 0
+# Whatever no round waits for, and what tells of all other jobs.
+OFF_THE_CRITICAL_PATH, LAST = 0, -1
 
 
 def known_sizes(

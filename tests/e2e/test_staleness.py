@@ -11,7 +11,7 @@ TRAINING_JOBS_A_ROUND = 5
 # What shows all arms, and so is made again where there is one more.
 OF_ALL_ARMS = ["compare_arms", "plot_convergence", "plot_updates", "plot_comparison", "plot_classes"]
 OF_ALL_ARMS += ["plot_confusion", "plot_cross_sites", "plot_reliability", "plot_volumes", "measure_cost"]
-OF_ALL_ARMS += ["write_report", "write_model_folders", "export_results", "all"]
+OF_ALL_ARMS += ["measure_timeline", "plot_timeline", "write_report", "write_model_folders", "export_results", "all"]
 
 
 def planned(study, *arguments):

@@ -22,6 +22,7 @@ from fedpedbrain.reporting.record import write_record
 from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures, measure_groups
 from fedpedbrain.reporting.statistics_tables import statistics_part
 from fedpedbrain.reporting.style import readable, sentence_case
+from fedpedbrain.reporting.timeline_words import timeline_part
 
 # Of pictures and videos, written as addresses; tables take the rest of the 25 MB beyond which mail refuses files.
 _MOST_ADDRESS_BYTES = 22_000_000
@@ -43,6 +44,7 @@ class ReportInputs:
     privacy : of every differentially private arm and seed
     quality : pictures of every site's cases, named as the site
     costs : what the jobs of every arm and seed took
+    timeline : when they and all other jobs ran, see ``measure_timeline_files``
     """
 
     tables: Sequence[str | Path]
@@ -54,6 +56,7 @@ class ReportInputs:
     explanations: str | Path
     report: str | Path
     record: str | Path
+    timeline: str | Path
     inspections: Sequence[str | Path] = ()
     privacy: Sequence[str | Path] = ()
     quality: Sequence[str | Path] = ()
@@ -64,7 +67,13 @@ class ReportInputs:
         """Every file and folder that the report is made of."""
         several = (self.tables, self.histories, self.selections, self.figures)
         several += (self.inspections, self.privacy, self.quality, self.costs)
-        return [self.audit, self.videos, self.explanations, *(path for paths in several for path in paths)]
+        return [
+            self.audit,
+            self.videos,
+            self.explanations,
+            self.timeline,
+            *(path for paths in several for path in paths),
+        ]
 
 
 def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
@@ -83,6 +92,7 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         for paths in (inputs.selections, inputs.privacy)
     )
     costs = load_costs(inputs.costs)
+    timeline = json.loads(Path(inputs.timeline).read_text(encoding="utf-8"))
     configured = study["config"]["reporting"]["arm_colours"]
     colours = arm_colours([arm["name"] for arm in study["arms"]], configured)
     content = {
@@ -109,6 +119,7 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
         **notes_part(results, study, audit, selections),
         "cost_table": tables.cost_table(study, selections, first_uploads(inputs.histories), colours),
         **usage_part(costs, study, colours),
+        **timeline_part(timeline),
         "selections": selections,
         "alt": figure_texts(results, study, audit, selections),
         **load_pictures_and_videos(inputs),
@@ -117,7 +128,7 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
     }
     with replacing(inputs.report) as temporary:
         temporary.write_text(page_environment().get_template("report.html.j2").render(content), encoding="utf-8")
-    facts = {"audit": audit, "selections": selections, "privacy": accounts, "costs": costs}
+    facts = {"audit": audit, "selections": selections, "privacy": accounts, "costs": costs, "timeline": timeline}
     write_record(inputs.record, study, facts, table_paths, inputs.sources)
 
 
@@ -271,6 +282,8 @@ def figure_texts(
         "volumes": "Predicted less true volume of each held-out case with an outline over the mean of both, an arm a "
         f"panel: {count_volume_cases(results, study)}. Lines are of test cases alone; the tables have "
         "volume bias and volume error.",
+        "timeline": "A bar for every job, in lanes of the devices that they ran on, by time; the text has what was "
+        "busy and what the critical path is made of.",
         "confusion": "Confusion matrices of true and predicted class, test cases; the text below names the mistakes.",
     }
 

@@ -26,6 +26,7 @@ from fedpedbrain.evaluation.tables import (
     SUMMARY_COLUMNS,
     TEST_COLUMNS,
 )
+from fedpedbrain.evaluation.timeline import measure_timeline_files
 from fedpedbrain.files import write_table
 from fedpedbrain.reporting.agreement_figures import plot_reliability_files, plot_volumes_files
 from fedpedbrain.reporting.comparison_figures import plot_classes_files, plot_comparison_files
@@ -34,8 +35,10 @@ from fedpedbrain.reporting.count_figures import plot_cohort_files, plot_confusio
 from fedpedbrain.reporting.explanation_pictures import EXPLANATION_COLUMNS
 from fedpedbrain.reporting.report import ReportInputs, by_stem
 from fedpedbrain.reporting.site_figures import plot_cross_sites_files
+from fedpedbrain.reporting.timeline_figure import plot_timeline_files
 from fedpedbrain.reporting.update_figures import plot_updates_files
 from fedpedbrain.reporting.video import VIDEO_COLUMNS
+from fedpedbrain.usage import Usage, usage_line
 from study_arms import arm
 
 COLOURS = {"pooled-arm": "#0072B2", "fedavg": "#D55E00"}
@@ -44,7 +47,7 @@ NUM_ROUNDS = 3
 MARGIN = 0.05
 TABLES = ("summary", "differences", "tests", "confusion", "sites", "gains", "cross_sites", "reliability")
 FIGURES = ("cohort", "comparison", "confusion", "convergence", "cross_sites", "reliability", "volumes")
-FIGURES += ("classes", "updates")
+FIGURES += ("classes", "updates", "timeline")
 
 
 # What the list of videos says of one.
@@ -97,6 +100,7 @@ class SyntheticStudy:
         plot_updates_files(inputs.inspections, figures["updates"], self.arms, dpi)
         plot_confusion_files(tables["confusion"], figures["confusion"], "Blues", self.arms, dpi)
         plot_cohort_files(inputs.audit, figures["cohort"], dpi)
+        plot_timeline_files(inputs.timeline.with_name("jobs.tsv"), inputs.timeline, figures["timeline"], *common)
 
 
 def rules_of(metric: str) -> tuple[str, int, int]:
@@ -256,6 +260,23 @@ class StudyWriter:
             write_table(paths[-1], COST_COLUMNS, rows)
         return paths
 
+    def write_timeline(self) -> Path:
+        """One job after the other: every site's training takes 10 s, each round's averaging 1 s, an hour apart."""
+        clock = 1e9
+        for item, number in itertools.product(self.study["arms"], range(1, NUM_ROUNDS + 1)):
+            folder = self.folder / "logs" / item["name"] / "seed-0" / f"round-{number:03d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            jobs = [("train_site", f"train-{site}", 10.0) for site in item["participants"]]
+            for rule, name, seconds in [*jobs, ("aggregate_round", "aggregate", 1.0)]:
+                usage = Usage(seconds, seconds, 400, started=clock, ended=clock + seconds, host="node")
+                (folder / f"{name}.log").write_text(usage_line(rule, usage))
+                clock += seconds
+            clock += 3600.0
+        paths = [self.folder / "jobs.tsv", self.folder / "timeline.json"]
+        arms = [item["name"] for item in self.study["arms"]]
+        measure_timeline_files(self.folder / "logs", *paths, arms, [0], NUM_ROUNDS, [])
+        return paths[1]
+
     def write_inspection(self, name: str, rows: list[tuple]) -> Path:
         """Rows of round, site, length and cosine to the others; a site without a length is missing."""
         entries = []
@@ -332,6 +353,7 @@ def study_writer(folder: Path) -> Callable[..., SyntheticStudy]:
             folder / "videos",
             folder / "report.html",
             folder / "report.json",
+            writer.write_timeline(),
         )
         local_sites = {item["name"]: item["sites"][0] for item in arms if len(item["sites"]) == 1}
         inspections = [writer.write_inspection(item["name"], rows) for item in arms if (rows := sent.get(item["name"]))]

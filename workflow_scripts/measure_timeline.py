@@ -1,0 +1,16 @@
+"""Put together when the jobs of the run ran."""
+
+from fedpedbrain.jobs import job_log
+
+with job_log(snakemake.log[0]):
+    from fedpedbrain.evaluation.timeline import measure_timeline_files
+
+    measure_timeline_files(
+        logs=snakemake.params.logs,
+        jobs_path=snakemake.output.jobs,
+        summary_path=snakemake.output.summary,
+        arms=snakemake.params.arms,
+        seeds=snakemake.params.seeds,
+        last_round=snakemake.params.last_round,
+        chains=snakemake.params.chains,
+    )
