@@ -102,6 +102,6 @@ def test_a_problem_of_the_cohort_stops_before_training_and_keeps_earlier_results
     assert result.returncode != 0
     assert "ERROR: site north: 1 patient(s), a training site needs at least 2" in result.stdout
     assert "Traceback" not in result.stdout
-    assert "training" not in result.stdout.split("FAILED")[1]
+    assert ", training " not in result.stdout
     assert earlier.read_text() == "earlier"
     shutil.rmtree(workspace.folder / "results")
