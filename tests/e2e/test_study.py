@@ -61,6 +61,19 @@ def test_fedavg_weighs_sites_by_their_training_cases(finished_study):
     }
 
 
+def test_the_timeline_has_every_job_of_the_rounds_and_its_path_begins_with_the_cohort(finished_study):
+    jobs = pd.read_csv(finished_study.folder / "results/timeline/jobs.tsv", sep="\t", keep_default_na=False)
+    counts = jobs["rule"].value_counts()
+    # Two rounds of four arms, one of which has two sites.
+    assert (counts["train_site"], counts["aggregate_round"], counts["validate_round"]) == (2 * 5, 2 * 4, 2 * 4)
+    assert counts["predict_cases"] == counts["score_predictions"] == 4
+    first = jobs[(jobs["arm"] == "fedavg") & (jobs["round"].astype(str) == "1")].set_index("rule")
+    assert first.loc["train_site", "ended"].max() <= first.loc["aggregate_round", "started"]
+    assert set(jobs["device"]) <= {"CPU 1", "CPU 2"}
+    path = jobs[jobs["on_critical_path"] == 1].sort_values("started")
+    assert (path["rule"].iloc[0], path["ended"].iloc[-1]) == ("index_cohort", jobs["ended"].max())
+
+
 def test_updates_do_not_stay_on_disk(finished_study):
     assert not list((finished_study.folder / "results/models").glob("*/*/*/updates/*.pth"))
 

@@ -209,6 +209,7 @@ def test_what_training_waits_for_goes_before_it_and_validation_after_it(reposito
 def test_a_training_job_counts_as_one_core_of_a_machine_with_gpus(repository, num_gpus, is_local, cores):
     names = {
         "STUDY": SimpleNamespace(config={"training": {"threads": 2}}),
+        "signed": lambda function: function,
         # Of a cluster's nodes, a job gets the cores that it asks for.
         "workflow": SimpleNamespace(global_resources={"gpu": SimpleNamespace(value=num_gpus)}, local_exec=is_local),
     }
