@@ -9,7 +9,7 @@ configfile: workflow.source_path("config.yaml")
 
 # The phases, in the order in which data flow.
 PHASES = "common schedule cohort audit start rounds training inspection selection accounting lineage evaluation"
-PHASES += " figures agreement gallery timeline reporting exports scans inference conversion"
+PHASES += " figures agreement gallery timeline reporting exports scans inference conversion records"
 for phase in PHASES.split():
 
     include: f"rules/{phase}.smk"

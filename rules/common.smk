@@ -10,12 +10,10 @@ from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
-from fedpedbrain.cluster_jobs import refuse_leftover_jobs
 from fedpedbrain.data.layouts import count_cases, list_source_files, modules_of_other_sources
 from fedpedbrain.errors import StudyError
 from fedpedbrain.fingerprint import code_fingerprint
 from fedpedbrain.jobs import limit_jobs
-from fedpedbrain.run_lock import take_run_lock
 from fedpedbrain.study import load_study
 from fedpedbrain.worker import announce_worker
 
@@ -35,16 +33,6 @@ try:
         raise StudyError("cohort.splits.keep_file: this study's own splits.tsv is made anew; name a copy of it")
 except StudyError as error:
     raise WorkflowError(str(error)) from None
-
-
-onstart:
-    # In place of Snakemake's own locks (nolock in the profile), which a killed run leaves behind.
-    try:
-        take_run_lock(".snakemake/run.lock")
-        if workflow.executor_plugin.name == "slurm":
-            refuse_leftover_jobs(os.getcwd())
-    except StudyError as error:
-        raise WorkflowError(str(error)) from None
 
 
 # Receipts of files that jobs fetch.
