@@ -1,13 +1,16 @@
 """Fingerprints of code: what a rule's result depends on, blind to comments, docstrings and formatting.
 
-Standard library only; nothing of the code is imported, it is read as text.
+The versions of other packages that the code imports are part of it. Standard library only; nothing of the code is
+imported, it is read as text.
 """
 
 import ast
 import hashlib
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
@@ -15,6 +18,10 @@ PACKAGE = PACKAGE_ROOT.name
 # Of a file or a folder of data, as a module or a template names it.
 _FILE_NAME = re.compile(r"\w[\w-]*(?:/[\w-]+)*(?:\.\w+)*/?")
 _QUOTED_NAME = re.compile(rf"[\"']({_FILE_NAME.pattern})[\"']")
+# Packages that are installed under another name than they are imported by.
+_INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "PyYAML"}
+# It brings files, whose content no version of it decides.
+_CLIENT = "huggingface_hub"
 # How a job is run, which no result depends on.
 NOT_PART_OF_RESULTS = {PACKAGE_ROOT / "jobs.py", PACKAGE_ROOT / "worker.py"}
 
@@ -92,22 +99,33 @@ def _named_files(path: Path, nodes: Sequence[ast.AST]) -> list[Path]:
 
 
 @cache
-def _read_module(path: Path) -> tuple[str, tuple[Path, ...]]:
-    """Digest of a file with the files of data that it names, and the files that it imports.
+def _version(package: str) -> str | None:
+    """Version of another package, whatever it was built for (``+cpu``); None where it is not installed."""
+    try:
+        return version(_INSTALLED_AS.get(package, package)).split("+")[0]
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def _read_module(path: Path) -> tuple[str, tuple[Path, ...], frozenset[str]]:
+    """Digest of a file with the files of data that it names, the files and the names of other packages that it imports.
 
     Files are those of this package, with the packages they lie in.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = list(ast.walk(tree))
+    imported = set(_imported_modules(nodes))
+    others = {name.split(".")[0] for name in imported} - sys.stdlib_module_names - {PACKAGE, _CLIENT}
     names = set()
-    for name in _imported_modules(nodes):
+    for name in imported:
         parts = name.split(".")
         names.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
     paths = {found for name in names if (found := _path_of_module(name)) is not None}
     data = (hashlib.sha256(file.read_bytes()).hexdigest() for file in _named_files(path, nodes))
     digests = [_digest_of_tree(tree, nodes), *data]
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    return digest, tuple(sorted(paths))
+    return digest, tuple(sorted(paths)), frozenset(others)
 
 
 def _files_of_module(name: str) -> set[Path]:
@@ -136,9 +154,11 @@ def reached_files(entry: Path, unused: Collection[str] = ()) -> set[Path]:
 
 @cache
 def code_fingerprint(script: str, unused: tuple[str, ...] = ()) -> str:
-    """Fingerprint of a script together with all modules of this package that it reaches by imports.
+    """Fingerprint of a script, all modules of this package that it reaches by imports and what these import besides.
 
     ``unused`` names modules that are left out, see ``reached_files``.
     """
-    digests = sorted(_read_module(path)[0] for path in reached_files(Path(script).resolve(), unused))
+    modules = [_read_module(path) for path in reached_files(Path(script).resolve(), unused)]
+    packages = {name for _, _, others in modules for name in others}
+    digests = sorted([digest for digest, _, _ in modules] + [f"{name} {_version(name)}" for name in packages])
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]

@@ -21,6 +21,18 @@ from fedpedbrain.schema import check_config, restore_types
 from fedpedbrain.seeds import derive_seed
 
 # Sources whose files may have any of the forms that ``formats`` speaks of.
+# Which choices of a block of ``training`` read an option of it, where not all do.
+_READERS = {
+    "optimizer": {"momentum": {"sgd"}},
+    "schedule": {
+        "step_rounds": {"step"},
+        "step_factor": {"step"},
+        "horizon_rounds": {"cosine", "polynomial"},
+        "final_factor": {"cosine", "polynomial"},
+        "polynomial_power": {"polynomial"},
+    },
+    "loss": {"focal_gamma": {"dice_focal", "focal"}},
+}
 _SOURCES_OF_ANY_FORM = ("listed", "class_folders")
 # Source settings to the number of cases of each site.
 CountCases = Callable[[Mapping[str, Any]], Mapping[str, int]]
@@ -161,8 +173,13 @@ class Study:
 
     @property
     def training_settings(self) -> dict[str, Any]:
-        """The ``training`` block without what cannot change the result's meaning."""
-        return {key: value for key, value in self.config["training"].items() if key != "threads"}
+        """The ``training`` block without what cannot change the result's meaning, or is an option of another choice."""
+        training = {key: value for key, value in self.config["training"].items() if key != "threads"}
+        for block, readers in _READERS.items():
+            chosen = {value for value in training[block].values() if isinstance(value, str)}
+            read = {key: value for key, value in training[block].items() if chosen & readers.get(key, chosen)}
+            training[block] = read
+        return training
 
     def settings_digest(self, arm: str) -> str:
         """Digest of how an arm trains, whatever the number of rounds; what it trains on is in the lineage apart."""

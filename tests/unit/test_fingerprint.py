@@ -149,6 +149,28 @@ def test_the_scripts_own_code_is_part_of_the_fingerprint(toy):
     assert code_fingerprint(str(other)) != before
 
 
+def test_versions_of_packages_that_a_reached_module_imports_are_part_of_the_fingerprint(toy, monkeypatch):
+    versions = {"scikit-learn": "1.0", "torch": "2.0"}
+    monkeypatch.setattr(fingerprint, "version", versions.__getitem__)
+
+    def found(**changed):
+        fingerprint._version.cache_clear()
+        code_fingerprint.cache_clear()
+        versions.update(changed)
+        return code_fingerprint(str(script))
+
+    script = toy("a", {"late.py": "import os\nfrom sklearn.metrics import auc\n", "unused.py": "import torch\n"})
+    before = found()
+    assert found(torch="3.0") == before
+    # What it was built for is no other version.
+    versions["scikit-learn"] = "1.0+local"
+    assert found() == before
+    versions["scikit-learn"] = "1.1"
+    assert found() != before
+    monkeypatch.undo()
+    fingerprint._version.cache_clear()
+
+
 def test_modules_that_are_not_in_use_leave_the_fingerprint_with_what_they_alone_reach(toy):
     unused = ("toy.deep", "toy.tools.numbers")
     script = toy("a")

@@ -222,3 +222,31 @@ def test_the_description_is_plain_values_that_json_keeps(load):
         "local-south",
         "fedavg",
     ]
+
+
+@pytest.mark.parametrize(
+    ("block", "unread"),
+    [
+        ({"optimizer": {"name": "adamw"}}, {"optimizer": {"momentum": 0.5}}),
+        (
+            {"schedule": {"name": "cosine"}},
+            {"schedule": {"step_rounds": 3, "step_factor": 0.1, "polynomial_power": 2.0}},
+        ),
+        ({"schedule": {"name": "constant"}}, {"schedule": {"horizon_rounds": 99, "final_factor": 0.5}}),
+        ({"loss": {"segmentation": "reference"}}, {"loss": {"focal_gamma": 1.0}}),
+    ],
+)
+def test_options_that_nothing_reads_are_no_training_settings(load, block, unread):
+    ((name, options),) = unread.items()
+    plain, other = load({"training": block}), load({"training": {name: block[name] | options}})
+    assert plain.training_settings == other.training_settings
+    assert not options.keys() & plain.training_settings[name].keys()
+
+
+def test_options_that_something_reads_are_training_settings(load):
+    for block in (
+        {"optimizer": {"name": "sgd", "momentum": 0.5}},
+        {"loss": {"classification": "focal", "focal_gamma": 1.0}},
+    ):
+        ((name, options),) = block.items()
+        assert load({"training": block}).training_settings[name].items() >= options.items()

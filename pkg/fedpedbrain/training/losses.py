@@ -111,7 +111,8 @@ class JointLoss:
         self._segmentation = SEGMENTATION_LOSSES[settings["segmentation"]]
         self._classification = CLASSIFICATION_LOSSES[settings["classification"]]
         self._factors = (settings["segmentation_weight"], settings["classification_weight"])
-        self._gamma = settings["focal_gamma"]
+        # Without a focal loss there need be none.
+        self._gamma = settings.get("focal_gamma", 0.0)
         self._weights = weights
 
     def __call__(
