@@ -32,6 +32,9 @@ _Validator = jsonschema.validators.extend(
 def restore_types(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
     """Read text as YAML wherever the schema wants no text: nested values of ``--config`` arrive as text.
 
+    Keys come in the schema's order, names of the study's own in theirs, so that equal settings are equal to whoever
+    compares them as text, whatever file they come from.
+
     Parameters
     ----------
     schema, root : the part of the schema that describes ``value``, and the whole of it, where references point to
@@ -40,7 +43,8 @@ def restore_types(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]
         schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
     if isinstance(value, Mapping):
         known, others = schema.get("properties", {}), schema.get("additionalProperties") or {}
-        return {key: restore_types(item, known.get(key, others), root) for key, item in value.items()}
+        keys = [*(key for key in known if key in value), *sorted(value.keys() - known.keys(), key=str)]
+        return {key: restore_types(value[key], known.get(key, others), root) for key in keys}
     if isinstance(value, list):
         return [restore_types(item, schema.get("items", {}), root) for item in value]
     wanted = schema.get("type", "string")

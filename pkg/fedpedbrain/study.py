@@ -20,7 +20,6 @@ from fedpedbrain.scan_request import ScanRequest
 from fedpedbrain.schema import check_config, restore_types
 from fedpedbrain.seeds import derive_seed
 
-# Sources whose files may have any of the forms that ``formats`` speaks of.
 # Which choices of a block of ``training`` read an option of it, where not all do.
 _READERS = {
     "optimizer": {"momentum": {"sgd"}},
@@ -33,6 +32,7 @@ _READERS = {
     },
     "loss": {"focal_gamma": {"dice_focal", "focal"}},
 }
+# Sources whose files may have any of the forms that ``formats`` speaks of.
 _SOURCES_OF_ANY_FORM = ("listed", "class_folders")
 # Source settings to the number of cases of each site.
 CountCases = Callable[[Mapping[str, Any]], Mapping[str, int]]
@@ -105,11 +105,14 @@ class Study:
         """What decides which cases there are and what they look like: the argument of ``open_source``."""
         cohort = {key: value for key, value in self.config["cohort"].items() if key != "splits"}
         source = cohort["source"]
+        block = self.config[source]
+        if source == "phantom":
+            block = block | {"cases": {site: count for site, count in block["cases"].items() if site in self.sites}}
         return {
             "cohort": cohort,
             "root": self.config["cohort_root"],
             "sites": self.sites,
-            source: self.config[source],
+            source: block,
         } | ({"formats": self.format_settings} if source in _SOURCES_OF_ANY_FORM else {})
 
     @property

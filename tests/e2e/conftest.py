@@ -19,5 +19,5 @@ def study_copy(finished_study, tmp_path):
     """A copy of the finished study, file dates and Snakemake's records included."""
     copy = object.__new__(Workspace)
     copy.folder = tmp_path / "study"
-    shutil.copytree(finished_study.folder, copy.folder)
+    shutil.copytree(finished_study.folder, copy.folder, symlinks=True)
     return copy

@@ -1,67 +1,264 @@
-"""What a change makes stale, asserted on the job graph of a finished study."""
+"""What a change makes run anew: the rows of the README's table, each as the exact jobs that a finished study plans."""
+
+import os
+import re
+import shutil
 
 import pytest
-from workspace import TINY
+from workspace import REPOSITORY, TINY, Workspace
 
 pytestmark = pytest.mark.slow
 
 # Of the tiny study: centralized, local-north, local-east and fedavg, 2 rounds.
 ARMS = 4
+# One each in a round of centralized, local-north and local-east, two in one of fedavg.
 TRAINING_JOBS_A_ROUND = 5
+COHORT = {"index_cohort": 1, "split_cohort": 1, "build_shard": 3, "find_duplicates": 1, "audit_cohort": 1}
+COHORT |= {"plot_quality": 3, "plot_cohort": 1, "write_audit_page": 1, "summarize_intensities": ARMS}
 # What shows all arms, and so is made again where there is one more.
 OF_ALL_ARMS = ["compare_arms", "plot_convergence", "plot_updates", "plot_comparison", "plot_classes"]
-OF_ALL_ARMS += ["plot_confusion", "plot_cross_sites", "plot_reliability", "plot_volumes", "measure_cost"]
+OF_ALL_ARMS += ["plot_confusion", "plot_cross_sites", "plot_reliability", "plot_volumes"]
 OF_ALL_ARMS += ["measure_timeline", "plot_timeline", "write_report", "write_model_folders", "export_results", "all"]
+SHOWN = dict.fromkeys(OF_ALL_ARMS, 1)
+# What of it shows the training, and nothing of the scores.
+OF_TRAINING = {"plot_convergence", "plot_updates"}
+# The gallery shows centralized and fedavg.
+GALLERY = {"choose_cases": 1, "explain_cases": 2, "plot_explanations": 1, "render_videos": 1}
+# Where the settings are written down.
+WRITTEN_DOWN = dict.fromkeys(["write_report", "write_model_folders", "export_results", "all"], 1)
+REPORT = {"write_report": 1, "all": 1}
 
 
-def planned(study, *arguments):
-    return study.planned("--configfile", TINY, *arguments)
+def rounds(number, participants=TRAINING_JOBS_A_ROUND, arms=ARMS):
+    """Jobs of so many rounds; one arm of them is federated."""
+    return {
+        "train_site": number * participants,
+        "aggregate_round": number * arms,
+        "validate_round": number * arms,
+        "inspect_updates": number,
+    }
 
 
-def test_a_finished_study_has_nothing_to_do(finished_study):
-    assert planned(finished_study) == {}
+def scored(arms=ARMS):
+    """What follows the last round of so many arms."""
+    names = ("select_model", "record_lineage", "predict_cases", "score_predictions", "measure_cost")
+    return dict.fromkeys(names, arms)
 
 
-def test_two_more_rounds_run_only_those_rounds(finished_study):
-    jobs = planned(finished_study, "--config", "study={rounds: 4}")
-    assert jobs["train_site"] == 2 * TRAINING_JOBS_A_ROUND
-    assert jobs["aggregate_round"] == jobs["validate_round"] == 2 * ARMS
-    assert jobs["select_model"] == ARMS
-    assert not {"initialize_model", "build_shard", "index_cohort"} & set(jobs)
+TRAINED = scored() | GALLERY | SHOWN
+ONE_MORE_ARM = "arms=[{name: centralized, participants: pooled}, {name: local, participants: alone}, "
+ONE_MORE_ARM += (
+    "{name: fedavg, participants: sites}, {name: more, participants: sites, strategy: {name: fedprox, mu: 0.1}}]"
+)
+
+# Row of the README's table to what --config says, and the jobs that run.
+SETTINGS = {
+    "nothing": ([], {}),
+    "learning rate, or anything else of `training`": (
+        ["training={optimizer: {learning_rate: 0.0001}}"],
+        rounds(2) | TRAINED,
+    ),
+    "`study.rounds` raised": (["study={rounds: 4}"], rounds(2) | TRAINED),
+    "`study.rounds` lowered": (["study={rounds: 1}"], TRAINED),
+    "an arm added": (
+        [ONE_MORE_ARM],
+        # No video: it shows other arms.
+        rounds(2, participants=2, arms=1) | scored(1) | {"summarize_intensities": 1} | SHOWN,
+    ),
+    "a seed added": (
+        ["study={seeds: [0, 1]}"],
+        # The gallery shows the first seed.
+        {"initialize_model": 1, "summarize_intensities": ARMS} | rounds(2) | scored() | SHOWN,
+    ),
+    "a site added": (
+        ["cohort={sites: {training: [north, east, south]}}"],
+        COHORT
+        | {"build_shard": 4, "plot_quality": 4, "summarize_intensities": ARMS + 1}
+        # Its own arm, and its job in each round of fedavg.
+        | rounds(2, TRAINING_JOBS_A_ROUND + 2, ARMS + 1)
+        | scored(ARMS + 1)
+        | GALLERY
+        | SHOWN,
+    ),
+    "a site removed": (
+        ["cohort={sites: {external: []}}"],
+        COHORT | {"build_shard": 2, "plot_quality": 2} | rounds(2) | TRAINED,
+    ),
+    "a setting of one arm": (
+        ["arm_defaults={exchange: {dtype: bfloat16}}"],
+        # The other arms exchange nothing.
+        rounds(2, participants=2, arms=1)
+        | scored(1)
+        | {"explain_cases": 1, "plot_explanations": 1, "render_videos": 1}
+        | SHOWN,
+    ),
+    "a key that nothing chosen reads; `allow_missing_sites`": (
+        [
+            "training={optimizer: {momentum: 0.5}, schedule: {step_rounds: 3}}",
+            "network={i3d_unet: {width: 0.25}}",
+            "phantom={cases: {south: 9}}",
+            "arm_defaults={participation: {allow_missing_sites: true}}",
+        ],
+        WRITTEN_DOWN,
+    ),
+    "a figure's colours": (["reporting={confusion_colour_map: Greens}"], {"plot_confusion": 1} | REPORT),
+}
 
 
-def test_a_changed_learning_rate_reruns_training_and_later(finished_study):
-    jobs = planned(finished_study, "--config", "training={optimizer: {learning_rate: 0.0001}}")
-    assert jobs["train_site"] == 2 * TRAINING_JOBS_A_ROUND
-    assert jobs["aggregate_round"] == jobs["validate_round"] == 2 * ARMS
-    assert jobs["predict_cases"] == ARMS
-    assert not {"initialize_model", "build_shard", "index_cohort", "split_cohort", "plot_cohort"} & set(jobs)
+def edit_package(study, path, old, new):
+    study.edit(f"pkg/fedpedbrain/{path}", old, new)
 
 
-def test_a_changed_figure_colour_reruns_one_figure_and_the_report(finished_study):
-    jobs = planned(finished_study, "--config", "reporting={confusion_colour_map: Greens}")
-    assert jobs == {"plot_confusion": 1, "write_report": 1, "all": 1}
+def install(study, package):
+    """Another version of a package, where it is looked for first."""
+    facts = study.folder / "pkg" / f"{package}-99.0.dist-info" / "METADATA"
+    facts.parent.mkdir()
+    facts.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.0\n")
 
 
-def test_a_new_arm_reruns_nothing_of_the_others(finished_study):
-    arms = "arms=[{name: centralized, participants: pooled}, {name: local, participants: alone}, "
-    arms += (
-        "{name: fedavg, participants: sites}, {name: more, participants: sites, strategy: {name: fedprox, mu: 0.1}}]"
-    )
-    of_the_arm = {"train_site": 2 * 2} | dict.fromkeys(["aggregate_round", "inspect_updates", "validate_round"], 2)
-    once = ["select_model", "record_lineage", "summarize_intensities", "predict_cases", "score_predictions"]
-    # No video: it shows other arms.
-    assert planned(finished_study, "--config", arms) == of_the_arm | dict.fromkeys([*once, *OF_ALL_ARMS], 1)
+def comment(study):
+    edit_package(study, "federated/averaging.py", "import torch\n", "import torch\n\n# A remark.\n")
+    edit_package(study, "training/losses.py", '"""Losses of', '"""The losses of')
 
 
-def test_leave_for_missing_sites_trains_nothing_again(finished_study):
-    jobs = planned(finished_study, "--config", "arm_defaults={participation: {allow_missing_sites: true}}")
-    # They say how each arm trains.
-    assert jobs == {"write_report": 1, "write_model_folders": 1, "export_results": 1, "all": 1}
+def texts(study):
+    # The caption of Snakemake's report, and of ours.
+    study.edit("rules/captions/classes.rst", "Precision, recall, F1 and AUROC", "How well each class is told")
+    templates = "reporting/templates/report"
+    edit_package(study, f"{templates}/results.html.j2", "Each class against", "A class against")
+    edit_package(study, f"{templates}/statistics.html.j2", "Tests of", "All tests of")
+
+
+def caption(study):
+    study.edit("rules/captions/classes.rst", "Precision, recall, F1 and AUROC", "How well each class is told")
+
+
+def code_of(path, old, new):
+    return lambda study: edit_package(study, path, old, new)
+
+
+def touch(study):
+    cohort = study.folder / "results/cohort"
+    for path in (cohort / "splits.tsv", *cohort.glob("sites/*/*"), *study.folder.glob("results/models/**/global.pth")):
+        path.touch()
+
+
+def lose_records(study):
+    shutil.rmtree(study.folder / ".snakemake")
+
+
+ROUNDS = rounds(2)
+FIGURES = {rule: 1 for rule in OF_ALL_ARMS if rule.startswith("plot_")} | {"plot_cohort": 1, "plot_explanations": 1}
+
+# Row to what is done to the study, and the jobs that run.
+EDITS = {
+    "a comment, a docstring or the layout of code": (comment, {}),
+    "code of the cohort": (
+        code_of("data/geometry.py", "_LEAST_HEAD_FRACTION = 0.02", "_LEAST_HEAD_FRACTION = 0.03"),
+        COHORT | ROUNDS | TRAINED,
+    ),
+    "code of the training": (code_of("training/losses.py", "SMOOTH = 1.0", "SMOOTH = 2.0"), ROUNDS | TRAINED),
+    "code of the averaging": (
+        code_of("federated/averaging.py", "total.div_(sum(factors))", "total.div_(math.fsum(factors))"),
+        ROUNDS | TRAINED,
+    ),
+    "code of the scores": (
+        code_of("evaluation/surfaces.py", "import numpy as np\n", "import numpy as np\n\nLEFT_OVER = 1\n"),
+        {"score_predictions": ARMS} | GALLERY | {rule: 1 for rule in OF_ALL_ARMS if rule not in OF_TRAINING},
+    ),
+    "code of a figure": (
+        code_of("reporting/convergence_figure.py", "import math\n", "import math\n\nLEFT_OVER = 1\n"),
+        {"plot_convergence": 1} | REPORT,
+    ),
+    "a text of the report": (texts, REPORT),
+    "a caption in `rules/captions`": (caption, {}),
+    "another version of torch": (lambda study: install(study, "torch"), {"initialize_model": 1} | ROUNDS | TRAINED),
+    "another version of matplotlib": (
+        lambda study: install(study, "matplotlib"),
+        FIGURES | WRITTEN_DOWN | {"plot_quality": 3, "render_videos": 1, "write_audit_page": 1},
+    ),
+    "a file of the results touched, unchanged": (touch, {}),
+    "`.snakemake/` lost": (lose_records, {}),
+}
+
+
+@pytest.mark.parametrize("row", SETTINGS)
+def test_of_settings(finished_study, row):
+    settings, jobs = SETTINGS[row]
+    overrides = ["--config", *settings] if settings else []
+    assert finished_study.planned("--configfile", TINY, *overrides) == jobs
+
+
+@pytest.mark.parametrize("row", EDITS)
+def test_of_files(study_copy, row):
+    change, jobs = EDITS[row]
+    change(study_copy)
+    assert study_copy.planned("--configfile", TINY) == jobs
+
+
+CASES = ["a case added", "an image or a mask corrected"]
+BIDS = ["cohort={source: bids, sites: {training: [north, south], external: []}, classes: [normal, dipg]}"]
+
+
+def test_of_a_cohort_of_files(bids, tmp_path):
+    for number in range(5, 11):
+        bids.add(f"sub-{number:02d}", ("north", "south")[number % 2], "dipg")
+    (tmp_path / "study").mkdir()
+    study = Workspace(tmp_path / "study")
+    arguments = ["--configfile", TINY, "--config", f"cohort_root={bids.root}", *BIDS, "--", "cohort"]
+    result = study.snakemake("--cores", "2", *arguments)
+    assert result.returncode == 0, result.stdout
+    # What trains follows the shards, as where a site is added.
+    jobs = {"index_cohort": 1, "split_cohort": 1, "build_shard": 2, "find_duplicates": 1, "audit_cohort": 1}
+    jobs |= {"plot_quality": 2, "write_audit_page": 1, "cohort": 1}
+    mask = bids.mask("sub-01")
+    content, dates = mask.read_bytes(), (mask.stat().st_atime_ns, mask.stat().st_mtime_ns)
+    mask.write_bytes(content + b" ")
+    assert study.planned(*arguments) == jobs
+    mask.write_bytes(content)
+    os.utime(mask, ns=dates)
+    assert study.planned(*arguments) == {}
+    bids.add("sub-11", "north", "dipg")
+    assert study.planned(*arguments) == jobs
+
+
+def test_settings_count_though_the_records_folder_is_lost(study_copy):
+    lose_records(study_copy)
+    settings, jobs = SETTINGS["learning rate, or anything else of `training`"]
+    assert study_copy.planned("--configfile", TINY, "--config", *settings) == jobs
+
+
+HISTORY = "results/models/fedavg/seed-0/lineage.json"
+LOST = "`results/records/` lost"
+
+
+def test_of_records_that_are_all_lost(study_copy):
+    learning_rate, _ = SETTINGS["learning rate, or anything else of `training`"]
+    lose_records(study_copy)
+    shutil.rmtree(study_copy.folder / "results" / "records")
+    # Models that carry the study's settings: nothing trains before somebody has said so.
+    for arguments, message in (
+        ([], "no record says how this and "),
+        (["--touch", "--config", *learning_rate], "trained with other settings than this study's, as were "),
+    ):
+        refused = study_copy.snakemake("--configfile", TINY, "--cores", "2", HISTORY, *arguments)
+        assert refused.returncode != 0
+        assert message in refused.stdout
+    accepted = study_copy.snakemake("--configfile", TINY, "--cores", "2", "--touch", HISTORY)
+    assert accepted.returncode == 0, accepted.stdout
+    assert study_copy.planned("--configfile", TINY, "--", HISTORY) == {}
+
+
+def test_every_row_of_the_readme_is_a_test():
+    section = (REPOSITORY / "README.md").read_text().split("\n## What reruns\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \| .+ \|$", section, re.MULTILINE)
+    assert rows[1:] == [*SETTINGS, *EDITS, *CASES, LOST]
 
 
 def test_after_the_models_alone_the_report_trains_nothing(finished_study):
-    jobs, whole = (planned(finished_study, "--forceall", "--", target) for target in ("models", "all"))
+    jobs, whole = (
+        finished_study.planned("--configfile", TINY, "--forceall", "--", target) for target in ("models", "all")
+    )
     # What reads updates, which are deleted then.
     for rule in ("aggregate_round", "inspect_updates"):
         assert jobs[rule] == whole[rule] > 0
@@ -71,36 +268,6 @@ def test_for_a_record_of_cost_that_is_gone_nothing_trains_again(study_copy):
     arm = study_copy.folder / "results/models/fedavg/seed-0"
     (arm / "round-001/usage/train-north.json").unlink()
     (arm / "cost.tsv").unlink()
-    assert planned(study_copy, "--", "results/models/fedavg/seed-0/cost.tsv") == {"measure_cost": 1}
-
-
-def test_a_comment_in_the_package_reruns_nothing(study_copy):
-    study_copy.edit("pkg/fedpedbrain/federated/averaging.py", "import torch\n", "import torch\n\n# A remark.\n")
-    assert planned(study_copy) == {}
-
-
-def test_an_edit_of_the_averaging_code_reruns_every_average(study_copy):
-    old, new = "total.div_(sum(factors))", "total.div_(math.fsum(factors))"
-    study_copy.edit("pkg/fedpedbrain/federated/averaging.py", old, new)
-    jobs = planned(study_copy)
-    assert jobs["aggregate_round"] == 2 * ARMS
-    assert "build_shard" not in jobs
-    assert "initialize_model" not in jobs
-
-
-def test_edits_of_the_report_and_of_captions_rerun_the_report_alone(study_copy):
-    study_copy.edit(
-        "pkg/fedpedbrain/reporting/report.py", "def write_report_files(", "LEFT_OVER = 1\n\n\ndef write_report_files("
-    )
-    study_copy.edit("pkg/fedpedbrain/reporting/templates/report/statistics.html.j2", "Tests of", "All tests of")
-    # The caption of Snakemake's report, and of ours.
-    study_copy.edit("rules/captions/classes.rst", "Precision, recall, F1 and AUROC", "How well each class is told")
-    study_copy.edit(
-        "pkg/fedpedbrain/reporting/templates/report/results.html.j2", "Each class against", "A class against"
-    )
-    assert planned(study_copy) == {"write_report": 1, "all": 1}
-
-
-def test_touched_but_unchanged_tables_rerun_nothing(study_copy):
-    (study_copy.folder / "results/cohort/splits.tsv").touch()
-    assert planned(study_copy) == {}
+    assert study_copy.planned("--configfile", TINY, "--", "results/models/fedavg/seed-0/cost.tsv") == {
+        "measure_cost": 1
+    }

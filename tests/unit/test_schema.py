@@ -59,3 +59,11 @@ def test_text_that_is_no_yaml_stays_for_the_schema_to_refuse():
 def test_the_configs_own_values_stay_as_they_are(config, schema_path):
     schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))
     assert restore_types(config, schema, schema) == config
+
+
+def test_equal_settings_are_equal_text_whatever_the_order_of_their_keys(config, schema_path):
+    schema = yaml.safe_load(schema_path.read_text())
+    turned = {key: dict(reversed(value.items())) if isinstance(value, dict) else value for key, value in config.items()}
+    turned["phantom"]["cases"] = dict(reversed(config["phantom"]["cases"].items()))
+    assert repr(turned) != repr(config)
+    assert repr(restore_types(turned, schema, schema)) == repr(restore_types(config, schema, schema))
