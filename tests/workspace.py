@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = str(REPOSITORY / "tests" / "e2e" / "tiny.yaml")
 _PARTS = ["Snakefile", "config.yaml", "rules", "workflow_scripts", "pkg", "envs", "profiles", "studies"]
 
-# Dry runs fork from a process that has imported what takes longest to import.
+# Runs without jobs fork from a process that has imported what takes longest to import.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["snakemake.cli", "snakemake.dag", "pandas"])
 
@@ -25,8 +25,8 @@ _FORKS.set_forkserver_preload(["snakemake.cli", "snakemake.dag", "pandas"])
 _ORPHAN_SECONDS = 5.0
 
 
-def _dry_run(folder: Path, arguments: tuple[str, ...], output: "DupFd") -> None:
-    """Be ``snakemake --dry-run`` in a folder, with the package that lies there; its output goes into a file."""
+def _run_snakemake(folder: Path, arguments: tuple[str, ...], output: "DupFd") -> None:
+    """Be ``snakemake`` in a folder, with the package that lies there; its output goes into a file."""
     from snakemake.cli import main
 
     descriptor = output.detach()
@@ -36,7 +36,7 @@ def _dry_run(folder: Path, arguments: tuple[str, ...], output: "DupFd") -> None:
     sys.path.insert(0, str(folder / "pkg"))
     os.environ["PYTHONPATH"] = str(folder / "pkg")
     sys.argv = ["snakemake"]
-    main(["--dry-run", *arguments])
+    main(list(arguments))
 
 
 class Workspace:
@@ -96,16 +96,20 @@ class Workspace:
                     found.append((process / "cmdline").read_text().replace("\0", " "))
         return found
 
-    def planned(self, *arguments: str) -> dict[str, int]:
-        """How many jobs of each rule a run would start."""
+    def without_jobs(self, *arguments: str) -> subprocess.CompletedProcess:
+        """As ``snakemake``, 1.4 s faster, for what starts no job: a dry run, a refusal, ``--touch``."""
         with tempfile.TemporaryFile("w+") as output:
-            run = _FORKS.Process(target=_dry_run, args=(self.folder, arguments, DupFd(output.fileno())))
+            run = _FORKS.Process(target=_run_snakemake, args=(self.folder, arguments, DupFd(output.fileno())))
             run.start()
             run.join()
             output.seek(0)
-            text = output.read()
-        assert run.exitcode == 0, text
-        rows = re.search(r"Job stats:\n.*\n[- ]+\n((?:.+\n)+?)total", text)
+            return subprocess.CompletedProcess(arguments, run.exitcode, output.read())
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """How many jobs of each rule a run would start."""
+        result = self.without_jobs("--dry-run", *arguments)
+        assert result.returncode == 0, result.stdout
+        rows = re.search(r"Job stats:\n.*\n[- ]+\n((?:.+\n)+?)total", result.stdout)
         pairs = [line.split() for line in rows.group(1).splitlines()] if rows else []
         return {name: int(count) for name, count in pairs}
 
