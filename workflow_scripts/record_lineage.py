@@ -5,7 +5,7 @@ from fedpedbrain.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
-    from fedpedbrain.federated.history import ArmFiles, record_lineage_files
+    from fedpedbrain.federated.history_files import ArmFiles, record_lineage_files
 
     files = ArmFiles(
         arm=snakemake.wildcards.arm,

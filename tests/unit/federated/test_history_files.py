@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.history import ArmFiles, record_lineage_files, verify_lineage_files
+from fedpedbrain.federated.history_files import ArmFiles, record_lineage_files, verify_lineage_files
 from fedpedbrain.files import sha256_of_file
 from fedpedbrain.lineage import AveragedUpdate, Lineage
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file, save_tensors
