@@ -8,8 +8,8 @@ configfile: workflow.source_path("config.yaml")
 
 
 # The phases, in the order in which data flow.
-PHASES = "common schedule cohort audit start rounds training inspection selection accounting lineage evaluation"
-PHASES += " figures agreement gallery timeline reporting exports scans inference conversion records"
+PHASES = "common schedule cohort audit start rounds kept training passing inspection selection accounting lineage"
+PHASES += " evaluation figures agreement gallery timeline reporting exports scans inference conversion records"
 for phase in PHASES.split():
 
     include: f"rules/{phase}.smk"

@@ -30,8 +30,8 @@ rule measure_cost:
     """Add up what the jobs of an arm took of time, memory and GPU."""
     input:
         # Not their records, which are read beside them: for one that is gone, nothing trains again.
-        averaging=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/global.pth"),
-        validation=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/validation.json"),
+        averaging=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/lineage.json"),
+        validation=partial(of_kept_rounds, "validation.json"),
         prediction=["results/predictions/{arm}/seed-{seed}/masks.npy"],
     output:
         cost="results/models/{arm}/seed-{seed}/cost.tsv",

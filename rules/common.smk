@@ -121,18 +121,3 @@ def of_all_rounds_and_sites(pattern):
 def of_private_arms(pattern):
     """A file of every differentially private arm and seed."""
     return expand(pattern, arm=[name for name, arm in STUDY.arms.items() if arm.is_private], seed=SEEDS)
-
-
-def beside_models(wildcards):
-    """What belongs to an arm's history beside its models: states, starts of phases, and models of single sites."""
-    starts = [
-        in_round(wildcards, number, "best_before.pth")
-        for number in range(1, LAST_ROUND + 1)
-        if STUDY.arms[wildcards.arm].starts_from_best(number)
-    ]
-    return [
-        *rounds_of("results/models/{arm}/seed-{seed}/round-{round}/server.pth", wildcards),
-        *of_rounds_and_sites("states/{site}.pth", wildcards),
-        *starts,
-        *personal_models(wildcards),
-    ]

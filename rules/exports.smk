@@ -42,12 +42,7 @@ rule export_results:
         histories=every_arm("results/models/{arm}/seed-{seed}/history.tsv"),
         selections=every_arm("results/models/{arm}/seed-{seed}/selection.json"),
         metrics=lambda wildcards: of_all_rounds_and_sites("metrics/{site}.json"),
-        validations=expand(
-            "results/models/{arm}/seed-{seed}/round-{round}/validation.json",
-            arm=ARMS,
-            seed=SEEDS,
-            round=[f"{number:03d}" for number in range(1, LAST_ROUND + 1)],
-        ),
+        validations=lambda wildcards: of_all_kept_rounds("validation.json"),
         inspections=inspections,
         cards=every_arm("results/exports/models/{arm}/seed-{seed}/README.md"),
     output:

@@ -6,7 +6,12 @@ rule record_lineage:
     """Record every file of an arm, from the common start to the best model, with its SHA-256 and its lineage."""
     input:
         initial="results/models/initial/seed-{seed}.pth",
-        models=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/global.pth"),
+        # What jobs noted of every round, and of its files those that stay.
+        rounds=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/lineage.json"),
+        metrics=partial(of_rounds_and_sites, "metrics/{site}.json"),
+        models=partial(of_kept_rounds, "global.pth"),
+        servers=partial(of_kept_rounds, "server.pth"),
+        states=kept_states,
         beside=beside_models,
         best="results/models/{arm}/seed-{seed}/best.pth",
     output:
@@ -21,6 +26,8 @@ rule record_lineage:
     resources:
         mem_mb=2000,
     params:
+        kept_rounds=lambda wildcards: STUDY.kept_rounds[wildcards.arm],
+        rounds_of_kept_states=lambda wildcards: STUDY.rounds_of_kept_states[wildcards.arm],
         code=code("record_lineage"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: recording the history of its models"
@@ -45,13 +52,16 @@ rule verify_lineage:
                 "arm": arm,
                 "seed": seed,
                 "initial_path": f"results/models/initial/seed-{seed}.pth",
-                "model_paths": rounds_of(
-                    "results/models/{arm}/seed-{seed}/round-{round}/global.pth",
+                "round_paths": rounds_of(
+                    "results/models/{arm}/seed-{seed}/round-{round}/lineage.json",
                     SimpleNamespace(arm=arm, seed=seed),
                 ),
+                "metrics_paths": of_rounds_and_sites("metrics/{site}.json", SimpleNamespace(arm=arm, seed=seed)),
                 "best_path": f"results/models/{arm}/seed-{seed}/best.pth",
                 "lineage_path": f"results/models/{arm}/seed-{seed}/lineage.json",
                 "beside_paths": beside_models(SimpleNamespace(arm=arm, seed=seed)),
+                "kept_rounds": STUDY.kept_rounds[arm],
+                "rounds_of_kept_states": STUDY.rounds_of_kept_states[arm],
             }
             for arm in ARMS
             for seed in SEEDS

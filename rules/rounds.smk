@@ -86,56 +86,6 @@ def of_rounds_and_sites(pattern, wildcards):
     ]
 
 
-def of_phase_before(file, wildcards):
-    """A file of every round of the phase that ended before a round."""
-    rounds = STUDY.arms[wildcards.arm].rounds_of_phase_before(int(wildcards.round))
-    return [in_round(wildcards, number, file) for number in rounds]
-
-
-def metrics_of_phase_before(wildcards):
-    """Training metrics of every round and site of the phase that ended before a round."""
-    arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
-    return [
-        in_round(wildcards, number, f"metrics/{site}.json")
-        for number in arm.rounds_of_phase_before(int(wildcards.round))
-        for site in arm.sites_in_round(seed, number)
-    ]
-
-
-def personal_sites_of_round(wildcards):
-    """Sites that have weights of their own after a round."""
-    arm, number = STUDY.arms[wildcards.arm], int(wildcards.round)
-    return list(arm.personal_rounds(int(wildcards.seed), number))
-
-
-def personal_states_of_round(wildcards):
-    """The states of these sites, each after the last round that it took part in."""
-    rounds = STUDY.arms[wildcards.arm].personal_rounds(int(wildcards.seed), int(wildcards.round))
-    return [in_round(wildcards, number, f"states/{site}.pth") for site, number in rounds.items()]
-
-
-def rounds_of_site(wildcards):
-    """Every round that a site takes part in."""
-    arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
-    return [number for number in range(1, LAST_ROUND + 1) if wildcards.site in arm.sites_in_round(seed, number)]
-
-
-def states_of_site(wildcards):
-    """Every state of one site, in the order of the rounds."""
-    return [in_round(wildcards, number, f"states/{wildcards.site}.pth") for number in rounds_of_site(wildcards)]
-
-
-def personal_sites(wildcards):
-    """Sites that end with a model of their own."""
-    return list(STUDY.arms[wildcards.arm].personal_rounds(int(wildcards.seed), LAST_ROUND))
-
-
-def personal_models(wildcards):
-    """The models of these sites."""
-    folder = f"results/models/{wildcards.arm}/seed-{wildcards.seed}/personal"
-    return [f"{folder}/{site}.pth" for site in personal_sites(wildcards)]
-
-
 def inspections(wildcards):
     """The inspection of every round of every arm whose updates can be read one by one."""
     return expand(

@@ -4,8 +4,8 @@
 rule select_model:
     """Choose the best round of an arm on its own validation patients."""
     input:
-        models=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/global.pth"),
-        validations=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/validation.json"),
+        models=partial(of_kept_rounds, "global.pth"),
+        validations=partial(of_kept_rounds, "validation.json"),
         metrics=partial(of_rounds_and_sites, "metrics/{site}.json"),
     output:
         best="results/models/{arm}/seed-{seed}/best.pth",

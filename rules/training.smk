@@ -50,6 +50,8 @@ rule train_site:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/train-{site}.log",
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/train-{site}.tsv"
+    wildcard_constraints:
+        arm=WITH_KEPT_STATES,
     priority: training_first
     retries: 2 if STUDY.allows_missing_sites else None
     conda:
@@ -83,11 +85,14 @@ rule aggregate_round:
     output:
         model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",
         state="results/models/{arm}/seed-{seed}/round-{round}/server.pth",
+        lineage="results/models/{arm}/seed-{seed}/round-{round}/lineage.json",
         usage="results/models/{arm}/seed-{seed}/round-{round}/usage/aggregate.json",
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/aggregate.log",
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/aggregate.tsv"
+    wildcard_constraints:
+        arm=WITH_KEPT_MODELS,
     priority: schedule.UNBLOCKS_TRAINING
     conda:
         "../envs/study.yaml"

@@ -16,6 +16,7 @@ with job_log(snakemake.log[0], snakemake.output.usage, dict(snakemake.wildcards.
         metrics=dict(zip(snakemake.params.sites, snakemake.input.metrics, strict=True)),
         result=snakemake.output.model,
         new_state=snakemake.output.state,
+        lineage=snakemake.output.lineage,
         state=snakemake.input.get("state") or None,
     )
     plan = RoundPlan(

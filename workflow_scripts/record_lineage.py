@@ -11,9 +11,12 @@ with job_log(snakemake.log[0]):
         arm=snakemake.wildcards.arm,
         seed=int(snakemake.wildcards.seed),
         initial_path=snakemake.input.initial,
-        model_paths=snakemake.input.models,
+        round_paths=snakemake.input.rounds,
+        metrics_paths=snakemake.input.metrics,
         best_path=snakemake.input.best,
         lineage_path=snakemake.output.lineage,
         beside_paths=snakemake.input.beside,
+        kept_rounds=snakemake.params.kept_rounds,
+        rounds_of_kept_states=snakemake.params.rounds_of_kept_states,
     )
     record_lineage_files(files)

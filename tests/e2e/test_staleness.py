@@ -254,6 +254,11 @@ def test_every_row_of_the_readme_is_a_test():
     assert rows[1:] == [*SETTINGS, *EDITS, *CASES, LOST]
 
 
+def test_a_round_that_was_the_last_need_not_stay_when_there_are_more(finished_study):
+    study = "study={rounds: 3, keep_every: 5}"
+    assert finished_study.planned("--configfile", TINY, "--config", study) == rounds(1) | TRAINED
+
+
 def test_after_the_models_alone_the_report_trains_nothing(finished_study):
     jobs, whole = (
         finished_study.planned("--configfile", TINY, "--forceall", "--", target) for target in ("models", "all")

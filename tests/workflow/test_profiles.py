@@ -27,7 +27,9 @@ STUDY = [
 
 def rule_names() -> set[str]:
     texts = [path.read_text() for path in (REPOSITORY / "rules").glob("*.smk")]
-    return {name for text in texts for name in re.findall(r"^rule (\w+):", text, re.MULTILINE)}
+    return {
+        name for text in texts for name in re.findall(r"^(?:use rule \w+ as|rule) (\w+)(?::| with)", text, re.MULTILINE)
+    }
 
 
 @pytest.mark.parametrize("name", ["slurm", "local-gpu", "cpu"])
@@ -43,6 +45,12 @@ def test_every_rule_asks_the_cluster_for_memory_and_time_and_for_more_at_each_tr
     for name, resources in asked.items():
         assert resources.keys() == {"mem_mb", "runtime"}, name
         assert all(re.fullmatch(r"\d+ \* attempt", text) for text in resources.values()), name
+
+
+def test_rounds_that_pass_ask_for_what_others_ask_for():
+    for block in ("groups", "set-resources"):
+        for rule, variant in (("train_site", "train_passing_site"), ("aggregate_round", "aggregate_passing_round")):
+            assert SLURM[block][variant] == SLURM[block][rule]
 
 
 def test_groups_name_rules():

@@ -12,16 +12,17 @@ SITES = ["east", "north", "south"]
 
 @pytest.fixture
 def functions(config, schema_path, repository):
-    """``functions(rounds, block)``: the input functions of rounds.smk for a study of one arm, named ``arm``."""
+    """``functions(rounds, keep_every, block)``: what rounds.smk and kept.smk define for a study of one arm, ``arm``."""
 
-    def _functions(num_rounds: int = 6, **block) -> SimpleNamespace:
-        config["study"]["rounds"] = num_rounds
+    def _functions(num_rounds: int = 6, keep_every: int = 1, **block) -> SimpleNamespace:
+        config["study"] |= {"rounds": num_rounds, "keep_every": keep_every}
         config["arms"] = [{"name": "arm", "participants": "sites", **block}]
         config["evaluation"]["reference_arm"] = "arm"
         config["reporting"]["video"]["arms"] = ["arm"]
         study = load_study(config, schema_path, lambda settings: {"north": 3, "east": 2, "south": 1})
         names = {"STUDY": study, "LAST_ROUND": num_rounds, "shards": list}
-        exec((repository / "rules/rounds.smk").read_text(), names)
+        for part in ("rounds", "kept"):
+            exec((repository / f"rules/{part}.smk").read_text(), names)
         return SimpleNamespace(**names)
 
     return _functions
@@ -89,6 +90,23 @@ def test_personal_weights_are_read_from_the_last_round_of_each_site(functions):
     assert these.personal_states_of_round(of(2)) == states
     assert these.personal_models(of(2)) == [f"{FOLDER}/personal/{site}.pth" for site in ("east", "north")]
     assert these.states_of_site(of(2, "north")) == [f"{FOLDER}/round-001/states/north.pth"]
+
+
+def test_what_does_not_stay_is_no_input_of_what_comes_after_all_rounds(functions):
+    these = functions(6, keep_every=4, batch_norm="local", participation={"absent": {"north": [4, 6]}})
+    assert these.of_kept_rounds("global.pth", of(1)) == [f"{FOLDER}/round-{n:03d}/global.pth" for n in (1, 4, 6)]
+    # North's personal model of round 4 is made of its state of round 3, that of round 6 of its state of round 5.
+    assert these.states_of_site(of(1, "north")) == [f"{FOLDER}/round-{n:03d}/states/north.pth" for n in (1, 3, 5)]
+    assert {path.split("/")[4] for path in these.kept_states(of(1))} == {f"round-{n:03d}" for n in (1, 3, 4, 5, 6)}
+    assert set(these.states_of_site(of(1, "north"))) < set(these.kept_states(of(1)))
+    assert these.state_of_site(of(6, "south")) == f"{FOLDER}/round-005/states/south.pth"
+
+
+def test_a_phase_starts_from_the_best_of_the_kept_rounds_of_the_phase_before(functions):
+    these = functions(6, keep_every=5, phases=[{"rounds": 3}, {"start": "best"}])
+    assert these.of_phase_before("global.pth", of(4)) == [f"{FOLDER}/round-{n:03d}/global.pth" for n in (1, 3)]
+    metrics = [f"{FOLDER}/round-{n:03d}/metrics/{site}.json" for n in (1, 2, 3) for site in SITES]
+    assert these.metrics_of_phase_before(of(4)) == metrics
 
 
 def test_keys_are_read_where_the_arm_sums_securely_and_of_those_who_take_part(functions):

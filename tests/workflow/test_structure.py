@@ -61,6 +61,20 @@ def test_every_rule_is_complete(name, block):
     assert not re.search(r"^\s+run:", block, re.MULTILINE)
 
 
+VARIANT = re.compile(r"use rule (\w+) as (\w+) with:\n    output:\n((?: {8}.+\n)+)    wildcard_constraints:\n.+\n")
+
+
+def test_a_variant_of_a_rule_differs_in_what_of_its_outputs_is_temporary_alone():
+    text = (REPOSITORY / "rules" / "passing.smk").read_text()
+    variants = VARIANT.findall(text)
+    assert len(variants) == text.count("use rule") == 2
+    for name, variant, outputs in variants:
+        block = dict(rules_with_scripts())[name]
+        assert re.sub(r'temp\((".+?")\)', r"\1", outputs) == re.sub(
+            r'temp\((".+?")\)', r"\1", re.search(r"    output:\n((?: {8}.+\n)+)", block)[1]
+        ), variant
+
+
 def test_a_site_computes_on_the_configured_threads_however_few_cores_the_run_has():
     # A job's own threads are capped at the run's cores, and another number of threads gives other bytes.
     assert 'num_threads=STUDY.config["training"]["threads"]' in dict(rules_with_scripts())["train_site"]

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,40 +87,45 @@ def selection_score(entries: Sequence[Mapping[str, Any]]) -> float:
 def build_history(
     validations: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]], own_sites: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """One row a round.
+    """One row a round, whether it was validated or not: where not, its scores are nan and it is not selected.
 
     ``dice`` and ``accuracy`` are over the validation patients of all training sites, the same for every arm;
     ``selection_score`` is over the arm's own sites, since a site alone has no other patients to choose by. Where an
-    arm's sites have no validation patient the last round is taken.
+    arm's sites have no validation patient the last validated round is taken.
 
     Parameters
     ----------
-    validations : contents of the rounds' validation files
+    validations : contents of the validation files of those rounds whose models stay
     metrics : contents of all training metrics of the arm
     own_sites : sites that the arm learns from
     """
+    cases_of = {validation["round"]: validation["cases"] for validation in validations}
+    metrics_of = defaultdict(list)
+    for item in metrics:
+        metrics_of[item["round"]].append(item)
     rows = []
-    for validation in sorted(validations, key=lambda item: item["round"]):
-        trained = [item for item in metrics if item["round"] == validation["round"] and item["num_cases"]]
+    for number in sorted(metrics_of):
+        trained = [item for item in metrics_of[number] if item["num_cases"]]
         num_cases = sum(item["num_cases"] for item in trained)
-        own = [entry for entry in validation["cases"] if entry["site"] in own_sites]
+        cases = cases_of.get(number, [])
+        own = [entry for entry in cases if entry["site"] in own_sites]
         rows.append(
             {
-                "arm": validation["arm"],
-                "seed": validation["seed"],
-                "round": validation["round"],
+                "arm": validations[0]["arm"],
+                "seed": validations[0]["seed"],
+                "round": number,
                 "training_loss": sum(item["epoch_losses"][-1] * item["num_cases"] for item in trained) / num_cases,
-                "dice": mean_of_known(validation["cases"], "dice"),
-                "accuracy": mean_of_known(validation["cases"], "correct"),
+                "dice": mean_of_known(cases, "dice"),
+                "accuracy": mean_of_known(cases, "correct"),
                 "selection_score": selection_score(own),
                 "uploaded_bytes": sum(item["update_bytes"] for item in trained),
                 "num_updates": len(trained),
             }
         )
-    scores = [row["selection_score"] for row in rows]
-    best = len(rows) - 1 if all(map(math.isnan, scores)) else int(np.nanargmax(scores))
-    for index, row in enumerate(rows):
-        row["selected"] = int(index == best)
+    scores = {row["round"]: row["selection_score"] for row in rows if not math.isnan(row["selection_score"])}
+    best = max(scores, key=scores.get) if scores else max(cases_of)
+    for row in rows:
+        row["selected"] = int(row["round"] == best)
     return rows
 
 
@@ -136,21 +142,21 @@ def select_model_files(
 
     Parameters
     ----------
-    model_paths, validation_paths : of every round, in order
+    model_paths, validation_paths : of the same rounds, those whose models stay
+    metrics_paths : of every round
     """
     validations = [json.loads(Path(path).read_text()) for path in validation_paths]
     metrics = [json.loads(Path(path).read_text()) for path in metrics_paths]
     history = build_history(validations, metrics, own_sites)
     write_table(history_path, HISTORY_COLUMNS, history)
-    chosen = next(index for index, row in enumerate(history) if row["selected"])
+    chosen = next(row for row in history if row["selected"])
+    model_of = {item["round"]: path for item, path in zip(validations, model_paths, strict=True)}
     with replacing(best_path) as temporary:
-        shutil.copyfile(model_paths[chosen], temporary)
+        shutil.copyfile(model_of[chosen["round"]], temporary)
     selection = {
-        **{
-            key: None if isinstance(value, float) and math.isnan(value) else value
-            for key, value in history[chosen].items()
-        },
+        **{key: None if isinstance(value, float) and math.isnan(value) else value for key, value in chosen.items()},
         "num_rounds": len(history),
+        "num_validated": len(validations),
         "sha256": sha256_of_file(best_path),
         "model_bytes": Path(best_path).stat().st_size,
         "lineage": load_model_file(best_path).lineage.to_dict(),

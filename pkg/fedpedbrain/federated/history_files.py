@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.history import Entry, Problem, first_problem
@@ -39,22 +39,30 @@ class ArmFiles:
     ----------
     arm, seed : whose files
     initial_path : the common start
-    model_paths : the global model of every round, in order
-    best_path : the best of them
+    round_paths : what the averaging of every round noted, in order; beside it lie the round's ``global.pth`` and what
+        the server keeps after it, ``server.pth``
+    metrics_paths : of every round and site, which note the SHA-256 of what the site keeps after the round; that lies in
+        the folder ``states`` beside theirs
+    best_path : the best model
     lineage_path : the history
-    beside_paths : what belongs to it beside the models, in any order: what is kept after a round, by the server in
-        ``server.pth`` and by sites in the folder ``states``; in ``best_before.pth`` the model of an earlier round that
-        a round started from; in the folder ``personal`` beside the best model those that sites have for themselves.
+    beside_paths : what else belongs to it, in any order: in ``best_before.pth`` the model of an earlier round that a
+        round started from, in the folder ``personal`` beside the best model those that sites have for themselves.
         Whatever else lies there is left over from another study
+    kept_rounds : rounds whose models, and what the server keeps, have to be there; those of others may be gone, and
+        then what was noted of them counts
+    rounds_of_kept_states : the same of what sites keep
     """
 
     arm: str
     seed: int
     initial_path: str | Path
-    model_paths: Sequence[str | Path]
+    round_paths: Sequence[str | Path]
+    metrics_paths: Sequence[str | Path]
     best_path: str | Path
     lineage_path: str | Path
-    beside_paths: Sequence[str | Path] = ()
+    beside_paths: Sequence[str | Path]
+    kept_rounds: Collection[int]
+    rounds_of_kept_states: Collection[int]
 
     def name_of(self, path: str | Path) -> str:
         """A file's name in the history."""
@@ -66,10 +74,14 @@ class ArmFiles:
 
     def read_entries(self, recorded_names: Collection[str] = ()) -> Iterator[Entry]:
         """The entries of all files as they are, one by one; of recorded names also where the study has no such file."""
-        names = {self.name_of(path) for path in self.beside_paths} | set(filter(_kind_beside, recorded_names))
+        paths = [*self.beside_paths, *(Path(path).with_name("server.pth") for path in self.round_paths)]
+        paths += [Path(path).parents[1] / "states" / f"{Path(path).stem}.pth" for path in self.metrics_paths]
+        names = {self.name_of(path) for path in paths} | set(filter(_kind_beside, recorded_names))
         yield self._read_model(self.initial_path, "initial")
-        for path in self.model_paths:
-            model = self._read_model(path, "global")
+        for number, round_path in enumerate(self.round_paths, start=1):
+            path = Path(round_path).with_name("global.pth")
+            note = _read_note(round_path, "model_sha256", lambda content: Lineage.from_dict(content["lineage"]))
+            model = self._read(path, "global", _lineage_of_model, note, number not in self.kept_rounds)
             yield model
             yield from self._read_beside(path, model, names)
         best = self._read_model(self.best_path, "best")
@@ -77,7 +89,7 @@ class ArmFiles:
         yield from self._read_beside(self.best_path, best, names)
 
     def _read_model(self, path: str | Path, kind: str) -> Entry:
-        return self._read(path, kind, lambda: load_model_file(path).lineage)
+        return self._read(path, kind, _lineage_of_model)
 
     def _read_beside(self, model_path: str | Path, model: Entry, names: Iterable[str]) -> Iterator[Entry]:
         """Entries of those of the named files that lie beside a model."""
@@ -85,24 +97,45 @@ class ArmFiles:
         if model.lineage is None:
             return
         for name in sorted(name for name in names if _folder_of_model(name) == folder):
-            path, kind = self.path_of(name), _kind_beside(name)
+            kind = _kind_beside(name)
             if kind in ("server", "state"):
-                yield self._read(path, kind, partial(_lineage_of_kept, path, kind, model.lineage))
+                yield self._read_kept(self.path_of(name), kind, model.lineage)
             else:
-                yield self._read_model(path, kind)
+                yield self._read_model(self.path_of(name), kind)
 
-    def _read(self, path: str | Path, kind: str, read: Callable[[], Lineage]) -> Entry:
-        name = self.name_of(path)
-        sha256 = ""
+    def _read_kept(self, path: Path, kind: str, model: Lineage) -> Entry:
+        """The entry of what a site or the server keeps after the round of a model."""
+        site, noted_in, staying = "", path.with_name("lineage.json"), self.kept_rounds
+        if kind == "state":
+            site, noted_in = path.stem, path.parents[1] / "metrics" / f"{path.stem}.json"
+            staying = self.rounds_of_kept_states
+        lineage = Lineage(kind, model.arm, model.seed, model.round, site, 0, 0, model.settings_digest, "")
+        note = _read_note(noted_in, "state_sha256", lambda content: lineage)
+        return self._read(path, kind, partial(_lineage_of_kept, lineage), note, model.round not in staying)
+
+    def _read(
+        self,
+        path: str | Path,
+        kind: str,
+        read: Callable[[str | Path], Lineage],
+        note: "_Note | None" = None,
+        may_be_gone: bool = False,
+    ) -> Entry:
+        """The entry of a file, or what its job noted of one that may be gone and is."""
+        name, sha256 = self.name_of(path), ""
         try:
             sha256 = sha256_of_file(path)
-            return Entry(name, kind, sha256, read())
+            lineage = read(path)
         except FileNotFoundError:
-            return Entry(name, kind, sha256, None, "missing")
+            if may_be_gone and note is not None:
+                return Entry(name, kind, *note)
+            return Entry(name, kind, "", None, "missing, and so is its job's note of it" if may_be_gone else "missing")
         except OSError as error:
             return Entry(name, kind, sha256, None, f"cannot be read, {error.strerror}")
         except StudyError as error:
             return Entry(name, kind, sha256, None, str(error).removeprefix(f"{path}: ").partition(";")[0])
+        is_as_noted = note is None or note.sha256 == sha256
+        return Entry(name, kind, sha256, lineage, "" if is_as_noted else f"its job noted SHA-256 {note.sha256}")
 
     def refuse(self, problem: Problem | None) -> None:
         """Raise a ``StudyError`` that names the file of a problem and what to do."""
@@ -114,13 +147,31 @@ class ArmFiles:
             )
 
 
-def _lineage_of_kept(path: Path, kind: str, model: Lineage) -> Lineage:
+class _Note(NamedTuple):
+    """What the job that wrote a file noted of it."""
+
+    sha256: str
+    lineage: Lineage
+
+
+def _read_note(path: str | Path, key: str, lineage_of: Callable[[Mapping[str, Any]], Lineage]) -> _Note | None:
+    """What a job noted, the SHA-256 under a key; None where that cannot be read."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return _Note(content[key], lineage_of(content))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _lineage_of_model(path: str | Path) -> Lineage:
+    return load_model_file(path).lineage
+
+
+def _lineage_of_kept(expected: Lineage, path: str | Path) -> Lineage:
     """Whose a kept file is: what it says of that itself, and for the rest what its place says."""
     content = load_tensors(path)
-    site = path.stem if kind == "state" else ""
-    lineage = Lineage(kind, model.arm, model.seed, model.round, site, 0, 0, model.settings_digest, "")
     own = ("arm", "seed", "round", "site", "settings_digest")
-    return replace(lineage, **{key: content[key] for key in own if key in content})
+    return replace(expected, **{key: content[key] for key in own if key in content})
 
 
 def record_lineage_files(files: ArmFiles) -> None:
@@ -134,7 +185,7 @@ def record_lineage_files(files: ArmFiles) -> None:
     files.refuse(first_problem(entries, entries, files.arm, files.seed))
     content = {"arm": files.arm, "seed": files.seed, "files": [entry.to_dict() for entry in entries]}
     write_json(files.lineage_path, content)
-    logger.info("recorded %d files of %d rounds", len(entries), len(files.model_paths))
+    logger.info("recorded %d files of %d rounds", len(entries), len(files.round_paths))
 
 
 def read_lineage_file(files: ArmFiles) -> list[Entry]:
@@ -180,7 +231,9 @@ def verify_lineage_files(arms: Iterable[Mapping[str, Any]]) -> str:
         recorded = read_lineage_file(files)
         found = files.read_entries({entry.name for entry in recorded})
         files.refuse(first_problem(recorded, found, files.arm, files.seed))
-        rounds = len(files.model_paths)
-        tallies.append(f"{files.arm}, seed {files.seed}: {len(recorded)} files of {rounds} rounds are as recorded\n")
+        gone = sum(not files.path_of(entry.name).exists() for entry in recorded)
+        rest = f", {gone} that may be gone and are as noted" if gone else ""
+        rounds, there = len(files.round_paths), len(recorded) - gone
+        tallies.append(f"{files.arm}, seed {files.seed}: {there} files of {rounds} rounds are as recorded{rest}\n")
         logger.info("%s", tallies[-1].rstrip())
     return "".join(tallies)

@@ -16,7 +16,7 @@ from fedpedbrain.federated.state import ServerState, load_state, save_state
 from fedpedbrain.federated.strategies import build_strategy
 from fedpedbrain.federated.strategies.strategy import Combined, RoundUpdates, SiteUpdate, Weights
 from fedpedbrain.federated.updates import check_history, check_update, count_of, is_finite, parameter_names
-from fedpedbrain.files import sha256_of_file
+from fedpedbrain.files import sha256_of_file, write_json
 from fedpedbrain.lineage import MISSING, AveragedUpdate, Lineage
 from fedpedbrain.models.files import ModelFile, RecentPartsOnly, load_model_file, save_model_file
 from fedpedbrain.seeds import derive_seed
@@ -35,6 +35,7 @@ class RoundFiles:
     metrics : site to the metrics in which it states its update's SHA-256
     state : the server's state after the round before, None where there is none
     result, new_state : written
+    lineage : written: what both are, for when they are gone
     """
 
     parent: str | Path
@@ -42,6 +43,7 @@ class RoundFiles:
     metrics: Mapping[str, str | Path]
     result: str | Path
     new_state: str | Path
+    lineage: str | Path
     state: str | Path | None = None
 
 
@@ -210,6 +212,8 @@ def aggregate_round_files(files: RoundFiles, arm: str, seed: int, round_number: 
     lineage = _result_lineage(exchange, combined.shares)
     save_model_file(files.result, ModelFile(exchange.parent.spec, lineage, combined.weights))
     save_state(files.new_state, ServerState(**owner, round=round_number, kept=combined.kept))
+    digests = {"model_sha256": sha256_of_file(files.result), "state_sha256": sha256_of_file(files.new_state)}
+    write_json(files.lineage, {**digests, "lineage": lineage.to_dict()})
 
 
 def _result_lineage(exchange: _Exchange, shares: Mapping[str, float]) -> Lineage:

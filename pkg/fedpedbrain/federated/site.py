@@ -277,6 +277,7 @@ def train_site_files(files: SiteFiles, work: SiteRound, plan: SitePlan, device: 
             "update_norm": norm,
             "update_bytes": Path(files.update).stat().st_size,
             "update_sha256": sha256_of_file(files.update),
+            "state_sha256": sha256_of_file(files.new_state),
         },
     )
 
@@ -336,5 +337,6 @@ def report_missing_files(files: SiteFiles, work: SiteRound, plan: SitePlan) -> N
             "missing": True,
             "update_bytes": 0,
             "update_sha256": sha256_of_file(files.update),
+            "state_sha256": sha256_of_file(files.new_state),
         },
     )

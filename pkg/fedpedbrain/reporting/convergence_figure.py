@@ -77,10 +77,11 @@ def _draw_arm_by_arm(history: pd.DataFrame, styles: Mapping[str, ArmStyle], curv
     for axes in grid.flat[len(styles) :]:
         axes.set_visible(False)
     looks = dict(zip(curves, ("-", (0, (2, 1))), strict=False))
-    means = {column: history.groupby(["arm", "round"])[column].mean().unstack(0) for column in curves}
+    means = {column: history.groupby(["arm", "round"])[column].mean().dropna() for column in curves}
     for axes, (arm, style) in zip(grid.flat, styles.items(), strict=False):
         for column, line in looks.items():
-            axes.plot(means[column], color=FAINT, linestyle=line, linewidth=0.8, zorder=1)
+            for _, other in means[column].groupby(level="arm"):
+                axes.plot(other.droplevel("arm"), color=FAINT, linestyle=line, linewidth=0.8, zorder=1)
             look = replace(style, line=line, thin=True)
             _draw_curve(axes, history[history["arm"] == arm], column, look, "round")
         axes.set_title(readable(arm), fontsize=9.0, pad=3.0)
@@ -103,6 +104,8 @@ def _line_width(style: ArmStyle) -> float:
 
 
 def _draw_curve(axes: Axes, history: pd.DataFrame, column: str, style: ArmStyle, by: str) -> None:
+    # A curve goes from one validated round to the next.
+    history = history[history[column].notna()]
     rounds = history.groupby("round")
     scores, progress = rounds[column].agg(["mean", "min", "max"]), rounds[by].mean()
     axes.plot(progress, scores["mean"], color=style.colour, linestyle=style.line, linewidth=_line_width(style))

@@ -75,6 +75,10 @@ def describe_selection(
         "the one with the highest score over those of its own sites, since a local arm has no others; the score is "
         f"{mean}."
     ]
+    counts = sorted({item["num_validated"] for item in selections})
+    if counts[0] < study["num_rounds"]:
+        span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        notes.append(f"Of an arm's {study['num_rounds']} rounds {span} were validated; the chosen one is among these.")
     last = [
         readable(item["arm"]) + (f" (seed {item['seed']})" if len(study["seeds"]) > 1 else "")
         for item in selections

@@ -176,6 +176,18 @@ def test_without_any_score_the_last_round_is_selected():
     assert selected_rounds(rows_of(None, None, None)) == [3]
 
 
+def test_a_round_that_was_not_validated_has_its_losses_and_cannot_be_chosen():
+    validations = [validation(number, entry(dice=score)) for number, score in ((1, 0.3), (3, 0.1))]
+    rows = build_history(validations, [metrics(number, 1, 1.0 / number) for number in (1, 2, 3)], ["north"])
+    assert [row["round"] for row in rows] == [1, 2, 3]
+    assert rows[1]["training_loss"] == 0.5
+    assert math.isnan(rows[1]["dice"])
+    assert selected_rounds(rows) == [1]
+    unknown = [validation(number, entry()) for number in (1, 3)]
+    rows = build_history(unknown, [metrics(number, 1, 1.0) for number in (1, 2, 3, 4)], ["north"])
+    assert selected_rounds(rows) == [3], "the last that was validated"
+
+
 def test_an_arm_is_selected_on_its_own_sites_alone():
     validations = [
         validation(1, entry("north", dice=0.9), entry("south", dice=0.1)),
@@ -233,6 +245,7 @@ def test_the_selection_says_what_the_best_model_is(select):
     assert (selection["arm"], selection["seed"], selection["round"], selection["num_rounds"]) == ("fedavg", 2, 2, 3)
     assert selection["dice"] == selection["selection_score"] == 0.7
     assert selection["sha256"] == sha256_of_file(folder / "global-2.pth")
+    assert selection["num_validated"] == 3
     assert selection["model_bytes"] == (folder / "best.pth").stat().st_size
     assert selection["lineage"]["round"] == 2
 

@@ -104,7 +104,7 @@ class StudyWriter:
         ]
         lineage = {"settings_digest": "ef" * 32, "parent_sha256": "12" * 32, "updates": updates}
         chosen = {"arm": name, "seed": seed, "round": 2, "num_rounds": NUM_ROUNDS, "sha256": "34" * 32}
-        return self.json(f"{name}-{seed}/selection.json", chosen | {"lineage": lineage})
+        return self.json(f"{name}-{seed}/selection.json", chosen | {"num_validated": 2, "lineage": lineage})
 
     def compare(self, scores: list[Path]) -> dict[str, Path]:
         study = self.study

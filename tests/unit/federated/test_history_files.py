@@ -1,4 +1,6 @@
+import contextlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.history_files import ArmFiles, record_lineage_files, verify_lineage_files
 from fedpedbrain.files import sha256_of_file
 from fedpedbrain.lineage import AveragedUpdate, Lineage
-from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file, save_tensors
+from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, load_tensors, save_model_file, save_tensors
 
 # One file of each kind, by its path in the folder of ``Study``.
 KINDS = {
@@ -37,9 +39,10 @@ class Study:
             "arm": "fedavg",
             "seed": 0,
             "initial_path": self.initial,
-            "model_paths": self.models,
             "best_path": self.best,
             "lineage_path": self.lineage,
+            "kept_rounds": [1, 2, 3, 4],
+            "rounds_of_kept_states": [1, 2, 3, 4],
         }
         self.save(self.initial, Lineage("initial", "", 0, 0, "", 0, 0, "of the network", ""))
         for number in (1, 2, 3):
@@ -48,11 +51,28 @@ class Study:
                 self.save_state(number, site)
         self.best.write_bytes(self.models[1].read_bytes())
         self.save_personal()
-        self.beside = self.arguments["beside_paths"] = [
-            *(path.with_name("server.pth") for path in self.models),
-            *(self.state_path(number, site) for number in (1, 2, 3) for site in ("south", "north")),
-            self.arm_folder / "personal" / "north.pth",
-        ]
+        self.beside = self.arguments["beside_paths"] = [self.arm_folder / "personal" / "north.pth"]
+        self.trained = [(number, site) for number in (1, 2, 3) for site in ("south", "north")]
+        self.note()
+
+    def metrics_path(self, number: int, site: str) -> Path:
+        return self.arm_folder / f"round-{number:03d}" / "metrics" / f"{site}.json"
+
+    def note(self) -> None:
+        """Write what the jobs of files note of them, and name it to those who record and verify."""
+        self.arguments["round_paths"] = [path.with_name("lineage.json") for path in self.models]
+        self.arguments["metrics_paths"] = [self.metrics_path(number, site) for number, site in self.trained]
+        for path in filter(Path.exists, self.models):
+            digests = {"model_sha256": path, "state_sha256": path.with_name("server.pth")}
+            note = {key: sha256_of_file(file) for key, file in digests.items()}
+            with contextlib.suppress(StudyError):
+                note["lineage"] = load_model_file(path).lineage.to_dict()
+            path.with_name("lineage.json").write_text(json.dumps(note))
+        for number, site in self.trained:
+            path = self.metrics_path(number, site)
+            path.parent.mkdir(exist_ok=True)
+            if self.state_path(number, site).exists():
+                path.write_text(json.dumps({"state_sha256": sha256_of_file(self.state_path(number, site))}))
 
     def state_path(self, number: int, site: str) -> Path:
         return self.arm_folder / f"round-{number:03d}" / "states" / f"{site}.pth"
@@ -81,6 +101,7 @@ class Study:
         self.save(self.models[number - 1], replace(lineage, **changes))
 
     def record(self) -> dict:
+        self.note()
         record_lineage_files(ArmFiles(**self.arguments))
         return json.loads(self.lineage.read_text())
 
@@ -162,7 +183,7 @@ def test_a_state_says_whose_it_is_and_of_which_round(study):
 
 def test_a_state_of_a_site_that_sent_no_update_is_recorded(study):
     study.save_state(1, "west")
-    study.beside.append(study.state_path(1, "west"))
+    study.trained.append((1, "west"))
     assert "round-001/states/west.pth" in {entry["name"] for entry in study.record()["files"]}
 
 
@@ -187,7 +208,8 @@ def test_what_is_left_over_from_a_study_of_other_sites_is_not_recorded(study, di
 
 def test_a_recorded_state_of_a_site_that_is_absent_now_stays_a_part_of_the_history(recorded):
     path = recorded.state_path(3, "south")
-    recorded.beside.remove(path)
+    recorded.trained.remove((3, "south"))
+    recorded.note()
     recorded.verify()
     flip(path, 500)
     with pytest.raises(StudyError, match=f"^{path}: expected SHA-256 "):
@@ -278,9 +300,10 @@ def test_a_later_round_in_the_place_of_an_earlier_is_named(recorded):
 
 def test_a_state_that_came_later_is_named(study):
     path = study.state_path(3, "south")
-    study.beside.remove(path)
+    study.trained.remove((3, "south"))
     study.record()
-    study.beside.append(path)
+    study.trained.append((3, "south"))
+    study.note()
     with pytest.raises(StudyError, match=rf"^{path}: expected its record here, found best best\.pth; "):
         study.verify()
 
@@ -288,12 +311,14 @@ def test_a_state_that_came_later_is_named(study):
 def test_a_round_that_has_not_run_yet_is_named(recorded):
     fourth = recorded.arm_folder / "round-004" / "global.pth"
     recorded.models.append(fourth)
+    recorded.note()
     with pytest.raises(StudyError, match=f"^{fourth}: missing"):
         recorded.verify()
 
 
 def test_a_recorded_round_that_the_study_has_no_more_is_named(recorded):
     recorded.models.pop()
+    recorded.note()
     with pytest.raises(StudyError, match=f"^{recorded.best}: expected its record here, found global round-003/"):
         recorded.verify()
 
@@ -410,6 +435,7 @@ def test_another_kind_is_noticed(recorded):
 
 def assert_break(study: Study, path: Path, match: str) -> None:
     """The study's files are refused, when they are recorded and when one has recorded them all the same."""
+    study.note()
     files = ArmFiles(**study.arguments)
     with pytest.raises(StudyError, match=rf"^{path}: {match}"):
         record_lineage_files(files)
@@ -558,3 +584,92 @@ def test_a_file_that_holds_more_than_tensors_is_named(recorded):
     recorded.edit_record("round-002/states/south.pth", sha256=sha256_of_file(path))
     with pytest.raises(StudyError, match=rf"^{path}: holds more than tensors and plain values"):
         recorded.verify()
+
+
+# Files of rounds that the study does not keep.
+
+
+@pytest.fixture
+def passed(study) -> Study:
+    """The history of a study that keeps rounds 1 and 3, recorded when the rest was gone."""
+    study.arguments |= {"kept_rounds": [1, 3], "rounds_of_kept_states": [1, 3]}
+    study.best.write_bytes(study.models[0].read_bytes())
+    study.save_personal()
+    study.note()
+    for path in (study.models[1], study.models[1].with_name("server.pth")):
+        path.unlink()
+    shutil.rmtree(study.state_path(2, "north").parent)
+    record_lineage_files(ArmFiles(**study.arguments))
+    return study
+
+
+def test_the_history_has_what_jobs_noted_of_files_that_are_gone(passed, tmp_path, spec):
+    whole = Study(tmp_path / "whole", spec).record()["files"]
+    entries = {entry["name"]: entry for entry in json.loads(passed.lineage.read_text())["files"]}
+    of_second = [entry for entry in whole if entry["name"].startswith("round-002/")]
+    assert len(of_second) == 4
+    # The same files were there once.
+    assert [entries[entry["name"]] for entry in of_second] == of_second
+    tally = "fedavg, seed 0: 11 files of 3 rounds are as recorded, 4 that may be gone and are as noted\n"
+    assert passed.verify() == tally
+
+
+def test_a_file_that_did_not_have_to_stay_counts_while_it_is_there(passed):
+    passed.save_state(2, "north")
+    passed.verify()
+    flip(passed.state_path(2, "north"), 500)
+    with pytest.raises(StudyError, match=f"^{passed.state_path(2, 'north')}: expected SHA-256 "):
+        passed.verify()
+
+
+@pytest.mark.parametrize("kind", ["initial", "last global", "best", "personal"])
+def test_a_kept_file_that_is_gone_or_changed_is_named_whatever_else_is_gone(passed, kind):
+    path = passed.folder / KINDS[kind]
+    flip(path, 500)
+    with pytest.raises(StudyError, match=f"^{path}: expected SHA-256 "):
+        passed.verify()
+    path.unlink()
+    with pytest.raises(StudyError, match=f"^{path}: missing; "):
+        passed.verify()
+
+
+def test_of_a_round_whose_states_alone_stay_the_model_may_be_gone(passed):
+    passed.arguments["rounds_of_kept_states"] = [1, 2, 3]
+    with pytest.raises(StudyError, match=f"^{passed.state_path(2, 'north')}: missing; "):
+        passed.verify()
+
+
+@pytest.mark.parametrize("field", ["sha256", "parent_sha256", "num_steps"])
+@pytest.mark.parametrize("edits_note", [False, True], ids=["the history alone", "the note, too"])
+def test_an_edit_of_what_is_known_of_a_file_that_is_gone_breaks_the_chain(passed, field, edits_note):
+    value = 9 if field == "num_steps" else "0" * 64
+    passed.edit_record("round-002/global.pth", **{field: value})
+    if edits_note:
+        path = passed.models[1].with_name("lineage.json")
+        note = json.loads(path.read_text())
+        (note if field == "sha256" else note["lineage"])["model_sha256" if field == "sha256" else field] = value
+        path.write_text(json.dumps(note))
+    if edits_note and field == "num_steps":
+        # No other file knows of it.
+        passed.verify()
+        return
+    where = passed.models[2] if edits_note and field == "sha256" else passed.models[1]
+    with pytest.raises(StudyError, match=f"^{where}: "):
+        passed.verify()
+
+
+def test_a_file_that_is_gone_with_its_note_is_named(passed):
+    passed.models[1].with_name("lineage.json").unlink()
+    with pytest.raises(StudyError, match=f"^{passed.models[1]}: missing, and so is its job's note of it; "):
+        passed.verify()
+
+
+@pytest.mark.parametrize("name", ["global.pth", "server.pth", "states/north.pth"])
+def test_a_file_that_is_not_what_its_job_noted_is_not_recorded(study, name):
+    path = study.arm_folder / "round-003" / name
+    if name == "global.pth":
+        study.save_round(3, num_steps=9)
+    else:
+        save_tensors(path, load_tensors(path) | {"kept": {}})
+    with pytest.raises(StudyError, match=rf"^{path}: its job noted SHA-256 "):
+        record_lineage_files(ArmFiles(**study.arguments))

@@ -68,7 +68,8 @@ class Exchange:
         metrics = {site: path.with_suffix(".json") for site, path in self.updates.items()}
         for site, path in metrics.items():
             write_json(path, {"update_sha256": self.stated.get(site) or sha256_of_file(self.updates[site])})
-        files = RoundFiles(self.parent, self.updates, metrics, self.result, self.new_state, self.state)
+        lineage = self.result.with_suffix(".json")
+        files = RoundFiles(self.parent, self.updates, metrics, self.result, self.new_state, lineage, self.state)
         aggregate_round_files(files, "fedavg", 0, 2, plan)
         return load_model_file(self.result)
 

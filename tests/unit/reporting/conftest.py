@@ -238,7 +238,8 @@ class StudyWriter:
             ]
             lineage = {"kind": "global", "arm": name, "seed": seed, "round": 3, "site": "", "num_cases": 22}
             lineage |= {"num_steps": 44, "settings_digest": "ef" * 32, "parent_sha256": "12" * 32, "updates": updates}
-            model = {"num_rounds": NUM_ROUNDS, "sha256": "34" * 32, "model_bytes": 1_500_000, "lineage": lineage}
+            model = {"num_rounds": NUM_ROUNDS, "num_validated": NUM_ROUNDS}
+            model |= {"sha256": "34" * 32, "model_bytes": 1_500_000, "lineage": lineage}
             place.with_suffix(".json").write_text(json.dumps({**rows[-1], **model}))
             histories.append(place.with_suffix(".tsv"))
             selections.append(place.with_suffix(".json"))

@@ -98,6 +98,17 @@ def test_the_selected_round_is_marked_at_its_score(write_study):
     assert marks[0] == [[3.0, pytest.approx(0.6)]]
 
 
+@pytest.mark.parametrize("num_arms", [1, 9], ids=["one panel", "a panel an arm"])
+def test_a_curve_goes_over_rounds_that_were_not_validated(num_arms):
+    arms = [f"arm-{number}" for number in range(num_arms)]
+    rounds = {"seed": 0, "round": [1, 2, 3, 4], "dice": [0.2, None, 0.4, None], "accuracy": None, "selected": 0}
+    history = pd.concat(pd.DataFrame({"arm": arm, **rounds, "uploaded_bytes": 10**6}) for arm in arms)
+    figure = draw_convergence(history, arm_styles(arms, {}, {}), [])
+    curves = [line.get_xydata().tolist() for line in figure.axes[0].lines if line.get_marker() != "o"]
+    assert len(curves) == (1 if num_arms == 1 else num_arms + 1)
+    assert all(curve == [[1.0, 0.2], [3.0, 0.4]] for curve in curves)
+
+
 def test_a_history_without_scores_says_so():
     history = pd.DataFrame(
         {"arm": ["one"], "seed": [0], "round": [1], "dice": [None], "accuracy": [None], "selected": [1]}

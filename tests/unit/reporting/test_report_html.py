@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 from fedpedbrain.reporting import report
+from fedpedbrain.reporting.reading_notes import describe_selection
 from fedpedbrain.reporting.report import write_report_files
 from study_arms import arm
 
@@ -95,6 +96,18 @@ def test_classes_and_mistakes_of_external_sites_are_shown(report_of):
     of_external = text.split("Most frequent mistake of each arm among the cases of external sites")[1]
     assert "local-b: normal taken for glioma (4 times)" in of_external
     assert "among the cases of external sites" not in report_of(external=())
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"), [((3, 3), None), ((2, 2), "2 were validated"), ((2, 1), "1 to 2 were validated")]
+)
+def test_rounds_that_were_not_validated_are_spoken_of_where_there_are_any(counts, words):
+    study = {"training_sites": [], "regions": [], "classes": ["p"], "num_rounds": 3, "seeds": [0]}
+    selections = [{"num_validated": count, "num_rounds": 3, "selection_score": None} for count in counts]
+    notes = describe_selection(study, {"sites": []}, selections)
+    assert [note for note in notes if "rounds" in note] == (
+        [f"Of an arm's 3 rounds {words}; the chosen one is among these."] if words else []
+    )
 
 
 def test_what_numbers_must_be_read_against_stands_beside_them(report_of):
