@@ -20,22 +20,26 @@ def kept_rounds(arm: Arm, num_rounds: int, keep_every: int) -> list[int]:
 
 
 def rounds_of_kept_states(arm: Arm, seeds: Iterable[int], num_rounds: int, kept: Collection[int]) -> list[int]:
-    """Rounds whose site states stay: the kept ones, and of a site that took no part in one, its last before it.
+    """Rounds whose site states stay: the last, from which added rounds go on, and what personal models are made of.
 
-    Personal models are made of these, and rounds that are added later go on from them.
+    These are of every kept round. Of a site that took no part in such a round, its last state before it stays. Where
+    all rounds are kept, so are all states.
 
     Parameters
     ----------
     kept : rounds whose models stay
     """
-    staying = set(kept)
-    for seed in seeds if len(staying) < num_rounds else ():
+    if len(kept) == num_rounds:
+        return sorted(kept)
+    wanted = set(kept) if arm.is_personal else {num_rounds}
+    staying = set(wanted)
+    for seed in seeds:
         last_round: dict[str, int] = {}
         for number in range(1, num_rounds + 1):
             if number == arm.phase_of(number).first_round:
                 last_round.clear()
             last_round |= dict.fromkeys(arm.sites_in_round(seed, number), number)
-            if number in kept:
+            if number in wanted:
                 staying |= set(last_round.values())
     return sorted(staying)
 

@@ -46,20 +46,31 @@ def test_with_more_rounds_no_round_stays_that_did_not_before_but_new_ones(keep_e
             )
 
 
-def test_where_everybody_always_takes_part_states_stay_with_the_models():
-    arm = arm_of(phases=[{"sites": ["east"], "rounds": 2}, {}])
+@pytest.mark.parametrize("personal", [{"strategy": {"name": "ditto"}}, {"batch_norm": "local"}], ids=str)
+def test_states_of_which_personal_models_are_made_stay_with_the_models(personal):
+    arm = arm_of(phases=[{"sites": ["east"], "rounds": 2}, {}], **personal)
     kept = kept_rounds(arm, 9, 4)
     assert rounds_of_kept_states(arm, [0, 1], 9, kept) == kept == [1, 2, 4, 8, 9]
 
 
+def test_of_other_arms_the_states_of_the_last_round_stay():
+    assert rounds_of_kept_states(arm_of(), [0, 1], 9, [1, 4, 8, 9]) == [9]
+    absent = arm_of(participation={"absent": {"north": [8, 9]}})
+    assert rounds_of_kept_states(absent, [0], 9, [1, 4, 8, 9]) == [7, 9]
+
+
+def test_where_all_rounds_stay_so_do_all_states():
+    assert rounds_of_kept_states(arm_of(), [0], 3, [1, 2, 3]) == [1, 2, 3]
+
+
 def test_of_a_site_that_took_no_part_in_a_kept_round_its_last_state_stays():
-    arm = arm_of(participation={"absent": {"north": [4, 5, 6, 8], "south": [4]}})
+    arm = arm_of(batch_norm="local", participation={"absent": {"north": [4, 5, 6, 8], "south": [4]}})
     # North's state of round 3 stands for rounds 4 to 6, its state of round 7 for round 8.
     assert rounds_of_kept_states(arm, [0], 8, [1, 4, 8]) == [1, 3, 4, 7, 8]
 
 
 def test_no_state_of_the_phase_before_stays_for_a_site_that_has_none_in_this_one():
-    arm = arm_of(phases=[{"rounds": 3}, {"sites": ["east", "south"]}])
+    arm = arm_of(batch_norm="local", phases=[{"rounds": 3}, {"sites": ["east", "south"]}])
     assert rounds_of_kept_states(arm, [0], 6, [1, 3, 6]) == [1, 3, 6]
 
 

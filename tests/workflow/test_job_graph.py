@@ -167,7 +167,7 @@ def test_an_arm_that_sums_securely_makes_keys_once_a_site_and_round(plan):
 
 def test_arms_that_differ_do_not_take_each_others_jobs(workspace, tmp_path):
     overlay = {
-        # Nothing of round 2 stays but its numbers.
+        # Nothing of round 2 stays but its numbers, and of round 1 states of sites in the personal arm alone.
         "study": {"rounds": 3, "keep_every": 3},
         "arms": [
             {"name": "centralized", "participants": "pooled"},
@@ -187,7 +187,8 @@ def test_arms_that_differ_do_not_take_each_others_jobs(workspace, tmp_path):
     assert {arm: counts[arm, "averaging"] for arm in training} == dict.fromkeys(training, 3)
     assert {arm: counts[arm, "validating"] for arm in training} == dict.fromkeys(training, 2)
     jobs = dict(re.findall(r"^(\w+passing\w+) +(\d+)$", output, re.MULTILINE))
-    assert jobs == {"train_passing_site": f"{1 + 4 * 3}", "aggregate_passing_round": "5"}
+    # Both rounds before the last, of the personal arm the second.
+    assert jobs == {"train_passing_site": f"{2 + 6 + 4 + 6 + 3}", "aggregate_passing_round": "5"}
     assert {arm for arm, text in counts if text == "making the model of SITE"} == {"own"}
     assert {arm for arm, text in counts if text == "making keys of SITE"} == {"secret"}
     assert {arm for arm, text in counts if text.startswith("choosing the model that round 002")} == {"warm"}
