@@ -8,7 +8,7 @@ GPU ?= $(shell if [ -n "$${CUDA_VISIBLE_DEVICES+set}" ]; then echo "$$CUDA_VISIB
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := run
-.PHONY: run resume test lint benchmark coverage kills clean
+.PHONY: run resume test lint benchmark coverage disk kills clean
 
 $(READY): requirements.lock tests/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +38,9 @@ benchmark: $(READY)
 
 coverage: $(READY)
 	$(BIN)/python tests/benchmarks/coverage.py
+
+disk: $(READY)
+	$(BIN)/python tests/benchmarks/disk.py
 
 kills: $(READY)
 	$(BIN)/python -m pytest tests/e2e/test_kills.py --kills 20

@@ -54,5 +54,6 @@ onstart:
         if workflow.executor_plugin.name == "slurm":
             refuse_leftover_jobs(os.getcwd())
         check_unknown()
+        check_disk()
     except StudyError as error:
         raise WorkflowError(str(error)) from None

@@ -17,10 +17,11 @@ class StrategyFacts:
     is_personal : every site keeps weights of its own, and is scored with them
     has_second_model : every site trains a model of its own beside the common one
     is_cyclic : a round goes from site to site instead of to all at once
-    sends_more : sites send more than weights
     corrects_gradients : sites change the gradients of the loss
     needs_each_update : the mean of the updates, by their weights, is not enough for the server
     fewest_sites : from its options, how many sites a round needs for the strategy to do what it is for
+    copies_sent, copies_at_site, copies_at_server : tensors like the model's that a site sends beside its weights, and
+        that site and server keep from round to round, a second model and optimizers apart
     """
 
     options: dict[str, float] = field(default_factory=dict)
@@ -28,10 +29,17 @@ class StrategyFacts:
     is_personal: bool = False
     has_second_model: bool = False
     is_cyclic: bool = False
-    sends_more: bool = False
     corrects_gradients: bool = False
     needs_each_update: bool = False
     fewest_sites: Callable[..., int] = lambda **options: 1
+    copies_sent: int = 0
+    copies_at_site: int = 0
+    copies_at_server: int = 0
+
+    @property
+    def sends_more(self) -> bool:
+        """Whether sites send more than weights."""
+        return self.copies_sent > 0
 
 
 def fewest_for_krum(num_byzantine: int, num_selected: int) -> int:
@@ -55,17 +63,21 @@ STRATEGIES: dict[str, StrategyFacts] = {
     "scaffold": StrategyFacts(
         {"server_learning_rate": 1.0},
         broadcasts=True,
-        sends_more=True,
         corrects_gradients=True,
         needs_each_update=True,
+        copies_sent=1,
+        copies_at_site=1,
+        copies_at_server=1,
     ),
     # Its server counts who sent an update.
-    "feddyn": StrategyFacts({"alpha": 0.01}, corrects_gradients=True, needs_each_update=True),
+    "feddyn": StrategyFacts(
+        {"alpha": 0.01}, corrects_gradients=True, needs_each_update=True, copies_at_site=1, copies_at_server=1
+    ),
     "fednova": StrategyFacts(needs_each_update=True),
-    "fedavgm": StrategyFacts({"server_learning_rate": 1.0, "momentum": 0.9}),
-    "fedadagrad": StrategyFacts({key: _ADAPTIVE[key] for key in ("server_learning_rate", "tau")}),
-    "fedadam": StrategyFacts(_ADAPTIVE),
-    "fedyogi": StrategyFacts(_ADAPTIVE),
+    "fedavgm": StrategyFacts({"server_learning_rate": 1.0, "momentum": 0.9}, copies_at_server=1),
+    "fedadagrad": StrategyFacts({key: _ADAPTIVE[key] for key in ("server_learning_rate", "tau")}, copies_at_server=2),
+    "fedadam": StrategyFacts(_ADAPTIVE, copies_at_server=2),
+    "fedyogi": StrategyFacts(_ADAPTIVE, copies_at_server=2),
     "fedbn": StrategyFacts(is_personal=True),
     "ditto": StrategyFacts({"lambda": 0.1}, is_personal=True, has_second_model=True, corrects_gradients=True),
     "cyclic": StrategyFacts(is_cyclic=True, needs_each_update=True),

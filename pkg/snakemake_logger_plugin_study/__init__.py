@@ -16,7 +16,13 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 # Lines of Snakemake without an event that a user should see in a real run.
-_KEPT = ("Nothing to be done", "Unlocking", "Will exit after finishing", "Terminating processes on user request")
+_KEPT = (
+    "Nothing to be done",
+    "Unlocking",
+    "up to ",
+    "Will exit after finishing",
+    "Terminating processes on user request",
+)
 # Of a failed job Snakemake also reports the command it ran; the job's own message and log say more.
 _COMMAND_FAILURES = ("CalledProcessError", "RuleException")
 # What Snakemake says at the end of a run in which jobs failed, the second also of one that was stopped.

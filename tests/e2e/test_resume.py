@@ -66,7 +66,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path_factory):
     result = broken.snakemake("--cores", "2", *arguments())
     assert result.returncode == 0, result.stdout
     assert not [*broken.folder.glob("results/models/*/seed-0/round-002/**/*.pth")]
-    # Round 2 is wanted again, and two sites of each arm train: from what they kept of round 1, which ditto alone still has.
+    # Round 2 is wanted again. Sites train from what they kept of round 1, which ditto alone still has.
     assert training_jobs(broken.planned(*arguments(keep_every=1))) == {"train_site": 2 * (3 * 3 + 2)}
     expected, found = final_files(whole), final_files(broken)
     assert expected.keys() == found.keys()

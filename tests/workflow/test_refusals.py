@@ -36,6 +36,18 @@ def test_a_bad_config_stops_before_any_job(workspace, override, message):
     assert not (workspace.folder / "results").exists()
 
 
+def test_a_run_that_its_disk_cannot_hold_stops_before_any_job(workspace):
+    # 160 cases of an image and a mask with 512 GiB of voxels each.
+    grid = "preprocessing={grid: [8192, 8192, 8192]}"
+    result = workspace.snakemake("--cores", "1", "--config", grid, "--", "cohort")
+    assert result.returncode != 0
+    needed = f"{160 * 2 * 8192**3 / 1e9:.1f} GB"
+    assert f"up to {needed} of disk are needed (cohort {needed}), " in result.stdout
+    assert "raise study.keep_every" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert not (workspace.folder / "results").exists()
+
+
 @pytest.mark.parametrize(
     ("block", "message"),
     [

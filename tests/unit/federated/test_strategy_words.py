@@ -9,6 +9,7 @@ from fedpedbrain.arms import build_arms
 from fedpedbrain.federated.strategies import STRATEGIES, build_strategy
 from fedpedbrain.federated.strategies.cyclic import Cyclic
 from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteRule, SiteUpdate, Strategy
+from torch import nn
 
 
 @pytest.fixture
@@ -65,11 +66,26 @@ def test_facts_say_for_which_strategies_the_mean_of_the_updates_is_enough(name):
 @pytest.mark.parametrize("name", FACTS)
 def test_facts_say_what_strategies_do_at_the_sites(name):
     made = build_strategy({"name": name, **FACTS[name].options})
-    assert bool(made.sends) == FACTS[name].sends_more
+    assert len(made.sends) == FACTS[name].copies_sent
     is_corrected = type(made.site_rule({}, {}, {})).correct is not SiteRule.correct
     assert (is_corrected or made.personal_pull is not None) == FACTS[name].corrects_gradients
     assert (made.personal_pull is not None) == FACTS[name].has_second_model
     assert isinstance(made, Cyclic) == FACTS[name].is_cyclic
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_facts_say_how_many_tensors_like_the_models_are_sent_and_kept(name):
+    options = FACTS[name].options | ({"num_byzantine": 0} if name == "krum" else {})
+    made, start = build_strategy({"name": name, **options}), {"weight": torch.ones(2)}
+    rule, weight = made.site_rule(start, {}, {}), nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    rule.correct({"weight": weight})
+    kept, sent = rule.finish({"weight": torch.zeros(2)})
+    updates = [SiteUpdate(site, 1.0, 1, {"weight": torch.zeros(2)}, sent) for site in "abc"]
+    at_server = made.combine(start, RoundUpdates(updates, ["weight"], 3), {}).kept
+    sizes = [sum(sum(map(len, group.values())) for group in held.values()) for held in (sent, kept, at_server)]
+    facts = FACTS[name]
+    assert sizes == [2 * facts.copies_sent, 2 * facts.copies_at_site, 2 * facts.copies_at_server]
 
 
 def test_facts_say_by_which_strategies_sites_keep_weights_of_their_own(spec):
