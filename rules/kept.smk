@@ -1,16 +1,23 @@
 # Which files of an arm stay on the disk when its rounds are over, and what is made of them.
-from fedpedbrain.kept_rounds import arms_in_rounds
+from fedpedbrain.kept_rounds import arms_in_rounds, kept_rounds, rounds_of_kept_states
 
+# Arm to the rounds whose models stay on the disk, are validated, and may be chosen, and to those whose site states stay.
+KEPT_ROUNDS = {
+    name: kept_rounds(arm, LAST_ROUND, STUDY.config["study"]["keep_every"]) for name, arm in STUDY.arms.items()
+}
+ROUNDS_OF_KEPT_STATES = {
+    name: rounds_of_kept_states(STUDY.arms[name], STUDY.seeds, LAST_ROUND, kept) for name, kept in KEPT_ROUNDS.items()
+}
 # Arms in the paths of what stays, by rounds, and of what goes as soon as no job needs it.
-WITH_KEPT_MODELS = arms_in_rounds(STUDY.kept_rounds)
-WITH_PASSING_MODELS = arms_in_rounds(STUDY.kept_rounds, others=True)
-WITH_KEPT_STATES = arms_in_rounds(STUDY.rounds_of_kept_states)
-WITH_PASSING_STATES = arms_in_rounds(STUDY.rounds_of_kept_states, others=True)
+WITH_KEPT_MODELS = arms_in_rounds(KEPT_ROUNDS)
+WITH_PASSING_MODELS = arms_in_rounds(KEPT_ROUNDS, others=True)
+WITH_KEPT_STATES = arms_in_rounds(ROUNDS_OF_KEPT_STATES)
+WITH_PASSING_STATES = arms_in_rounds(ROUNDS_OF_KEPT_STATES, others=True)
 
 
 def of_kept_rounds(file, wildcards):
     """A file of every round of one arm and seed whose model stays."""
-    return [in_round(wildcards, number, file) for number in STUDY.kept_rounds[wildcards.arm]]
+    return [in_round(wildcards, number, file) for number in KEPT_ROUNDS[wildcards.arm]]
 
 
 def of_all_kept_rounds(file):
@@ -24,7 +31,7 @@ def kept_states(wildcards):
     arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
     return [
         in_round(wildcards, number, f"states/{site}.pth")
-        for number in STUDY.rounds_of_kept_states[wildcards.arm]
+        for number in ROUNDS_OF_KEPT_STATES[wildcards.arm]
         for site in arm.sites_in_round(seed, number)
     ]
 
@@ -32,7 +39,7 @@ def kept_states(wildcards):
 def of_phase_before(file, wildcards):
     """A file of every kept round of the phase that ended before a round."""
     rounds = STUDY.arms[wildcards.arm].rounds_of_phase_before(int(wildcards.round))
-    kept = STUDY.kept_rounds[wildcards.arm]
+    kept = KEPT_ROUNDS[wildcards.arm]
     return [in_round(wildcards, number, file) for number in rounds if number in kept]
 
 
@@ -61,7 +68,7 @@ def personal_states_of_round(wildcards):
 def rounds_of_site(wildcards):
     """The last round that a site took part in at every kept round."""
     arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
-    rounds = {arm.last_round_with(wildcards.site, seed, number) for number in STUDY.kept_rounds[wildcards.arm]}
+    rounds = {arm.last_round_with(wildcards.site, seed, number) for number in KEPT_ROUNDS[wildcards.arm]}
     return sorted(rounds - {None})
 
 

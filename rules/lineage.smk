@@ -26,8 +26,8 @@ rule record_lineage:
     resources:
         mem_mb=2000,
     params:
-        kept_rounds=lambda wildcards: STUDY.kept_rounds[wildcards.arm],
-        rounds_of_kept_states=lambda wildcards: STUDY.rounds_of_kept_states[wildcards.arm],
+        kept_rounds=lambda wildcards: KEPT_ROUNDS[wildcards.arm],
+        rounds_of_kept_states=lambda wildcards: ROUNDS_OF_KEPT_STATES[wildcards.arm],
         code=code("record_lineage"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: recording the history of its models"
@@ -60,8 +60,8 @@ rule verify_lineage:
                 "best_path": f"results/models/{arm}/seed-{seed}/best.pth",
                 "lineage_path": f"results/models/{arm}/seed-{seed}/lineage.json",
                 "beside_paths": beside_models(SimpleNamespace(arm=arm, seed=seed)),
-                "kept_rounds": STUDY.kept_rounds[arm],
-                "rounds_of_kept_states": STUDY.rounds_of_kept_states[arm],
+                "kept_rounds": KEPT_ROUNDS[arm],
+                "rounds_of_kept_states": ROUNDS_OF_KEPT_STATES[arm],
             }
             for arm in ARMS
             for seed in SEEDS

@@ -15,7 +15,6 @@ from fedpedbrain.arms import Arm, build_arms
 from fedpedbrain.config_checks import check_arms, check_cohort, check_training
 from fedpedbrain.downloads import is_address
 from fedpedbrain.errors import StudyError
-from fedpedbrain.kept_rounds import kept_rounds, rounds_of_kept_states
 from fedpedbrain.lineage import digest_of
 from fedpedbrain.scan_request import ScanRequest
 from fedpedbrain.schema import check_config, restore_types
@@ -89,20 +88,6 @@ class Study:
     def arms(self) -> dict[str, Arm]:
         """Every arm by name, ``alone`` and ``all_but_one`` spread out to one arm a site."""
         return build_arms(self.config["arms"], self.config["arm_defaults"], self.training_sites, self._sizes)
-
-    @cached_property
-    def kept_rounds(self) -> dict[str, list[int]]:
-        """Arm to the rounds whose models stay on the disk, are validated, and may be chosen."""
-        keep_every = self.config["study"]["keep_every"]
-        return {arm.name: kept_rounds(arm, self.num_rounds, keep_every) for arm in self.arms.values()}
-
-    @cached_property
-    def rounds_of_kept_states(self) -> dict[str, list[int]]:
-        """Arm to the rounds whose site states stay on the disk."""
-        return {
-            name: rounds_of_kept_states(self.arms[name], self.seeds, self.num_rounds, kept)
-            for name, kept in self.kept_rounds.items()
-        }
 
     def _sizes(self) -> Mapping[str, int]:
         if self._count_cases is None:
