@@ -45,7 +45,7 @@ def test_a_run_that_its_disk_cannot_hold_stops_before_any_job(workspace):
     assert f"up to {needed} of disk are needed (cohort {needed}), " in result.stdout
     assert "raise study.keep_every" in result.stdout
     assert "Traceback" not in result.stdout
-    assert not (workspace.folder / "results").exists()
+    assert not (workspace.folder / "results/cohort").exists()
 
 
 @pytest.mark.parametrize(
