@@ -8,7 +8,7 @@ GPU ?= $(shell if [ -n "$${CUDA_VISIBLE_DEVICES+set}" ]; then echo "$$CUDA_VISIB
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := run
-.PHONY: run resume test lint benchmark coverage disk kills clean
+.PHONY: run resume test lint benchmark overhead coverage disk kills clean
 
 $(READY): requirements.lock tests/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,9 @@ lint: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python tests/benchmarks/run.py
+
+overhead: $(READY)
+	$(BIN)/python tests/benchmarks/overhead.py
 
 coverage: $(READY)
 	$(BIN)/python tests/benchmarks/coverage.py
