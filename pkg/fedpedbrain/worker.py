@@ -17,6 +17,7 @@ import json
 import os
 import runpy
 import secrets
+import select
 import selectors
 import signal
 import socket
@@ -68,6 +69,9 @@ def fork_from_worker(log_path: str) -> None:
     if offer is None:
         return
     die_with_parent()
+    if _has_ended(json.loads(offer)["owner"]):
+        # Before this process could ask to end with it.
+        sys.exit("the run that started this job has ended")
     for attempt in range(1, _TRIES + 1):
         try:
             code = _run_in_child(offer)
@@ -83,6 +87,18 @@ def fork_from_worker(log_path: str) -> None:
         reason = f"the job was ended by signal {signal.Signals(-code).name}" + " (out of memory?)" * (code == -9)
         _report(log_path, reason, "; it is tried once more" * (attempt < _TRIES))
     sys.exit(1)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process is gone, or no more than its exit status is left of it."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], 0)[0])
+    finally:
+        os.close(process)
 
 
 def _report(log_path: str, reason: str, outlook: str = "") -> None:
