@@ -36,7 +36,9 @@ def test_a_bad_config_stops_before_any_job(workspace, override, message):
     assert not (workspace.folder / "results").exists()
 
 
-def test_a_run_that_its_disk_cannot_hold_stops_before_any_job(workspace):
+def test_a_run_that_its_disk_cannot_hold_stops_before_any_job(tmp_path):
+    # Of its own: a run that is refused so late has made the folder of results.
+    workspace = Workspace(tmp_path)
     # 160 cases of an image and a mask with 512 GiB of voxels each.
     grid = "preprocessing={grid: [8192, 8192, 8192]}"
     result = workspace.snakemake("--cores", "1", "--config", grid, "--", "cohort")
