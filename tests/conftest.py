@@ -227,8 +227,3 @@ def write_constant_model(spec):
         return path
 
     return _write
-
-
-def pytest_xdist_auto_num_workers(config) -> int:
-    """One process more than there are cores: the test of SLURM mostly waits for it."""
-    return (os.cpu_count() or 1) + 1
