@@ -4,7 +4,7 @@
 rule account_privacy:
     """Compute epsilon of an arm's noise, over all of its rounds."""
     input:
-        metrics=partial(of_rounds_and_sites, "metrics/{site}.json"),
+        metrics=partial(of_rounds, "metrics.json"),
     output:
         privacy="results/models/{arm}/seed-{seed}/privacy.json",
     log:
@@ -30,7 +30,7 @@ rule measure_cost:
     """Add up what the jobs of an arm took of time, memory and GPU."""
     input:
         # Not their records, which are read beside them: for one that is gone, nothing trains again.
-        averaging=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/lineage.json"),
+        averaging=partial(of_rounds, "lineage.json"),
         validation=partial(of_kept_rounds, "validation.json"),
         prediction=["results/predictions/{arm}/seed-{seed}/masks.npy"],
     output:
@@ -46,7 +46,7 @@ rule measure_cost:
         mem_mb=1000,
     params:
         # No input: a round is averaged after its training, and files of all rounds and sites take time to plan.
-        training=partial(of_rounds_and_sites, "metrics/{site}.json"),
+        training=partial(of_rounds_and_sites, "updates/{site}.pth"),
         is_chain=lambda wildcards: STUDY.arms[wildcards.arm].is_cyclic,
         code=code("measure_cost"),
     message:

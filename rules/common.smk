@@ -41,6 +41,8 @@ SOURCE = STUDY.source_settings | {"receipts": RECEIPTS}
 limit_jobs(STUDY.config["job_limit_minutes"])
 ARMS = list(STUDY.arms)
 SEEDS = STUDY.seeds
+# Every model of the study, in place of the wildcards of a job.
+MODELS = [SimpleNamespace(arm=arm, seed=seed) for arm in ARMS for seed in SEEDS]
 SITES = STUDY.sites
 LAST_ROUND = STUDY.num_rounds
 # Arms that the case gallery shows; the first one's scores choose the cases.
@@ -90,12 +92,6 @@ def shard_folders(wildcards, input):
     return [os.path.dirname(path) for path in input.shards if path.endswith("cases.tsv")]
 
 
-def rounds_of(pattern, wildcards):
-    """A file of every round of one arm and seed."""
-    rounds = [f"{number:03d}" for number in range(1, LAST_ROUND + 1)]
-    return expand(pattern, arm=wildcards.arm, seed=wildcards.seed, round=rounds)
-
-
 def of_gallery_arms(pattern):
     """A file of every arm that the gallery shows, of the first seed."""
     return expand(pattern, arm=GALLERY_ARMS, seed=SEEDS[0])
@@ -110,12 +106,6 @@ def package_versions():
 def every_arm(pattern):
     """A file of every arm and seed."""
     return expand(pattern, arm=ARMS, seed=SEEDS)
-
-
-def of_all_rounds_and_sites(pattern):
-    """A file of every arm and seed, every round and every site in it."""
-    models = [SimpleNamespace(arm=arm, seed=seed) for arm in ARMS for seed in SEEDS]
-    return [path for model in models for path in of_rounds_and_sites(pattern, model)]
 
 
 def of_private_arms(pattern):

@@ -41,7 +41,7 @@ rule export_results:
         models="results/tables/models.tsv",
         histories=every_arm("results/models/{arm}/seed-{seed}/history.tsv"),
         selections=every_arm("results/models/{arm}/seed-{seed}/selection.json"),
-        metrics=lambda wildcards: of_all_rounds_and_sites("metrics/{site}.json"),
+        metrics=lambda wildcards: of_all_rounds("metrics.json"),
         validations=lambda wildcards: of_all_kept_rounds("validation.json"),
         inspections=inspections,
         cards=every_arm("results/exports/models/{arm}/seed-{seed}/README.md"),

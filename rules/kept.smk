@@ -22,8 +22,7 @@ def of_kept_rounds(file, wildcards):
 
 def of_all_kept_rounds(file):
     """A file of every such round of every arm and seed."""
-    models = [SimpleNamespace(arm=arm, seed=seed) for arm in ARMS for seed in SEEDS]
-    return [path for model in models for path in of_kept_rounds(file, model)]
+    return [path for model in MODELS for path in of_kept_rounds(file, model)]
 
 
 def kept_states(wildcards):
@@ -44,13 +43,9 @@ def of_phase_before(file, wildcards):
 
 
 def metrics_of_phase_before(wildcards):
-    """Training metrics of every round and site of the phase that ended before a round."""
-    arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
-    return [
-        in_round(wildcards, number, f"metrics/{site}.json")
-        for number in arm.rounds_of_phase_before(int(wildcards.round))
-        for site in arm.sites_in_round(seed, number)
-    ]
+    """Training metrics of every round of the phase that ended before a round."""
+    rounds = STUDY.arms[wildcards.arm].rounds_of_phase_before(int(wildcards.round))
+    return [in_round(wildcards, number, "metrics.json") for number in rounds]
 
 
 def personal_sites_of_round(wildcards):

@@ -1,5 +1,4 @@
 # The history of every model: recorded once its arm is done, and checked against the disk whenever one asks.
-from types import SimpleNamespace
 
 
 rule record_lineage:
@@ -7,8 +6,8 @@ rule record_lineage:
     input:
         initial="results/models/initial/seed-{seed}.pth",
         # What jobs noted of every round, and of its files those that stay.
-        rounds=partial(rounds_of, "results/models/{arm}/seed-{seed}/round-{round}/lineage.json"),
-        metrics=partial(of_rounds_and_sites, "metrics/{site}.json"),
+        rounds=partial(of_rounds, "lineage.json"),
+        metrics=partial(of_rounds, "metrics.json"),
         models=partial(of_kept_rounds, "global.pth"),
         servers=partial(of_kept_rounds, "server.pth"),
         states=kept_states,
@@ -49,22 +48,18 @@ rule verify_lineage:
     params:
         arms=lambda wildcards: [
             {
-                "arm": arm,
-                "seed": seed,
-                "initial_path": f"results/models/initial/seed-{seed}.pth",
-                "round_paths": rounds_of(
-                    "results/models/{arm}/seed-{seed}/round-{round}/lineage.json",
-                    SimpleNamespace(arm=arm, seed=seed),
-                ),
-                "metrics_paths": of_rounds_and_sites("metrics/{site}.json", SimpleNamespace(arm=arm, seed=seed)),
-                "best_path": f"results/models/{arm}/seed-{seed}/best.pth",
-                "lineage_path": f"results/models/{arm}/seed-{seed}/lineage.json",
-                "beside_paths": beside_models(SimpleNamespace(arm=arm, seed=seed)),
-                "kept_rounds": KEPT_ROUNDS[arm],
-                "rounds_of_kept_states": ROUNDS_OF_KEPT_STATES[arm],
+                "arm": model.arm,
+                "seed": model.seed,
+                "initial_path": f"results/models/initial/seed-{model.seed}.pth",
+                "round_paths": of_rounds("lineage.json", model),
+                "metrics_paths": of_rounds("metrics.json", model),
+                "best_path": f"results/models/{model.arm}/seed-{model.seed}/best.pth",
+                "lineage_path": f"results/models/{model.arm}/seed-{model.seed}/lineage.json",
+                "beside_paths": beside_models(model),
+                "kept_rounds": KEPT_ROUNDS[model.arm],
+                "rounds_of_kept_states": ROUNDS_OF_KEPT_STATES[model.arm],
             }
-            for arm in ARMS
-            for seed in SEEDS
+            for model in MODELS
         ],
         code=code("verify_lineage"),
     message:

@@ -75,6 +75,16 @@ def of_round(pattern, wildcards):
     return [in_round(wildcards, int(wildcards.round), pattern.format(site=site)) for site in sites_of_round(wildcards)]
 
 
+def of_rounds(file, wildcards):
+    """A file of every round of one arm and seed."""
+    return [in_round(wildcards, number, file) for number in range(1, LAST_ROUND + 1)]
+
+
+def of_all_rounds(file):
+    """A file of every round of every arm and seed."""
+    return [path for model in MODELS for path in of_rounds(file, model)]
+
+
 def of_rounds_and_sites(pattern, wildcards):
     """A file of every round of one arm and seed and every site in it."""
     arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)

@@ -6,7 +6,7 @@ rule select_model:
     input:
         models=partial(of_kept_rounds, "global.pth"),
         validations=partial(of_kept_rounds, "validation.json"),
-        metrics=partial(of_rounds_and_sites, "metrics/{site}.json"),
+        metrics=partial(of_rounds, "metrics.json"),
     output:
         best="results/models/{arm}/seed-{seed}/best.pth",
         history="results/models/{arm}/seed-{seed}/history.tsv",

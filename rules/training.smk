@@ -44,7 +44,7 @@ rule train_site:
     output:
         site_update=temp("results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"),
         state="results/models/{arm}/seed-{seed}/round-{round}/states/{site}.pth",
-        metrics="results/models/{arm}/seed-{seed}/round-{round}/metrics/{site}.json",
+        metrics=temp("results/models/{arm}/seed-{seed}/round-{round}/metrics/{site}.json"),
         usage="results/models/{arm}/seed-{seed}/round-{round}/usage/train-{site}.json",
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/train-{site}.log",
@@ -85,6 +85,7 @@ rule aggregate_round:
     output:
         model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",
         state="results/models/{arm}/seed-{seed}/round-{round}/server.pth",
+        metrics="results/models/{arm}/seed-{seed}/round-{round}/metrics.json",
         lineage="results/models/{arm}/seed-{seed}/round-{round}/lineage.json",
         usage="results/models/{arm}/seed-{seed}/round-{round}/usage/aggregate.json",
     log:

@@ -55,24 +55,28 @@ class Study:
         self.trained = [(number, site) for number in (1, 2, 3) for site in ("south", "north")]
         self.note()
 
-    def metrics_path(self, number: int, site: str) -> Path:
-        return self.arm_folder / f"round-{number:03d}" / "metrics" / f"{site}.json"
+    def metrics_path(self, number: int) -> Path:
+        return self.arm_folder / f"round-{number:03d}" / "metrics.json"
 
     def note(self) -> None:
         """Write what the jobs of files note of them, and name it to those who record and verify."""
         self.arguments["round_paths"] = [path.with_name("lineage.json") for path in self.models]
-        self.arguments["metrics_paths"] = [self.metrics_path(number, site) for number, site in self.trained]
+        rounds = sorted({number for number, _ in self.trained})
+        self.arguments["metrics_paths"] = [self.metrics_path(number) for number in rounds]
         for path in filter(Path.exists, self.models):
             digests = {"model_sha256": path, "state_sha256": path.with_name("server.pth")}
             note = {key: sha256_of_file(file) for key, file in digests.items()}
             with contextlib.suppress(StudyError):
                 note["lineage"] = load_model_file(path).lineage.to_dict()
             path.with_name("lineage.json").write_text(json.dumps(note))
-        for number, site in self.trained:
-            path = self.metrics_path(number, site)
-            path.parent.mkdir(exist_ok=True)
-            if self.state_path(number, site).exists():
-                path.write_text(json.dumps({"state_sha256": sha256_of_file(self.state_path(number, site))}))
+        for number in rounds:
+            sites = [site for of_round, site in self.trained if of_round == number]
+            metrics = [{"site": site} for site in sites]
+            for item in metrics:
+                path = self.state_path(number, item["site"])
+                if path.exists():
+                    item["state_sha256"] = sha256_of_file(path)
+            self.metrics_path(number).write_text(json.dumps(metrics))
 
     def state_path(self, number: int, site: str) -> Path:
         return self.arm_folder / f"round-{number:03d}" / "states" / f"{site}.pth"

@@ -17,6 +17,7 @@ with job_log(snakemake.log[0], snakemake.output.usage, dict(snakemake.wildcards.
         result=snakemake.output.model,
         new_state=snakemake.output.state,
         lineage=snakemake.output.lineage,
+        all_metrics=snakemake.output.metrics,
         state=snakemake.input.get("state") or None,
     )
     plan = RoundPlan(

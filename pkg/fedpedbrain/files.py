@@ -135,13 +135,18 @@ def _places_without_number(values: Any, place: str = "") -> Iterator[str]:
         yield f"{place} is {values}"
 
 
-def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
+def write_json(path: str | Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write plain values as JSON; NaN and infinite numbers, which JSON has no word for, are refused by their place."""
     wrong = next(_places_without_number(values), None)
     if wrong is not None:
         raise StudyError(f"{path}: {wrong}, expected a finite number; find in this job's log what led to it")
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json_rows(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """Rows of JSON files that each are a list of them, file by file."""
+    return [row for path in paths for row in json.loads(Path(path).read_text(encoding="utf-8"))]
 
 
 def write_table(

@@ -234,7 +234,7 @@ folder, plan = Path(sys.argv[1]), RoundPlan(**json.loads(sys.argv[2]))
 before = peak_memory_mb()
 updates = {path.stem: path for path in sorted(folder.glob("site*.pth"))}
 metrics = {site: path.with_suffix(".json") for site, path in updates.items()}
-written = [folder / name for name in ("global.pth", "server.pth", "lineage.json")]
+written = [folder / name for name in ("global.pth", "server.pth", "lineage.json", "metrics.json")]
 files = RoundFiles(folder / "start.pth", updates, metrics, *written)
 aggregate_round_files(files, "fedavg", 0, 1, plan)
 print(peak_memory_mb() - before)
@@ -269,7 +269,7 @@ def averaging() -> dict[str, float]:
             save_model_file(path, ModelFile(spec, lineage, weights), packed=True)
             write_json(path.with_suffix(".json"), {"update_sha256": sha256_of_file(path)})
         metrics = {site: path.with_suffix(".json") for site, path in updates.items()}
-        written = [folder / name for name in ("global.pth", "server.pth", "lineage.json")]
+        written = [folder / name for name in ("global.pth", "server.pth", "lineage.json", "metrics.json")]
         files = RoundFiles(folder / "start.pth", updates, metrics, *written)
         # As in a study, where every round writes a file of its own and none is overwritten.
         numbers = count()

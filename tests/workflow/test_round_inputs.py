@@ -46,7 +46,7 @@ def test_rounds_start_from_the_initial_the_last_or_the_best_model(functions):
 def test_the_best_model_is_chosen_from_the_phase_before_alone(functions):
     these = functions(phases=PHASES)
     assert these.of_phase_before("global.pth", of(5)) == [f"{FOLDER}/round-{n:03d}/global.pth" for n in (3, 4)]
-    metrics = [f"{FOLDER}/round-{n:03d}/metrics/{site}.json" for n in (3, 4) for site in SITES]
+    metrics = [f"{FOLDER}/round-{n:03d}/metrics.json" for n in (3, 4)]
     assert these.metrics_of_phase_before(of(5)) == metrics
 
 
@@ -105,7 +105,7 @@ def test_what_does_not_stay_is_no_input_of_what_comes_after_all_rounds(functions
 def test_a_phase_starts_from_the_best_of_the_kept_rounds_of_the_phase_before(functions):
     these = functions(6, keep_every=5, phases=[{"rounds": 3}, {"start": "best"}])
     assert these.of_phase_before("global.pth", of(4)) == [f"{FOLDER}/round-{n:03d}/global.pth" for n in (1, 3)]
-    metrics = [f"{FOLDER}/round-{n:03d}/metrics/{site}.json" for n in (1, 2, 3) for site in SITES]
+    metrics = [f"{FOLDER}/round-{n:03d}/metrics.json" for n in (1, 2, 3)]
     assert these.metrics_of_phase_before(of(4)) == metrics
 
 

@@ -16,7 +16,7 @@ from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.evaluation.metrics import dice_coefficient
 from fedpedbrain.evaluation.predictions import predict_dataset
 from fedpedbrain.federated.personal import load_personal_models
-from fedpedbrain.files import replacing, sha256_of_file, write_json, write_table
+from fedpedbrain.files import read_json_rows, replacing, sha256_of_file, write_json, write_table
 from fedpedbrain.models.files import load_model_file
 
 HISTORY_COLUMNS = (
@@ -143,11 +143,10 @@ def select_model_files(
     Parameters
     ----------
     model_paths, validation_paths : of the same rounds, those whose models stay
-    metrics_paths : of every round
+    metrics_paths : of every round, those of all its sites
     """
     validations = [json.loads(Path(path).read_text()) for path in validation_paths]
-    metrics = [json.loads(Path(path).read_text()) for path in metrics_paths]
-    history = build_history(validations, metrics, own_sites)
+    history = build_history(validations, read_json_rows(metrics_paths), own_sites)
     write_table(history_path, HISTORY_COLUMNS, history)
     chosen = next(row for row in history if row["selected"])
     model_of = {item["round"]: path for item, path in zip(validations, model_paths, strict=True)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedpedbrain.files import read_table
+from fedpedbrain.files import read_json_rows, read_table
 
 # In place of a site, of which no name holds a space.
 ALL_SITES = "all sites"
@@ -52,7 +52,7 @@ class RoundFiles:
     Attributes
     ----------
     histories : of each arm and seed
-    trainings : metrics of each round and site
+    trainings : metrics of each round, those of all its sites
     validations : of each round
     inspections : of each round whose updates can be read one by one
     """
@@ -73,7 +73,7 @@ def load_round_values(files: RoundFiles, arms: Sequence[Mapping[str, Any]], site
     """
     values = [
         *(value for path in files.histories for row in read_table(path) for value in _renamed(row, _OF_HISTORY)),
-        *(value for path in files.trainings for value in _of_training(_read_json(path))),
+        *(value for row in read_json_rows(files.trainings) for value in _of_training(row)),
         *(value for path in files.validations for value in _of_validation(_read_json(path))),
         *(value for path in files.inspections for row in read_table(path) for value in _renamed(row, _OF_INSPECTION)),
     ]

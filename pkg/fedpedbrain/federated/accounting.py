@@ -1,12 +1,11 @@
 """What an arm's noise is worth: epsilon of its sites and of their cases, over every round that was trained."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedpedbrain.federated.privacy import epsilon_of
-from fedpedbrain.files import write_json
+from fedpedbrain.files import read_json_rows, write_json
 from fedpedbrain.training.private import is_private, sample_rate
 
 # With fewer, the weightiest site is more than a tenth of the average, and noise that hides it is in proportion.
@@ -98,10 +97,10 @@ def account_privacy_files(
 
     Parameters
     ----------
-    metrics_paths : of every round and site
+    metrics_paths : of every round, those of all its sites
     privacy, batch_size : as of ``account_cases``
     """
-    metrics = [json.loads(Path(path).read_text(encoding="utf-8")) for path in metrics_paths]
+    metrics = read_json_rows(metrics_paths)
     sent = [row for row in metrics if not row.get("missing")]
     write_json(
         privacy_path,

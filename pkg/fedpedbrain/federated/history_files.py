@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fedpedbrain.errors import StudyError
 from fedpedbrain.federated.history import Entry, Problem, first_problem
-from fedpedbrain.files import sha256_of_file, write_json
+from fedpedbrain.files import read_json_rows, sha256_of_file, write_json
 from fedpedbrain.lineage import Lineage
 from fedpedbrain.models.files import load_model_file, load_tensors
 
@@ -41,8 +41,8 @@ class ArmFiles:
     initial_path : the common start
     round_paths : what the averaging of every round noted, in order; beside it lie the round's ``global.pth`` and what
         the server keeps after it, ``server.pth``
-    metrics_paths : of every round and site, which note the SHA-256 of what the site keeps after the round; that lies in
-        the folder ``states`` beside theirs
+    metrics_paths : of every round, which note the SHA-256 of what each of its sites keeps after it; that lies in the
+        folder ``states`` beside them
     best_path : the best model
     lineage_path : the history
     beside_paths : what else belongs to it, in any order: in ``best_before.pth`` the model of an earlier round that a
@@ -75,12 +75,13 @@ class ArmFiles:
     def read_entries(self, recorded_names: Collection[str] = ()) -> Iterator[Entry]:
         """The entries of all files as they are, one by one; of recorded names also where the study has no such file."""
         paths = [*self.beside_paths, *(Path(path).with_name("server.pth") for path in self.round_paths)]
-        paths += [Path(path).parents[1] / "states" / f"{Path(path).stem}.pth" for path in self.metrics_paths]
+        for path in self.metrics_paths:
+            paths += [Path(path).with_name("states") / f"{site}.pth" for site in _read_metrics(path)]
         names = {self.name_of(path) for path in paths} | set(filter(_kind_beside, recorded_names))
         yield self._read_model(self.initial_path, "initial")
         for number, round_path in enumerate(self.round_paths, start=1):
             path = Path(round_path).with_name("global.pth")
-            note = _read_note(round_path, "model_sha256", lambda content: Lineage.from_dict(content["lineage"]))
+            note = _note(_read_notes(path), "model_sha256", lambda content: Lineage.from_dict(content["lineage"]))
             model = self._read(path, "global", _lineage_of_model, note, number not in self.kept_rounds)
             yield model
             yield from self._read_beside(path, model, names)
@@ -105,12 +106,11 @@ class ArmFiles:
 
     def _read_kept(self, path: Path, kind: str, model: Lineage) -> Entry:
         """The entry of what a site or the server keeps after the round of a model."""
-        site, noted_in, staying = "", path.with_name("lineage.json"), self.kept_rounds
-        if kind == "state":
-            site, noted_in = path.stem, path.parents[1] / "metrics" / f"{path.stem}.json"
-            staying = self.rounds_of_kept_states
+        site = path.stem if kind == "state" else ""
+        staying = self.rounds_of_kept_states if site else self.kept_rounds
+        noted = _read_metrics(path.parents[1] / "metrics.json").get(site) if site else _read_notes(path)
         lineage = Lineage(kind, model.arm, model.seed, model.round, site, 0, 0, model.settings_digest, "")
-        note = _read_note(noted_in, "state_sha256", lambda content: lineage)
+        note = _note(noted, "state_sha256", lambda content: lineage)
         return self._read(path, kind, partial(_lineage_of_kept, lineage), note, model.round not in staying)
 
     def _read(
@@ -154,13 +154,31 @@ class _Note(NamedTuple):
     lineage: Lineage
 
 
-def _read_note(path: str | Path, key: str, lineage_of: Callable[[Mapping[str, Any]], Lineage]) -> _Note | None:
-    """What a job noted, the SHA-256 under a key; None where that cannot be read."""
+def _note(content: Any, key: str, lineage_of: Callable[[Mapping[str, Any]], Lineage]) -> _Note | None:
+    """A job's note of a file, its SHA-256 under a key; None where it is none."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
         return _Note(content[key], lineage_of(content))
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
+
+
+def _read_notes(path: Path) -> Any:
+    """What the job noted that wrote a file of the server's; None where that cannot be read."""
+    try:
+        return json.loads(path.with_name("lineage.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _read_metrics(path: str | Path) -> dict[str, Mapping[str, Any]]:
+    """Site to its metrics of one round; a ``StudyError`` names a file that does not say them."""
+    try:
+        return {row["site"]: row for row in read_json_rows([path])}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise StudyError(
+            f"{path}: expected the metrics of a round's sites, found none ({type(error).__name__}); bring it back "
+            "as it was, or delete it and run the study again"
+        ) from None
 
 
 def _lineage_of_model(path: str | Path) -> Lineage:
@@ -199,8 +217,8 @@ def read_lineage_file(files: ArmFiles) -> list[Entry]:
         raise StudyError(f"{path}: missing; bring it back as it was, or run the study, which records it") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StudyError(
-            f"{path}: expected a history, found something else ({type(error).__name__}: {error}); bring it back as it "
-            "was, or delete it and run the study again"
+            f"{path}: expected a history, found something else ({type(error).__name__}: {error}); bring it back "
+            "as it was, or delete it and run the study again"
         ) from None
     if whose != (files.arm, files.seed):
         raise StudyError(

@@ -32,10 +32,11 @@ class RoundFiles:
     ----------
     parent : the model that the round started from
     updates : site to update
-    metrics : site to the metrics in which it states its update's SHA-256
+    metrics : site to its metrics, in which it states its update's SHA-256
     state : the server's state after the round before, None where there is none
     result, new_state : written
     lineage : written: what both are, for when they are gone
+    all_metrics : written: those of all sites, in their order, for when the single ones are gone
     """
 
     parent: str | Path
@@ -44,6 +45,7 @@ class RoundFiles:
     result: str | Path
     new_state: str | Path
     lineage: str | Path
+    all_metrics: str | Path
     state: str | Path | None = None
 
 
@@ -80,6 +82,7 @@ class _Exchange:
         self.files, self.plan = files, plan
         self.where = f"arm {arm}, round {round_number}"
         self.sites = sorted(files.updates)
+        self.metrics = {site: json.loads(Path(files.metrics[site]).read_text(encoding="utf-8")) for site in self.sites}
         self.is_masked = plan.arm["privacy"]["secure_sum"]
         # Digests take half as long as reading, and are computed beside it.
         background = ThreadPoolExecutor(2)
@@ -100,7 +103,7 @@ class _Exchange:
     def check_digests(self) -> None:
         """Refuse an update that is not, byte for byte, what its site wrote."""
         for site in self.sites:
-            stated = json.loads(Path(self.files.metrics[site]).read_text())["update_sha256"]
+            stated = self.metrics[site]["update_sha256"]
             if self.sha256_of(site) != stated:
                 raise StudyError(
                     f"{self.where}, update of site {site}: damaged, or not the site's: expected SHA-256 {stated[:12]}, "
@@ -214,6 +217,7 @@ def aggregate_round_files(files: RoundFiles, arm: str, seed: int, round_number: 
     save_state(files.new_state, ServerState(**owner, round=round_number, kept=combined.kept))
     digests = {"model_sha256": sha256_of_file(files.result), "state_sha256": sha256_of_file(files.new_state)}
     write_json(files.lineage, {**digests, "lineage": lineage.to_dict()})
+    write_json(files.all_metrics, list(exchange.metrics.values()))
 
 
 def _result_lineage(exchange: _Exchange, shares: Mapping[str, float]) -> Lineage:

@@ -33,7 +33,7 @@ def test_the_table_has_a_row_a_phase_and_says_how_many_jobs_left_no_record(tmp_p
         write_usage(folder / f"train-{labels['site']}.json", usage, labels)
     rounds = [tmp_path / f"round-{number:03d}" for number in (1, 2)]
     products = {phase: [] for phase in PHASES} | {"averaging": [folder / "lineage.json" for folder in rounds]}
-    products["training"] = [folder / f"metrics/{site}.json" for folder in rounds for site in ("north", "east")]
+    products["training"] = [folder / f"updates/{site}.pth" for folder in rounds for site in ("north", "east")]
     for path in products["training"]:
         path.parent.mkdir(exist_ok=True)
         path.touch()

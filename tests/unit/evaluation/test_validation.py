@@ -222,7 +222,7 @@ def select(tmp_path, write_constant_model):
             paths["model"].append(write_constant_model(models, round_number=number))
             for kind, content in (
                 ("validation", validation(number, entry(dice=score))),
-                ("metrics", metrics(number, 4, 1.0 / number)),
+                ("metrics", [metrics(number, 4, 1.0 / number)]),
             ):
                 paths[kind].append(tmp_path / f"{kind}-{number}.json")
                 paths[kind][-1].write_text(json.dumps(content))

@@ -85,13 +85,15 @@ class StudyWriter:
             cases = [("v1", "a", 0.25, True), ("v2", "a", 0.75, False), ("v3", "b", None, None)]
             entries = [dict(zip(("case", "site", "dice", "correct"), case, strict=True)) for case in cases]
             validations.append(self.json(f"{place}-validation.json", at | {"cases": entries}))
+            trained = []
             for site in item["participants"]:
                 metrics = at | {"site": site, "num_cases": 11, "num_steps": 12, "update_bytes": 100}
                 metrics |= {"learning_rate": 0.5 / number, "epoch_losses": [9.0, 1.5 * number], "update_norm": 3.0}
                 if (site, number) == ("b", 2):
                     metrics = at | {"site": site, "missing": True, "num_cases": 0, "num_steps": 0, "update_bytes": 0}
-                trainings.append(self.json(f"{place}-{site}.json", metrics))
+                trained.append(metrics)
                 inspected.append(at | {"site": site, "share": 0.5, "cosine_to_others": "" if number == 2 else -0.25})
+            trainings.append(self.json(f"{place}-metrics.json", trained))
         for kind, content in (("history", rows), ("inspection", inspected)):
             write_table(self.folder / f"{item['name']}-{seed}-{kind}.tsv", list(content[0]), content)
         prefix = self.folder / f"{item['name']}-{seed}"

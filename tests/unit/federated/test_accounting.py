@@ -104,9 +104,9 @@ def account(tmp_path):
     """Account for rows of metrics with settings laid over the arm's; returns what was written."""
 
     def _account(rows: list[dict], **changes) -> dict:
-        paths = [tmp_path / f"{number}.json" for number, _ in enumerate(rows)]
-        for path, row in zip(paths, rows, strict=True):
-            path.write_text(json.dumps(row))
+        paths = [tmp_path / f"{number}.json" for number in range(1, 4)]
+        for number, path in enumerate(paths, start=1):
+            path.write_text(json.dumps([row for row in rows if row["round"] == number]))
         account_privacy_files(paths, "fedavg", 3, PRIVACY | changes, 2, tmp_path / "privacy.json")
         return json.loads(Path(tmp_path / "privacy.json").read_text())
 

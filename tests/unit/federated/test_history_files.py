@@ -383,6 +383,14 @@ def test_a_file_that_is_gone_with_its_note_is_named(passed):
         passed.verify()
 
 
+@pytest.mark.parametrize("content", ["", "[", '[{"arm": "fedavg"}]', "7"])
+def test_a_round_whose_metrics_do_not_name_its_sites_is_refused(passed, content):
+    path = passed.metrics_path(2)
+    path.write_text(content)
+    with pytest.raises(StudyError, match=f"^{path}: expected the metrics of a round's sites, found none "):
+        passed.verify()
+
+
 @pytest.mark.parametrize("name", ["global.pth", "server.pth", "states/north.pth"])
 def test_a_file_that_is_not_what_its_job_noted_is_not_recorded(study, name):
     path = study.arm_folder / "round-003" / name

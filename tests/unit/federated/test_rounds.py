@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,8 +69,8 @@ class Exchange:
         metrics = {site: path.with_suffix(".json") for site, path in self.updates.items()}
         for site, path in metrics.items():
             write_json(path, {"update_sha256": self.stated.get(site) or sha256_of_file(self.updates[site])})
-        lineage = self.result.with_suffix(".json")
-        files = RoundFiles(self.parent, self.updates, metrics, self.result, self.new_state, lineage, self.state)
+        notes = (self.result.with_suffix(suffix) for suffix in (".json", ".metrics"))
+        files = RoundFiles(self.parent, self.updates, metrics, self.result, self.new_state, *notes, self.state)
         aggregate_round_files(files, "fedavg", 0, 2, plan)
         return load_model_file(self.result)
 
@@ -112,6 +113,12 @@ def test_the_result_states_what_it_was_averaged_from(exchange):
         AveragedUpdate("north", sha256_of_file(exchange.updates["north"]), 0.75),
         AveragedUpdate("south", sha256_of_file(exchange.updates["south"]), 0.25),
     )
+
+
+def test_the_round_keeps_what_its_sites_noted(exchange):
+    exchange.aggregate()
+    metrics = json.loads(exchange.result.with_suffix(".metrics").read_text())
+    assert metrics == [{"update_sha256": sha256_of_file(exchange.updates[site])} for site in ("north", "south")]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def federation(tmp_path, train, make_case, write_shard, start, settings):
         )
         result, state = (tmp_path / f"{name}-{number}-{part}.pth" for part in ("global", "server"))
         updates, metrics = ({site: getattr(sites[site], kind) for site in sites} for kind in ("update", "metrics"))
-        files = RoundFiles(before.result, updates, metrics, result, state, result.with_suffix(".json"), before.state)
+        notes = (result.with_suffix(suffix) for suffix in (".json", ".metrics"))
+        files = RoundFiles(before.result, updates, metrics, result, state, *notes, before.state)
         aggregate_round_files(files, "fedavg", 0, number, plan)
         return SimpleNamespace(result=result, state=state, sites=sites)
 
@@ -218,7 +219,7 @@ def combine_masked(start: Path, updates: dict[str, Path], result: Path, is_secur
     arm |= {"privacy": WITHOUT_EXCHANGE["privacy"] | {"secure_sum": is_secure}}
     arm |= {"weighting": "cases"}
     metrics = {site: path.with_suffix(".json") for site, path in updates.items()}
-    written = (result, result.with_suffix(".server"), result.with_suffix(".json"))
+    written = (result, *(result.with_suffix(suffix) for suffix in (".server", ".json", ".metrics")))
     files = RoundFiles(start, updates, metrics, *written)
     aggregate_round_files(files, "fedavg", 0, 1, RoundPlan(arm, "digest", 2))
     return result
