@@ -86,6 +86,15 @@ def shards(sites):
     )
 
 
+# Whether jobs read from a storage, which brings them the files that they name and no others.
+READS_FROM_STORAGE = bool(workflow.storage_settings.default_storage_prefix)
+
+
+def shard_tables(sites):
+    """Tables of shards, in which each array's digests stand for it: one input a site for the many jobs of rounds."""
+    return shards(sites) if READS_FROM_STORAGE else expand("results/cohort/sites/{site}/cases.tsv", site=sites)
+
+
 @signed
 def shard_folders(wildcards, input):
     """Folders of the shards among a job's inputs, wherever a storage puts them."""

@@ -62,7 +62,12 @@ def public_keys_of_round(wildcards):
 
 def shards_of_participant(wildcards):
     """Shards that a participant trains on."""
-    return shards(STUDY.arms[wildcards.arm].shards_of[wildcards.site])
+    return shard_tables(STUDY.arms[wildcards.arm].shards_of[wildcards.site])
+
+
+def may_be_missing(wildcards):
+    """Whether rounds of an arm go on without a site whose training failed, as 0 or 1."""
+    return int(STUDY.arms[wildcards.arm].allows_missing_sites)
 
 
 def plan_of_site(wildcards):

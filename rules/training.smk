@@ -60,11 +60,12 @@ rule train_site:
     resources:
         gpu=1,
         mem_mb=4000,
-        attempt=lambda wildcards, attempt: attempt,
+        # Functions only where they decide something: they are asked for every job that is planned.
+        attempt=(lambda wildcards, attempt: attempt) if STUDY.allows_missing_sites else 1,
         # The job's own threads are no more than the run has cores, and another number gives other bytes.
         num_threads=STUDY.config["training"]["threads"],
         # No resource makes a round stale: leave for later failures trains nothing again.
-        may_be_missing=lambda wildcards: int(STUDY.arms[wildcards.arm].allows_missing_sites),
+        may_be_missing=may_be_missing if STUDY.allows_missing_sites else 0,
     params:
         folders=shard_folders,
         plan=signed(plan_of_site),
@@ -102,7 +103,7 @@ rule aggregate_round:
         mem_mb=4000,
         # Resources, as which they make no round stale.
         minimum_sites=lambda wildcards: STUDY.arms[wildcards.arm].minimum_sites,
-        allows_missing_sites=lambda wildcards: int(STUDY.arms[wildcards.arm].allows_missing_sites),
+        allows_missing_sites=may_be_missing if STUDY.allows_missing_sites else 0,
     params:
         sites=sites_of_round,
         plan=lambda wildcards: STUDY.round_plan(wildcards.arm, int(wildcards.round)),
@@ -118,7 +119,7 @@ rule validate_round:
     input:
         model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",
         states=personal_states_of_round,
-        shards=shards(STUDY.training_sites),
+        shards=shard_tables(STUDY.training_sites),
     output:
         validation="results/models/{arm}/seed-{seed}/round-{round}/validation.json",
         usage="results/models/{arm}/seed-{seed}/round-{round}/usage/validate.json",

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 import yaml
 from fedpedbrain.cohort import Case, write_cases
+from fedpedbrain.data.dataset import digest_on_grid
 from fedpedbrain.files import write_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -179,7 +181,10 @@ def _write_shard(folder: Path, cases: list[Case], images=None, masks=None) -> Pa
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "images.npy", images)
     np.save(folder / "masks.npy", masks)
-    write_cases(folder / "cases.tsv", cases)
+    arrays = zip(images, masks, strict=True)
+    digests = [(digest_on_grid(image), digest_on_grid(mask)) for image, mask in arrays]
+    rows = zip(cases, digests, strict=True)
+    write_cases(folder / "cases.tsv", [replace(case, grid_sha256=of_case) for case, of_case in rows])
     return folder
 
 

@@ -15,6 +15,8 @@ HELD_OUT = (TEST, EXTERNAL)
 UNKNOWN_CLASS = ""
 # Stands for all classes together where a table of scores names a region or a class.
 DIAGNOSIS = "diagnosis"
+# Columns that hold several texts, and what parts them.
+_LISTS = ("images", "grid_sha256", "voxel_sha256")
 _LIST_SEPARATOR = ";"
 
 
@@ -33,6 +35,7 @@ class Case:
     sha256 : of everything that the case's shard row is made from
     split : one of ``SPLITS``, or "" before splitting
     grid_spacing_mm : distance between voxel centres of the network's grid (D, H, W), or () before preprocessing
+    grid_sha256 : of its images and of its regions on that grid, or () before preprocessing
     orientation : how the slices lie in the patient, as ``data.orientation`` words it, or "" where nobody knows
     voxel_sha256 : of the voxels of each image that is not blank, whatever file holds them
     """
@@ -48,6 +51,7 @@ class Case:
     sha256: str
     split: str = ""
     grid_spacing_mm: tuple[float, ...] = ()
+    grid_sha256: tuple[str, ...] = ()
     orientation: str = ""
     voxel_sha256: tuple[str, ...] = ()
 
@@ -64,7 +68,7 @@ class Case:
     def to_row(self) -> dict[str, str]:
         """The case as a table row."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in ("images", "voxel_sha256"):
+        for name in _LISTS:
             row[name] = _LIST_SEPARATOR.join(row[name])
         row["shape"] = "x".join(map(str, self.shape))
         for name in ("spacing_mm", "grid_spacing_mm"):
@@ -75,9 +79,7 @@ class Case:
     def from_row(cls, row: dict[str, str]) -> "Case":
         """The case of a table row."""
         values = dict(row)
-        lists = {
-            name: tuple(filter(None, values.pop(name).split(_LIST_SEPARATOR))) for name in ("images", "voxel_sha256")
-        }
+        lists = {name: tuple(filter(None, values.pop(name).split(_LIST_SEPARATOR))) for name in _LISTS}
         shape = tuple(int(size) for size in values.pop("shape").split("x"))
         spacings = {
             name: tuple(float(size) for size in values.pop(name).split("x") if size)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import yaml
 from fedpedbrain.cohort import Case, write_cases
+from fedpedbrain.data.dataset import digest_on_grid
 from fedpedbrain.devices import keep_freed_memory
 from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
 from fedpedbrain.files import sha256_of_file, write_json
@@ -339,11 +340,13 @@ def memory() -> dict[str, float]:
     found = {}
     for num_cases in (10, 300):
         with tempfile.TemporaryDirectory() as folder:
+            ones = np.ones((num_cases, 1, *grid), np.uint8)
             for name in ("images", "masks"):
-                np.save(Path(folder, f"{name}.npy"), np.ones((num_cases, 1, *grid), np.uint8))
+                np.save(Path(folder, f"{name}.npy"), ones)
+            digests = (digest_on_grid(ones[0]),) * 2
             names = [f"case-{number:03d}" for number in range(num_cases)]
             cases = [
-                Case(name, name, "north", "a", (), "", grid, (1.0, 1.0, 1.0), "sha", "train", (1.0, 1.0, 1.0))
+                Case(name, name, "north", "a", (), "", grid, (1.0, 1.0, 1.0), "sha", "train", (1.0, 1.0, 1.0), digests)
                 for name in names
             ]
             write_cases(Path(folder, "cases.tsv"), cases)

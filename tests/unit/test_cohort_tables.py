@@ -17,6 +17,7 @@ CASE = Case(
     sha256="ab" * 32,
     split="train",
     grid_spacing_mm=(5.5, 4.5, 4.25),
+    grid_sha256=("01" * 32, "23" * 32),
     orientation="oblique axial LPS",
     voxel_sha256=("cd" * 32, "ef" * 32),
 )
@@ -26,10 +27,11 @@ CASE = Case(
     "case",
     [
         CASE,
-        replace(CASE, images=(), mask="", class_name="", split="", grid_spacing_mm=(), orientation="", voxel_sha256=()),
+        replace(CASE, images=(), mask="", class_name="", orientation="", voxel_sha256=()),
+        replace(CASE, split="", grid_spacing_mm=(), grid_sha256=()),
         replace(CASE, images=("/data/Hôpital Süd/a.nii.gz",)),
     ],
-    ids=["complete", "nothing known", "one image, letters beyond ASCII"],
+    ids=["complete", "nothing known", "before preprocessing", "one image, letters beyond ASCII"],
 )
 def test_a_case_survives_its_table(tmp_path, case):
     write_cases(tmp_path / "cases.tsv", [case])

@@ -20,7 +20,7 @@ def functions(config, schema_path, repository):
         config["evaluation"]["reference_arm"] = "arm"
         config["reporting"]["video"]["arms"] = ["arm"]
         study = load_study(config, schema_path, lambda settings: {"north": 3, "east": 2, "south": 1})
-        names = {"STUDY": study, "LAST_ROUND": num_rounds, "shards": list}
+        names = {"STUDY": study, "LAST_ROUND": num_rounds, "shard_tables": list}
         for part in ("rounds", "kept"):
             exec((repository / f"rules/{part}.smk").read_text(), names)
         return SimpleNamespace(**names)

@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from fedpedbrain.cohort import read_split_cases, write_cases
+from fedpedbrain.data.dataset import digest_on_grid
 from fedpedbrain.data.frame_table import CaseFrame, Geometry, write_frames
 from fedpedbrain.data.geometry import (
     cut_to_outline,
@@ -94,9 +95,9 @@ def build_shard_files(
 ) -> None:
     """Preprocess one site's cases into ``images`` uint8 (N, C, D, H, W) and ``masks`` uint8 (N, R, D, H, W).
 
-    Row n of both arrays is row n of the table of cases. Cases are read and written one at a time. ``outlines`` is a
-    table of what each mask outlines in the scan, against which the audit holds what is left of it on the grid;
-    ``frames`` says where each case's grid lies, and its scan.
+    Row n of both arrays is row n of the table of cases, which states their digests. Cases are read and written one at a
+    time. ``outlines`` is a table of what each mask outlines in the scan, against which the audit holds what is left of
+    it on the grid; ``frames`` says where each case's grid lies, and its scan.
     """
     source = open_source(source_settings)
     regions = source_settings["cohort"]["regions"]
@@ -114,7 +115,8 @@ def build_shard_files(
             measured = measure_outlines(volume.mask, frame, regions)
             outlines += [(case.case, region, *volumes_ml) for region, volumes_ml in measured.items()]
             frames.append(CaseFrame(case.case, Geometry.of(frame), Geometry.of(volume.images[0])))
-            cases[row] = replace(case, grid_spacing_mm=frame.GetSpacing()[::-1])
+            digests = (digest_on_grid(images[row]), digest_on_grid(masks[row]))
+            cases[row] = replace(case, grid_spacing_mm=frame.GetSpacing()[::-1], grid_sha256=digests)
             forget_pages(images, masks)
         images.flush()
         masks.flush()

@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from fedpedbrain.cohort import read_cases, write_cases
 from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.errors import StudyError
 
 
 @pytest.fixture
@@ -52,6 +56,27 @@ def test_reading_a_case_maps_no_more_than_that_case(shards, kind):
     array = getattr(ShardDataset(shards, {"train"}), kind)(1)
     assert type(array) is np.ndarray
     assert array.flags.owndata
+
+
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_a_case_that_was_changed_since_it_was_preprocessed_is_refused(shards, kind):
+    path = shards[0] / f"{kind}s.npy"
+    array = np.load(path)
+    array[2, 0, 1, 2, 3] += 1
+    np.save(path, array)
+    dataset = ShardDataset(shards, {"train"})
+    assert getattr(dataset, kind)(0).shape == (1, 4, 8, 8)
+    with pytest.raises(
+        StudyError, match=f"^{path}: case north-2: expected SHA-256 .*; delete {shards[0]} and run again$"
+    ):
+        getattr(dataset, kind)(1)
+
+
+def test_a_case_without_digests_is_refused(shards):
+    cases = [replace(case, grid_sha256=()) for case in read_cases(shards[0] / "cases.tsv")]
+    write_cases(shards[0] / "cases.tsv", cases)
+    with pytest.raises(StudyError, match="case north-0: expected SHA-256 no digest, found "):
+        ShardDataset(shards, {"train"}).image(0)
 
 
 def test_a_split_that_nobody_is_in_is_empty(shards):

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,13 @@ def test_a_shard_has_the_sites_cases_in_the_order_of_the_index(bids, build):
     images, masks = np.load(folder / "images.npy"), np.load(folder / "masks.npy")
     assert (images.shape, images.dtype) == ((3, 1, 4, 6, 5), np.uint8)
     assert (masks.shape, masks.dtype) == ((3, 1, 4, 6, 5), np.uint8)
+
+
+def test_a_case_carries_the_digests_of_its_rows(build):
+    folder = build("south")
+    arrays = [np.load(folder / part) for part in ("images.npy", "masks.npy")]
+    for row, case in enumerate(read_cases(folder / "cases.tsv")):
+        assert case.grid_sha256 == tuple(hashlib.sha256(array[row].tobytes()).hexdigest() for array in arrays)
 
 
 def test_a_case_carries_the_spacing_of_its_grid(build, preprocessing):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fedpedbrain.cohort import read_cases
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import sha256_of_file
@@ -109,14 +110,14 @@ def test_a_site_smaller_than_one_batch_trains(train, tmp_path, make_case, write_
     assert weights_differ(start, update)
 
 
-def test_the_cases_of_the_last_smaller_batch_are_learnt_from(train, shard, settings):
+def test_the_cases_of_the_last_smaller_batch_are_learnt_from(train, shard, settings, write_shard):
     settings |= {"batch_size": 4, "epochs_per_round": 1}
     first = train("first").update
     assert [len(batch.images) for batch in batches_of(shard, settings)] == [4, 1]
     last = np.random.default_rng(derive_seed(0, "order", 1, 1, "north")).permutation(5)[-1]
     images = np.load(shard / "images.npy")
     images[last] = 255 - images[last]
-    np.save(shard / "images.npy", images)
+    write_shard(shard, read_cases(shard / "cases.tsv"), images, np.load(shard / "masks.npy"))
     assert weights_differ(first, train("second").update)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import open_browser
-from fedpedbrain.cohort import DIAGNOSIS, SPLITS, Case, write_cases
+from fedpedbrain.cohort import DIAGNOSIS, SPLITS, Case
 from fedpedbrain.evaluation.cost import COST_COLUMNS
 from fedpedbrain.evaluation.metric_facts import HIGHER
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
@@ -380,7 +380,7 @@ def write_shared_study(tmp_path_factory):
 
 
 @pytest.fixture
-def shard(tmp_path):
+def shard(tmp_path, write_shard):
     """One site's shard of three test cases (glioma, glioma, normal) and one training case between them."""
     folder = tmp_path / "shard"
     rows = [("c1", "glioma", "test"), ("c2", "glioma", "train"), ("c3", "glioma", "test"), ("c4", "normal", "test")]
@@ -392,10 +392,7 @@ def shard(tmp_path):
     masks = np.zeros((4, 1, 6, 16, 16), dtype=np.uint8)
     masks[:3, 0, 1:4, 4:9, 5:10] = 1
     masks[:3, 0, 2, 4:11, 5:12] = 1
-    write_cases(folder / "cases.tsv", cases)
-    np.save(folder / "images.npy", images)
-    np.save(folder / "masks.npy", masks)
-    return folder
+    return write_shard(folder, cases, images, masks)
 
 
 @pytest.fixture(scope="session")
