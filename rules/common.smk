@@ -12,7 +12,7 @@ from snakemake.exceptions import WorkflowError
 
 from fedpedbrain.data.layouts import count_cases, list_source_files, modules_of_other_sources
 from fedpedbrain.errors import StudyError
-from fedpedbrain.fingerprint import code_fingerprint
+from fedpedbrain.fingerprint import code_fingerprint, remember_sources
 from fedpedbrain.jobs import limit_jobs
 from fedpedbrain.study import load_study
 from fedpedbrain.worker import announce_worker
@@ -68,6 +68,9 @@ def signed(function):
     """Keep a function's signature with it: Snakemake works it out anew, and up to three times, at every job."""
     function.__signature__ = signature(function)
     return function
+
+
+remember_sources(Path(".snakemake/parsed_sources.json"))
 
 
 def code(rule_name):

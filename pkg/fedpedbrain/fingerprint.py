@@ -1,17 +1,22 @@
 """Fingerprints of code: what a rule's result depends on, blind to comments, docstrings and formatting.
 
 The versions of other packages that the code imports are part of it. Standard library only; nothing of the code is
-imported, it is read as text.
+imported, it is read as text. What a text says can be remembered from one process to the next.
 """
 
 import ast
+import atexit
+import contextlib
 import hashlib
+import json
+import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
 PACKAGE = PACKAGE_ROOT.name
@@ -40,14 +45,59 @@ def _remove_docstrings(nodes: Iterable[ast.AST]) -> None:
 
 def digest_of_source(source: str) -> str:
     """SHA-256 of a module's syntax tree without docstrings; comments and layout are not part of it."""
+    return _parse(source).digest
+
+
+class _Parsed(NamedTuple):
+    """What the text of a module says: digest of its tree, names that it imports, and texts that may name a file."""
+
+    digest: str
+    imported: list[str]
+    texts: list[str]
+
+
+def _parse(source: str) -> _Parsed:
     tree = ast.parse(source)
-    return _digest_of_tree(tree, list(ast.walk(tree)))
-
-
-def _digest_of_tree(tree: ast.Module, nodes: Iterable[ast.AST]) -> str:
-    """As ``digest_of_source``, from a tree and all of its nodes; it loses its docstrings."""
+    nodes = list(ast.walk(tree))
+    imported = sorted(set(_imported_modules(nodes)))
+    constants = (node.value for node in nodes if isinstance(node, ast.Constant))
+    texts = sorted({value for value in constants if isinstance(value, str) and _FILE_NAME.fullmatch(value)})
     _remove_docstrings(nodes)
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return _Parsed(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported, texts)
+
+
+# What was parsed in earlier processes and in this one, by the text's SHA-256.
+_remembered: dict[str, _Parsed] = {}
+_parsed: dict[str, _Parsed] = {}
+
+
+def remember_sources(path: Path) -> None:
+    """Read from a file what earlier processes parsed, and add what this one does; losing it costs time alone."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        # Another Python may write a tree in other words.
+        if content["python"] == sys.version:
+            _remembered.update({digest: _Parsed(*values) for digest, values in content["sources"].items()})
+    # By the end another folder may be the current one.
+    atexit.register(_write_sources, path.absolute())
+
+
+def _write_sources(path: Path) -> None:
+    if _parsed.keys() <= _remembered.keys():
+        return
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"python": sys.version, "sources": _parsed}), encoding="utf-8")
+        temporary.replace(path)
+
+
+def _parse_file(path: Path) -> _Parsed:
+    """What a module says, parsed unless that text was before."""
+    source = path.read_bytes()
+    digest = hashlib.sha256(source).hexdigest()
+    _parsed[digest] = _remembered.get(digest) or _parse(source.decode("utf-8"))
+    return _parsed[digest]
 
 
 def _path_of_module(name: str) -> Path | None:
@@ -79,16 +129,14 @@ def _data_folders(folder: Path) -> tuple[Path, ...]:
     return tuple(path for path in found if not (path / "__init__.py").exists())
 
 
-def _named_files(path: Path, nodes: Sequence[ast.AST]) -> list[Path]:
-    """Files of data beside a module whose names stand in texts of its own, and those that such files name.
+def _named_files(path: Path, texts: Iterable[str]) -> list[Path]:
+    """Files of data beside a module that texts of its own name, and those that such files name.
 
     A name is meant from the folder of data; one that ends with a slash means all files below.
     """
-    constants = (node.value for node in nodes if isinstance(node, ast.Constant))
-    texts = {value for value in constants if isinstance(value, str) and _FILE_NAME.fullmatch(value)}
     reached: set[Path] = set()
     for folder in _data_folders(path.parent):
-        waiting = sorted(texts)
+        waiting = list(texts)
         while waiting:
             name = waiting.pop()
             files = (folder / name).rglob("*") if name.endswith("/") else [folder / name]
@@ -113,17 +161,15 @@ def _read_module(path: Path) -> tuple[str, tuple[Path, ...], frozenset[str]]:
 
     Files are those of this package, with the packages they lie in.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = list(ast.walk(tree))
-    imported = set(_imported_modules(nodes))
-    others = {name.split(".")[0] for name in imported} - sys.stdlib_module_names - {PACKAGE, _CLIENT}
+    parsed = _parse_file(path)
+    others = {name.split(".")[0] for name in parsed.imported} - sys.stdlib_module_names - {PACKAGE, _CLIENT}
     names = set()
-    for name in imported:
+    for name in parsed.imported:
         parts = name.split(".")
         names.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
     paths = {found for name in names if (found := _path_of_module(name)) is not None}
-    data = (hashlib.sha256(file.read_bytes()).hexdigest() for file in _named_files(path, nodes))
-    digests = [_digest_of_tree(tree, nodes), *data]
+    data = (hashlib.sha256(file.read_bytes()).hexdigest() for file in _named_files(path, parsed.texts))
+    digests = [parsed.digest, *data]
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return digest, tuple(sorted(paths)), frozenset(others)
 

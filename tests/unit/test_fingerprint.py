@@ -1,4 +1,5 @@
-import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,62 @@ def test_modules_that_are_not_in_use_leave_the_fingerprint_with_what_they_alone_
     assert code_fingerprint(str(toy("a")), unused) == code_fingerprint(str(changed), unused)
 
 
+REMEMBERED = """
+import ast, sys
+from fedpedbrain import fingerprint
+
+num_parsed, parse = 0, ast.parse
+
+def counted(source):
+    global num_parsed
+    num_parsed += 1
+    return parse(source)
+
+ast.parse = counted
+fingerprint.remember_sources(fingerprint.Path(sys.argv[1]))
+print(fingerprint.code_fingerprint(sys.argv[2]), num_parsed)
+"""
+
+
+@pytest.fixture
+def fingerprint_in_another_process(tmp_path):
+    """Fingerprint of a script, and how many modules were parsed for it, in a process that remembers in a file."""
+
+    def _fingerprint(script: Path) -> tuple[str, int]:
+        command = [sys.executable, "-c", REMEMBERED, str(tmp_path / "memory" / "parsed.json"), str(script)]
+        digest, num_parsed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        return digest, int(num_parsed)
+
+    return _fingerprint
+
+
+def test_what_an_earlier_process_parsed_is_not_parsed_again(repository, fingerprint_in_another_process, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text((repository / "workflow_scripts/split_cohort.py").read_text())
+    expected = code_fingerprint(str(script))
+    digest, num_parsed = fingerprint_in_another_process(script)
+    assert (digest, num_parsed) == (expected, len(reached_files(script)))
+    assert fingerprint_in_another_process(script) == (expected, 0)
+    script.write_text(script.read_text() + "LIMIT = 3\n")
+    digest, num_parsed = fingerprint_in_another_process(script)
+    assert digest != expected
+    assert num_parsed == 1
+    script.write_text(script.read_text() + "# A comment is parsed, and changes nothing.\n")
+    assert fingerprint_in_another_process(script) == (digest, 1)
+
+
+@pytest.mark.parametrize("content", ["", "[", "7", '{"python": "another", "sources": {"a": 1}}', '{"sources": {}}'])
+def test_a_memory_that_is_of_no_use_is_made_anew(repository, fingerprint_in_another_process, tmp_path, content):
+    script = repository / "workflow_scripts/fetch_site.py"
+    memory = tmp_path / "memory" / "parsed.json"
+    memory.parent.mkdir()
+    memory.write_text(content)
+    digest, num_parsed = fingerprint_in_another_process(script)
+    assert (digest, num_parsed > 0) == (code_fingerprint(str(script)), True)
+    assert fingerprint_in_another_process(script) == (digest, 0)
+    assert [path.name for path in memory.parent.iterdir()] == ["parsed.json"]
+
+
 def reached_modules(repository: Path, rule: str, unused: tuple[str, ...] = ()) -> set[str]:
     files = reached_files(repository / "workflow_scripts" / f"{rule}.py", unused)
     return {path.relative_to(PACKAGE_ROOT).as_posix() for path in files if path.is_relative_to(PACKAGE_ROOT)}
@@ -188,7 +245,7 @@ def reached_modules(repository: Path, rule: str, unused: tuple[str, ...] = ()) -
 def test_every_template_is_one_that_some_page_is_made_of():
     folder = PACKAGE_ROOT / "reporting"
     pages = {
-        path.name: set(fingerprint._named_files(path, list(ast.walk(ast.parse(path.read_text())))))
+        path.name: set(fingerprint._named_files(path, fingerprint._parse_file(path).texts))
         for path in folder.glob("*.py")
     }
     assert set().union(*pages.values()) == {path for path in (folder / "templates").rglob("*") if path.is_file()}
