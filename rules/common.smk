@@ -2,12 +2,14 @@
 # fedpedbrain.study alone.
 import gc
 import os
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 
+import smart_open
+from snakemake.common import overwrite_function_params
 from snakemake.exceptions import WorkflowError
 
 from fedpedbrain.data.layouts import count_cases, list_source_files, modules_of_other_sources
@@ -19,6 +21,8 @@ from fedpedbrain.worker import announce_worker
 
 # A job graph is no garbage: looking through it a hundredth as often saves a tenth of the time that planning takes.
 gc.set_threshold(100 * gc.get_threshold()[0])
+# Three times a job Snakemake asks for the parts of its script's address, and every answer makes a class of its own.
+smart_open.parse_uri = cache(smart_open.parse_uri)
 
 # Short jobs of this run fork from one process that has imported what they need; one sent elsewhere is its own process.
 PRELOAD = ["snakemake.script", "torch", "fedpedbrain.federated.site", "fedpedbrain.evaluation.validation"]
@@ -66,7 +70,7 @@ wildcard_constraints:
 
 def signed(function):
     """Keep a function's signature with it: Snakemake works it out anew, and up to three times, at every job."""
-    function.__signature__ = signature(function)
+    overwrite_function_params(function, signature(function).parameters)
     return function
 
 

@@ -28,7 +28,7 @@ def check_unknown():
     if not (unknown or workflow.touch):
         return
     arms = {str(path): match[1] for path in outputs if (match := STAMPED.fullmatch(path))}
-    fresh, stale = split_by_stamp({path: STUDY.settings_digest(arm) for path, arm in arms.items()})
+    fresh, stale = split_by_stamp({path: STUDY.settings_digests[arm] for path, arm in arms.items()})
     if workflow.touch and stale:
         raise StudyError(
             f"{stale[0]}: trained with other settings than this study's, as were {len(stale)} models and states that "

@@ -174,7 +174,7 @@ class Study:
         source = self.pretrained_settings["source"]
         return None if source is None or is_address(source) else str(Path(source).absolute())
 
-    @property
+    @cached_property
     def training_settings(self) -> dict[str, Any]:
         """The ``training`` block without what cannot change the result's meaning, or is an option of another choice."""
         training = {key: value for key, value in self.config["training"].items() if key != "threads"}
@@ -184,10 +184,11 @@ class Study:
             training[block] = read
         return training
 
-    def settings_digest(self, arm: str) -> str:
-        """Digest of how an arm trains, whatever the number of rounds; what it trains on is in the lineage apart."""
-        arm_settings = self.arms[arm].settings
-        return digest_of({"model": self.model_spec, "training": self.training_settings, "arm": arm_settings})
+    @cached_property
+    def settings_digests(self) -> dict[str, str]:
+        """Arm to the digest of how it trains, for any number of rounds; what it trains on is in the lineage apart."""
+        common = {"model": self.model_spec, "training": self.training_settings}
+        return {name: digest_of(common | {"arm": arm.settings}) for name, arm in self.arms.items()}
 
     def site_plan(self, arm_name: str, seed: int, round_number: int, site: str) -> dict[str, Any]:
         """Arguments of ``SitePlan``: how a site's round goes. Never how many rounds there are."""
@@ -196,7 +197,7 @@ class Study:
         return {
             "training": self.training_settings,
             "arm": arm.site_settings,
-            "digest": self.settings_digest(arm_name),
+            "digest": self.settings_digests[arm_name],
             "learning_rate": phase.learning_rate or self.config["training"]["optimizer"]["learning_rate"],
             "start": arm.start_of(site, seed, round_number),
             "state_round": arm.state_round(site, seed, round_number),
@@ -211,7 +212,7 @@ class Study:
         has_fresh_momentum = optimizer["name"] == "sgd" and not arm.keeps_optimizer_state
         return {
             "arm": arm.server_settings,
-            "digest": self.settings_digest(arm_name),
+            "digest": self.settings_digests[arm_name],
             "num_sites": len(arm.phase_of(round_number).sites),
             "is_chain": arm.is_cyclic,
             "momentum": optimizer["momentum"] if has_fresh_momentum else 0.0,

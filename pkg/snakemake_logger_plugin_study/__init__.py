@@ -51,12 +51,17 @@ class LogHandler(LogHandlerBase):
     def emit(self, record: logging.LogRecord) -> None:
         """Write what the record means for a reader, if anything."""
         try:
-            text = self.format(record) if self.common_settings.dryrun else self._line_of(record)
+            text = self._planned_line(record) if self.common_settings.dryrun else self._line_of(record)
             if text:
                 sys.stderr.write(text + "\n")
                 sys.stderr.flush()
         except Exception:
             traceback.print_exc()
+
+    def _planned_line(self, record: logging.LogRecord) -> str | None:
+        # Jobs run scripts: Snakemake would say of each that it has no command.
+        has_no_command = getattr(record, "event", None) == LogEvent.SHELLCMD and record.shellcmd is None
+        return None if has_no_command else self.format(record)
 
     def _line_of(self, record: logging.LogRecord) -> str | None:
         handlers = {

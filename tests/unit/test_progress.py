@@ -10,10 +10,15 @@ from snakemake_logger_plugin_study import LogHandler
 
 
 @pytest.fixture
-def say(capsys, monkeypatch):
+def is_dry_run() -> bool:
+    return False
+
+
+@pytest.fixture
+def say(capsys, monkeypatch, is_dry_run):
     """``say(event, message, level, **values)``: the lines that a record puts on the terminal."""
     monkeypatch.setattr(logging, "raiseExceptions", True)
-    handler = LogHandler(SimpleNamespace(dryrun=False), settings=None)
+    handler = LogHandler(SimpleNamespace(dryrun=is_dry_run), settings=None)
 
     def _say(event=None, message="", level=logging.INFO, **values) -> list[str]:
         record = logging.LogRecord("snakemake", level, "", 0, message, None, None)
@@ -35,6 +40,12 @@ def test_a_job_is_one_line_with_how_far_the_run_is(say):
     say(LogEvent.PROGRESS, done=2, total=8)
     (line,) = start(say, 1, "fedavg, seed 0: round 003 of 6, training north")
     assert line.endswith("25 %  fedavg, seed 0: round 003 of 6, training north")
+
+
+@pytest.mark.parametrize("is_dry_run", [True])
+def test_a_plan_says_nothing_of_the_commands_that_jobs_do_not_have(say):
+    assert say(LogEvent.SHELLCMD, "Shell command: None", shellcmd=None) == []
+    assert say(LogEvent.SHELLCMD, "Shell command: cp a b", shellcmd="cp a b") == ["Shell command: cp a b"]
 
 
 def test_a_failed_job_is_named_as_it_was_announced(say):

@@ -70,8 +70,8 @@ def test_external_sites_are_in_no_arm(load):
     ids=["rounds, title and seeds", "threads", "evaluation", "reporting"],
 )
 def test_the_settings_digest_does_not_depend_on(load, config, schema_path, changes):
-    before = load_study(config, schema_path).settings_digest("fedavg")
-    assert load(changes).settings_digest("fedavg") == before
+    before = load_study(config, schema_path).settings_digests["fedavg"]
+    assert load(changes).settings_digests["fedavg"] == before
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ def test_the_settings_digest_does_not_depend_on(load, config, schema_path, chang
     ids=["learning rate", "epochs", "network", "preprocessing", "sites"],
 )
 def test_the_settings_digest_depends_on(load, config, schema_path, changes):
-    before = load_study(config, schema_path).settings_digest("fedavg")
-    assert load(changes).settings_digest("fedavg") != before
+    before = load_study(config, schema_path).settings_digests["fedavg"]
+    assert load(changes).settings_digests["fedavg"] != before
 
 
 def test_every_arm_has_its_own_settings_digest(load):
     study = load()
-    assert len({study.settings_digest(arm) for arm in study.arms}) == len(study.arms)
+    assert len({study.settings_digests[arm] for arm in study.arms}) == len(study.arms)
 
 
 def test_a_study_seed_has_its_own_start(load):
@@ -136,7 +136,7 @@ def test_shards_and_models_know_the_options_of_the_chosen_intensities_alone(load
     assert set(study.preprocessing_settings) == {"grid", "field_of_view", "voxel_spacing_mm", "intensity"}
     assert set(study.preprocessing_settings["intensity"]) == {"name", "percentile"}
     assert study.preprocessing_settings == other.preprocessing_settings
-    assert study.settings_digest("fedavg") == other.settings_digest("fedavg")
+    assert study.settings_digests["fedavg"] == other.settings_digests["fedavg"]
     chosen = load({"preprocessing": {"intensity": {"name": "reference"}}}).preprocessing_settings["intensity"]
     assert chosen == {"name": "reference"}
 

@@ -45,7 +45,7 @@ def load(config, schema_path):
     ids=str,
 )
 def test_who_takes_part_and_how_privacy_is_stated_leave_the_settings_digest(load, block):
-    assert load(**block).settings_digest("fed") == load().settings_digest("fed")
+    assert load(**block).settings_digests["fed"] == load().settings_digests["fed"]
 
 
 def test_a_later_absence_leaves_the_plans_of_earlier_rounds(load):
@@ -73,14 +73,14 @@ def test_a_later_absence_leaves_the_plans_of_earlier_rounds(load):
 )
 def test_every_setting_of_an_arm_changes_its_settings_digest_and_no_other_arms(load, block):
     plain, changed = load(), load(**block)
-    assert changed.settings_digest("fed") != plain.settings_digest("fed")
-    assert changed.settings_digest("centralized") == plain.settings_digest("centralized")
+    assert changed.settings_digests["fed"] != plain.settings_digests["fed"]
+    assert changed.settings_digests["centralized"] == plain.settings_digests["centralized"]
 
 
 def test_a_default_written_out_is_the_same_setting(load):
     strategy = {"name": "fedprox"}
     written = strategy | STRATEGIES["fedprox"].options
-    assert load(strategy=strategy).settings_digest("fed") == load(strategy=written).settings_digest("fed")
+    assert load(strategy=strategy).settings_digests["fed"] == load(strategy=written).settings_digests["fed"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_default_written_out_is_the_same_setting(load):
 )
 def test_more_rounds_leave_the_plans_of_the_earlier_ones_as_they_were(load, block):
     few, many = load(3, **block), load(30, **block)
-    assert few.settings_digest("fed") == many.settings_digest("fed")
+    assert few.settings_digests["fed"] == many.settings_digests["fed"]
     for number in (1, 2, 3):
         assert few.round_plan("fed", number) == many.round_plan("fed", number)
         sites = few.arms["fed"].sites_in_round(0, number)
