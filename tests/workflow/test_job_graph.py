@@ -178,7 +178,7 @@ def test_arms_that_differ_do_not_take_each_others_jobs(workspace, tmp_path):
         ],
     }
     (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
-    output = workspace.snakemake("--dry-run", "--configfile", str(tmp_path / "overlay.yaml")).stdout
+    output = workspace.without_jobs("--dry-run", "--configfile", str(tmp_path / "overlay.yaml")).stdout
     messages = re.findall(r"Job \d+: (\w+), seed 0: (?:round \d+ of 3, )?(.*)", output)
     counts = Counter((arm, re.sub("north|east|south", "SITE", text)) for arm, text in messages)
     training = {"centralized": 3, "fedavg": 9, "warm": 1 + 2 * 3, "own": 9, "secret": 9}
@@ -251,7 +251,7 @@ def test_the_critical_path_knows_what_every_rule_waits_for(workspace, tmp_path):
         "reporting": {"video": {"arms": ["centralized"]}},
     }
     (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
-    graph = workspace.snakemake("--rulegraph", "--configfile", str(tmp_path / "overlay.yaml")).stdout
+    graph = workspace.without_jobs("--rulegraph", "--configfile", str(tmp_path / "overlay.yaml")).stdout
     names = dict(re.findall(r'(\d+)\[label = "(\w+)"', graph))
     before = {name: set() for name in names.values()}
     for first, then in re.findall(r"(\d+) -> (\d+)", graph):

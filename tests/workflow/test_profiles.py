@@ -60,7 +60,7 @@ def test_groups_name_rules():
 
 def test_a_round_of_any_arm_is_one_job_of_the_cluster(tmp_path):
     command = ["--workflow-profile", "profiles/slurm", "--dry-run", "--config", *STUDY]
-    result = Workspace(tmp_path).snakemake(*command)
+    result = Workspace(tmp_path).without_jobs(*command)
     assert result.returncode == 0, result.stdout
     groups = re.findall(r"Group job (\S+)", result.stdout)
     assert len(groups) == len(set(groups))

@@ -29,7 +29,7 @@ def workspace(tmp_path_factory):
     ],
 )
 def test_a_bad_config_stops_before_any_job(workspace, override, message):
-    result = workspace.snakemake("--cores", "1", "--config", override)
+    result = workspace.without_jobs("--cores", "1", "--config", override)
     assert result.returncode != 0
     assert message in result.stdout
     assert "Traceback" not in result.stdout
@@ -41,7 +41,7 @@ def test_a_run_that_its_disk_cannot_hold_stops_before_any_job(tmp_path):
     workspace = Workspace(tmp_path)
     # 160 cases of an image and a mask with 512 GiB of voxels each.
     grid = "preprocessing={grid: [8192, 8192, 8192]}"
-    result = workspace.snakemake("--cores", "1", "--config", grid, "--", "cohort")
+    result = workspace.without_jobs("--cores", "1", "--config", grid, "--", "cohort")
     assert result.returncode != 0
     needed = f"{160 * 2 * 8192**3 / 1e9:.1f} GB"
     assert f"up to {needed} of disk are needed (cohort {needed}), " in result.stdout
@@ -63,7 +63,7 @@ def test_a_run_that_its_disk_cannot_hold_stops_before_any_job(tmp_path):
 )
 def test_an_arm_that_contradicts_itself_stops_before_any_job(workspace, block, message):
     arms = f"[{{name: centralized, participants: pooled}}, {{name: fedavg, participants: sites, {block}}}]"
-    result = workspace.snakemake("--cores", "1", "--config", f"arms={arms}")
+    result = workspace.without_jobs("--cores", "1", "--config", f"arms={arms}")
     assert result.returncode != 0
     assert any(line.startswith(message) for line in result.stdout.splitlines())
     assert "Traceback" not in result.stdout
@@ -71,13 +71,13 @@ def test_an_arm_that_contradicts_itself_stops_before_any_job(workspace, block, m
 
 
 def test_a_missing_cohort_folder_is_named(workspace):
-    result = workspace.snakemake("--cores", "1", "--config", "cohort={source: bids}", "cohort_root=/nowhere/cohort")
+    result = workspace.without_jobs("--cores", "1", "--config", "cohort={source: bids}", "cohort_root=/nowhere/cohort")
     assert result.returncode != 0
     assert "cohort_root: no folder at /nowhere/cohort" in result.stdout
 
 
 def test_a_folder_without_participants_is_named(workspace, tmp_path):
-    result = workspace.snakemake("--cores", "1", "--config", "cohort={source: bids}", f"cohort_root={tmp_path}")
+    result = workspace.without_jobs("--cores", "1", "--config", "cohort={source: bids}", f"cohort_root={tmp_path}")
     assert result.returncode != 0
     assert f"{tmp_path}/participants.tsv: missing" in result.stdout
 
@@ -87,20 +87,20 @@ def test_the_studys_own_splits_cannot_be_kept(workspace):
     own.parent.mkdir(parents=True)
     own.touch()
     override = "cohort={splits: {keep_file: results/cohort/splits.tsv}}"
-    result = workspace.snakemake("--cores", "1", "--config", override)
+    result = workspace.without_jobs("--cores", "1", "--config", override)
     shutil.rmtree(workspace.folder / "results")
     assert result.returncode != 0
     assert "this study's own splits.tsv is made anew; name a copy of it" in result.stdout
 
 
 def test_predict_says_what_it_needs(workspace):
-    result = workspace.snakemake("--cores", "1", "predict")
+    result = workspace.without_jobs("--cores", "1", "predict")
     assert result.returncode != 0
     assert "--config scan=PATH model=PATH" in result.stdout
 
 
 def test_conversion_says_what_it_needs(workspace):
-    result = workspace.snakemake("--cores", "1", "convert_to_bids")
+    result = workspace.without_jobs("--cores", "1", "convert_to_bids")
     assert result.returncode != 0
     assert "--config dicom_root=PATH bids_root=PATH" in result.stdout
 
