@@ -32,7 +32,7 @@ ON_SLURM = [
     *("--latency-wait", "10"),
     # Without accounting, as here.
     *("--slurm-status-command", "squeue"),
-    *("--slurm-init-seconds-before-status-checks", "5"),
+    *("--slurm-init-seconds-before-status-checks", "1"),
 ]
 
 
@@ -43,15 +43,20 @@ def cluster(tmp_path_factory):
 
 
 @pytest.fixture
-def run_on_slurm(cluster, tmp_path_factory):
-    """The study's run while the cluster's node is drained, and its workspace."""
-    workspace = Workspace(tmp_path_factory.mktemp("cluster"))
-    cluster.set_node_state("drain")
-    run = workspace.start(*ON_SLURM, *ARGUMENTS)
-    yield run, workspace
-    if run.poll() is None:
-        # While its jobs wait, Snakemake does not end when asked to.
-        workspace.kill(run)
+def start(tmp_path_factory):
+    """``start(name, arguments)``: a run of the study and its workspace."""
+    runs = []
+
+    def _start(name: str, *arguments: str):
+        workspace = Workspace(tmp_path_factory.mktemp(name))
+        runs.append((workspace.start(*arguments, *ARGUMENTS), workspace))
+        return runs[-1]
+
+    yield _start
+    for run, workspace in runs:
+        if run.poll() is None:
+            # While its jobs wait, Snakemake does not end when asked to.
+            workspace.kill(run)
 
 
 def wait_until(condition, what: str):
@@ -68,17 +73,19 @@ def models_of(workspace: Workspace) -> dict[str, bytes]:
     return {str(path.relative_to(workspace.folder)): path.read_bytes() for path in paths}
 
 
-def test_a_study_on_slurm_survives_a_drained_node_and_a_cancelled_job(cluster, run_on_slurm, tmp_path_factory):
-    run, workspace = run_on_slurm
-    local = Workspace(tmp_path_factory.mktemp("local"))
-    assert (result := local.snakemake("--cores", "1", *ARGUMENTS)).returncode == 0, result.stdout
-
+def test_a_study_on_slurm_survives_a_drained_node_and_a_cancelled_job(cluster, start, monkeypatch):
+    cluster.set_node_state("drain")
+    with monkeypatch.context() as changes:
+        changes.setenv("PATH", cluster.programs())
+        run, workspace = start("cluster", *ON_SLURM)
     wait_until(cluster.jobs, "a job is submitted")
     assert cluster.node_state().startswith("drain")
     assert [job["JobState"] for job in cluster.jobs()] == ["PENDING"]
     assert not (workspace.folder / "results/cohort").exists()
     cluster.set_node_state("resume")
 
+    # Beside the cluster's, which mostly waits.
+    local_run, local = start("local", "--cores", "1")
     wait_until(lambda: list((workspace.folder / "results/logs").rglob("train-*.log")), "a site trains")
     # A job elsewhere is a process of its own; none is forked by a worker of the run.
     assert not [process for process in workspace.processes() if "fedpedbrain.worker" in process]
@@ -86,6 +93,8 @@ def test_a_study_on_slurm_survives_a_drained_node_and_a_cancelled_job(cluster, r
     cluster.ask("scancel", training["JobId"])
     output, _ = run.communicate(timeout=400)
     assert run.returncode == 0, output
+    output, _ = local_run.communicate(timeout=400)
+    assert local_run.returncode == 0, output
 
     assert not workspace.processes()
     cohort, *tries, selection = cluster.jobs()
