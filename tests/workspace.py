@@ -51,6 +51,13 @@ class Workspace:
             else:
                 shutil.copy(source, folder / part)
 
+    def copy(self, folder: Path) -> "Workspace":
+        """A copy in another folder that is not there yet: results, file dates and Snakemake's records included."""
+        copy = object.__new__(Workspace)
+        copy.folder = folder
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return copy
+
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run Snakemake to its end; output and errors come back as one text."""
         run = self.start(*arguments)

@@ -1,5 +1,3 @@
-import shutil
-
 import pytest
 from workspace import TINY, Workspace
 
@@ -17,7 +15,4 @@ def finished_study(tmp_path_factory):
 @pytest.fixture
 def study_copy(finished_study, tmp_path):
     """A copy of the finished study, file dates and Snakemake's records included."""
-    copy = object.__new__(Workspace)
-    copy.folder = tmp_path / "study"
-    shutil.copytree(finished_study.folder, copy.folder, symlinks=True)
-    return copy
+    return finished_study.copy(tmp_path / "study")

@@ -18,9 +18,7 @@ LEFT_BYTES = 100_000
 @pytest.fixture
 def small_disk_study(finished_study, make_disk):
     """The finished study without the federated arm's last round, on a disk of its own."""
-    study = object.__new__(Workspace)
-    study.folder = make_disk("60m") / "study"
-    shutil.copytree(finished_study.folder, study.folder)
+    study = finished_study.copy(make_disk("60m") / "study")
     shutil.rmtree(study.folder / ROUND)
     (study.folder / BEST).unlink()
     return study

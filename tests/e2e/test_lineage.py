@@ -22,7 +22,7 @@ def results(study):
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
 
 
-def test_a_finished_study_is_as_recorded_whenever_one_asks(study_copy):
+def test_a_study_is_as_recorded_whenever_one_asks_until_a_byte_of_a_model_changes_and_nothing_is_made_anew(study_copy):
     before = results(study_copy)
     for _ in range(2):
         result = verify(study_copy)
@@ -32,8 +32,6 @@ def test_a_finished_study_is_as_recorded_whenever_one_asks(study_copy):
         assert result.stdout.count(" of 2 rounds are as recorded") == len(ARMS)
     assert results(study_copy) == before
 
-
-def test_one_changed_byte_of_a_model_is_found_and_nothing_is_made_anew(study_copy):
     path = study_copy.folder / FEDAVG / "round-001" / "global.pth"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -46,17 +44,20 @@ def test_one_changed_byte_of_a_model_is_found_and_nothing_is_made_anew(study_cop
     assert results(study_copy) == before
 
 
-@pytest.mark.parametrize("name", ["round-001/global.pth", "round-001/states/north.pth"])
-def test_what_the_message_says_to_delete_is_made_anew(study_copy, name):
-    # Of the middle of the chain: by itself its absence goes unseen, because later results are there.
-    path = study_copy.folder / FEDAVG / name
-    before = path.read_bytes()
-    path.unlink()
+def test_what_the_message_says_to_delete_is_made_anew(study_copy):
+    # Of the middle of two chains: by themselves their absence goes unseen, because later results are there.
+    models = study_copy.folder / "results" / "models"
+    lost = [models / "fedavg/seed-0/round-001/global.pth", models / "local-north/seed-0/round-001/states/north.pth"]
+    before = [path.read_bytes() for path in lost]
+    for path in lost:
+        path.unlink()
     assert study_copy.planned("--configfile", TINY) == {}
-    (study_copy.folder / FEDAVG / "lineage.json").unlink()
-    result = study_copy.snakemake("--configfile", TINY, "--cores", "2", f"{FEDAVG}/lineage.json")
+    histories = [f"results/models/{arm}/seed-0/lineage.json" for arm in ("fedavg", "local-north")]
+    for path in histories:
+        (study_copy.folder / path).unlink()
+    result = study_copy.snakemake("--configfile", TINY, "--cores", "2", "--", *histories)
     assert result.returncode == 0, result.stdout
-    assert path.read_bytes() == before
+    assert [path.read_bytes() for path in lost] == before
     assert verify(study_copy).returncode == 0
 
 

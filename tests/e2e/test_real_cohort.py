@@ -16,10 +16,14 @@ def test_four_institutions_from_bids_to_report(tmp_path):
     overrides = ["study={rounds: 1}", "training={epochs_per_round: 1}", "preprocessing={grid: [8, 16, 16]}"]
     overrides += ["network={unet: {channels: [4, 8], strides: [[1, 2, 2], [2, 2, 2]]}}"]
     overrides += ["arms=[{name: centralized, participants: pooled}]"]
-    overrides += ["reporting={arm_colours: {}, video: {arms: [centralized], num_cases: 1}}"]
+    overrides += ["evaluation={bootstrap_samples: 100}"]
+    video = "{arms: [centralized], num_cases: 1, panel_pixels: 64}"
+    overrides += [f"reporting={{arm_colours: {{}}, figure_dpi: 75, video: {video}}}"]
     study = str(REPOSITORY / "studies" / "tcga_lgg.yaml")
-    result = workspace.snakemake("--configfile", study, "--cores", "2", "--config", f"cohort_root={COHORT}", *overrides)
+    overrides += [f"cohort_root={COHORT}"]
+    report = "results/report.html"
+    result = workspace.snakemake("--configfile", study, "--cores", "2", "--config", *overrides, "--", report)
     assert result.returncode == 0, result.stdout
     counts = pd.read_csv(tmp_path / "results/tables/cohort.tsv", sep="\t").groupby("site")["num_patients"].sum()
     assert counts.to_dict() == {"CS": 13, "DU": 36, "FG": 11, "HT": 27}
-    assert (tmp_path / "results/report.html").stat().st_size > 100_000
+    assert (tmp_path / report).stat().st_size > 100_000

@@ -18,6 +18,8 @@ _BLOCKS = [
 ]
 STUDY = [
     "arms=[" + ", ".join(f"{{{block}}}" for block in _BLOCKS) + "]",
+    # An external site has a shard, and no part in what is compared.
+    "cohort={sites: {external: []}}",
     "evaluation={reference_arm: fedavg}",
     "reporting={video: {arms: [fedavg]}}",
 ]

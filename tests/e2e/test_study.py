@@ -134,16 +134,6 @@ def test_every_model_is_exported(finished_study):
     assert len(list((results / "exports" / "mlflow").glob("*/*/meta.yaml"))) == len(arms)
 
 
-def test_snakemakes_own_report_lists_figures_and_tables(finished_study, tmp_path):
-    target = tmp_path / "snakemake-report.html"
-    result = finished_study.snakemake("--configfile", TINY, "--report", str(target))
-    assert result.returncode == 0, result.stdout
-    text = target.read_text()
-    for figure in ("cohort", "convergence", "comparison", "confusion", "cross_sites", "reliability", "volumes"):
-        assert f"results/figures/{figure}.png" in text
-    assert "Paired differences of every arm to centralized" in text
-
-
 def test_every_figure_is_a_picture(finished_study):
     for path in (finished_study.folder / "results/figures").glob("*.png"):
         assert iio.imread(path).std() > 5, path.name

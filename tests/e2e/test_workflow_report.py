@@ -1,4 +1,4 @@
-"""Snakemake's own report of a finished study, in a browser without a network."""
+"""Snakemake's own report of a finished study, as it is and in a browser without a network."""
 
 import json
 
@@ -45,19 +45,32 @@ WALK = """
 """
 
 
-def test_every_figure_stands_in_snakemakes_report_with_category_and_caption_and_shows(study_copy, tmp_path):
-    # Captions are no inputs: the next report has the new one, and nothing is made anew for it.
-    study_copy.edit("rules/captions/volumes.rst", "Predicted less true volume", "What is too much or too little")
-    target = tmp_path / "snakemake-report.html"
-    result = study_copy.snakemake("--configfile", TINY, "--report", str(target))
+@pytest.fixture(scope="module")
+def report(finished_study, tmp_path_factory):
+    """The report of a finished study one of whose captions is another one since."""
+    study = finished_study.copy(tmp_path_factory.mktemp("report") / "study")
+    # Captions are no inputs: the report has the new one, and nothing is made anew for it.
+    study.edit("rules/captions/volumes.rst", "Predicted less true volume", "What is too much or too little")
+    target = study.folder.with_name("snakemake-report.html")
+    result = study.without_jobs("--configfile", TINY, "--report", str(target))
     assert result.returncode == 0, result.stdout
-    assert "Paired differences of every arm to centralized" in target.read_text()
+    return target
+
+
+def test_it_lists_figures_and_tables(report):
+    text = report.read_text()
+    for figure in ("cohort", "convergence", "comparison", "confusion", "cross_sites", "reliability", "volumes"):
+        assert f"results/figures/{figure}.png" in text
+    assert "Paired differences of every arm to centralized" in text
+
+
+def test_every_figure_stands_in_it_with_category_and_caption_and_shows(finished_study, report, tmp_path):
     with open_browser(tmp_path / "profile") as page:
-        page.open(target)
+        page.open(report)
         shown = {path: rest for category, path, *rest in json.loads(page.evaluate(WALK)) if category in CATEGORIES}
-        assert page.requests == [target.as_uri()]
-    figures = study_copy.folder / "results" / "figures"
-    assert set(shown) == {path.relative_to(study_copy.folder).as_posix() for path in figures.rglob("*.png")}
+        assert page.requests == [report.as_uri()]
+    figures = finished_study.folder / "results" / "figures"
+    assert set(shown) == {path.relative_to(finished_study.folder).as_posix() for path in figures.rglob("*.png")}
     for path, (width, caption) in shown.items():
         assert width > 200, path
         assert len(caption) > 40, path
