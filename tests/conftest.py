@@ -1,5 +1,6 @@
 """What many tests start from, all of it tiny: the default config, volumes, a BIDS folder, shards and a network."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -66,10 +67,16 @@ def make_disk(tmp_path):
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.fixture
-def config() -> dict:
-    """The default config, fresh for every test."""
+@pytest.fixture(scope="session")
+def default_config() -> dict:
+    """The default config, read once, for ``config``."""
     return yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def config(default_config) -> dict:
+    """The default config, fresh for every test."""
+    return copy.deepcopy(default_config)
 
 
 @pytest.fixture
