@@ -25,6 +25,8 @@ def test_the_default_study_trains_every_arm_every_round(workspace):
     assert jobs["select_model"] == jobs["predict_cases"] == jobs["score_predictions"] == 5
     assert jobs["build_shard"] == 4
     assert jobs["initialize_model"] == jobs["write_report"] == 1
+    # Without noise there is no privacy to account for.
+    assert "account_privacy" not in jobs
 
 
 def test_a_second_seed_doubles_training_and_shares_the_cohort(workspace):
@@ -91,10 +93,6 @@ def test_privacy_is_accounted_for_in_arms_with_noise_and_no_others(workspace):
     jobs = workspace.planned("--config", "study={rounds: 2, seeds: [0, 1]}", f"arms=[{', '.join(arms)}]")
     assert jobs["select_model"] == 5 * 2
     assert jobs["account_privacy"] == 2 * 2
-
-
-def test_a_study_without_noise_accounts_for_no_privacy(workspace):
-    assert "account_privacy" not in workspace.planned("--config", "study={rounds: 1}")
 
 
 # Arms: the default study has the training sites north, east and south.
