@@ -25,7 +25,7 @@ _FORKS.set_forkserver_preload(["snakemake.cli", "snakemake.dag", "pandas"])
 _ORPHAN_SECONDS = 5.0
 
 
-def _run_snakemake(folder: Path, arguments: tuple[str, ...], output: "DupFd") -> None:
+def _run_snakemake(folder: Path, arguments: tuple[str, ...], variables: dict[str, str], output: "DupFd") -> None:
     """Be ``snakemake`` in a folder, with the package that lies there; its output goes into a file."""
     from snakemake.cli import main
 
@@ -34,7 +34,9 @@ def _run_snakemake(folder: Path, arguments: tuple[str, ...], output: "DupFd") ->
         os.dup2(descriptor, stream)
     os.chdir(folder)
     sys.path.insert(0, str(folder / "pkg"))
-    os.environ["PYTHONPATH"] = str(folder / "pkg")
+    # Those that the first of these runs had are still there.
+    os.environ.clear()
+    os.environ.update(variables, PYTHONPATH=str(folder / "pkg"))
     sys.argv = ["snakemake"]
     main(list(arguments))
 
@@ -106,7 +108,8 @@ class Workspace:
     def without_jobs(self, *arguments: str) -> subprocess.CompletedProcess:
         """As ``snakemake``, 1.4 s faster, for what starts no job: a dry run, a refusal, ``--touch``."""
         with tempfile.TemporaryFile("w+") as output:
-            run = _FORKS.Process(target=_run_snakemake, args=(self.folder, arguments, DupFd(output.fileno())))
+            details = (self.folder, arguments, dict(os.environ), DupFd(output.fileno()))
+            run = _FORKS.Process(target=_run_snakemake, args=details)
             run.start()
             run.join()
             output.seek(0)
