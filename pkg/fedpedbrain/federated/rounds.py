@@ -2,9 +2,10 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,18 @@ class _Exchange:
         background.shutdown(wait=False)
         self.parent = load_model_file(files.parent, mapped=True, checked=False)
         self.expected = Lineage("update", arm, seed, round_number, "", 0, 0, plan.digest, parent_sha256.result())
-        self.parameter_names = parameter_names(self.parent, plan.freezes_encoder)
         self.strategy = build_strategy(plan.arm["strategy"])
         # Of every site that sent an update.
         self.lineages: dict[str, Lineage] = {}
+
+    @cached_property
+    def parameter_names(self) -> list[str]:
+        """Entries that the sites' optimizers train; only a network that is built says them, and FedAvg does not ask."""
+        return parameter_names(self.parent, self.plan.freezes_encoder)
+
+    def each_parameter_name(self) -> Iterator[str]:
+        """The same, worked out once somebody goes through them."""
+        yield from self.parameter_names
 
     def sha256_of(self, site: str) -> str:
         """Digest of a site's update."""
@@ -130,8 +139,11 @@ class _Exchange:
         if self.is_masked:
             return {}
         weights = self.parent.weights
-        forms = {name: (weights[name].shape, weights[name].dtype) for name in self.parameter_names}
-        return dict.fromkeys(self.strategy.sends, forms) | expected_beside(weights, self.plan.arm["exchange"])
+        sent = {
+            group: {name: (weights[name].shape, weights[name].dtype) for name in self.parameter_names}
+            for group in self.strategy.sends
+        }
+        return sent | expected_beside(weights, self.plan.arm["exchange"])
 
     def receive(self) -> list[SiteUpdate]:
         """The updates in the form that strategies work with; their weights are read when they are combined."""
@@ -178,16 +190,18 @@ def _noisy(mean: Weights, names: Sequence[str], exchange: _Exchange, privacy: Ma
 
 def _combine(exchange: _Exchange, kept: Mapping[str, Weights]) -> Combined:
     """The next global weights, the server's new state, and how much each site counted."""
-    privacy, names, sites = exchange.plan.arm["privacy"], exchange.parameter_names, exchange.plan.num_sites
+    privacy, sites = exchange.plan.arm["privacy"], exchange.plan.num_sites
     if exchange.is_masked:
         mean = _secure_mean(exchange)
     else:
-        updates = RoundUpdates(exchange.receive(), names, sites, exchange.where, exchange.plan.momentum)
+        updates = RoundUpdates(
+            exchange.receive(), exchange.each_parameter_name(), sites, exchange.where, exchange.plan.momentum
+        )
         mean = updates.mean() if privacy["noise_multiplier"] > 0 else None
     if mean is not None:
         if privacy["noise_multiplier"] > 0:
-            mean = _noisy(mean, names, exchange, privacy)
-        updates = RoundUpdates([SiteUpdate("all", 1.0, 1, mean)], names, 1, exchange.where)
+            mean = _noisy(mean, exchange.parameter_names, exchange, privacy)
+        updates = RoundUpdates([SiteUpdate("all", 1.0, 1, mean)], exchange.each_parameter_name(), 1, exchange.where)
     if len(exchange.lineages) < exchange.plan.minimum_sites:
         raise StudyError(
             f"{exchange.where}: {len(exchange.lineages)} of at least {exchange.plan.minimum_sites} sites sent an "

@@ -6,6 +6,7 @@ optimizer trains, the other entries are buffers (batch normalisation's statistic
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -45,7 +46,7 @@ class RoundUpdates:
     Parameters
     ----------
     updates : of the sites that sent one
-    parameter_names : which entries are parameters
+    parameter_names : which entries are parameters; gone through when they are asked for
     num_sites : sites of the round's phase, whether they take part or not
     where : arm and round, for messages
     momentum : of the sites' SGD where it begins anew in every round, else 0
@@ -61,8 +62,7 @@ class RoundUpdates:
     ) -> None:
         self.where = where
         self._updates = list(updates)
-        # In an order that no hash decides: what strategies keep is written in it.
-        self.parameter_names = dict.fromkeys(parameter_names)
+        self._parameter_names = parameter_names
         self.num_sites = num_sites
         self.momentum = momentum
 
@@ -71,6 +71,11 @@ class RoundUpdates:
 
     def __len__(self) -> int:
         return len(self._updates)
+
+    @cached_property
+    def parameter_names(self) -> dict[str, None]:
+        """Which entries are parameters, in an order that no hash decides: what strategies keep is written in it."""
+        return dict.fromkeys(self._parameter_names)
 
     def choose(self, places: Iterable[int]) -> "RoundUpdates":
         """Some of the updates alone."""
@@ -124,6 +129,8 @@ class RoundUpdates:
         if sum(counts) <= 0:
             raise StudyError(f"{self.where}: all updates weigh nothing; give the sites cases or set weighting: uniform")
         factors = [factor(update) for update in self._updates]
+        if factors == counts:
+            return self.combine(lambda name, rows: weighted_mean(rows, counts))
         return self.combine(lambda name, rows: weighted_mean(rows, factors if name in self.parameter_names else counts))
 
 
