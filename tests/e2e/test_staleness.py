@@ -227,6 +227,14 @@ def test_settings_count_though_the_records_folder_is_lost(study_copy):
     assert study_copy.planned("--configfile", TINY, "--config", *settings) == jobs
 
 
+def test_what_else_changes_is_seen_where_the_audit_runs_anew(finished_study):
+    # Training reads the audit as ancient.
+    learning_rate, jobs = SETTINGS["learning rate, or anything else of `training`"]
+    audit = "audit={small_site_patients: 4}"
+    audited = {"audit_cohort": 1, "plot_cohort": 1, "write_audit_page": 1}
+    assert finished_study.planned("--configfile", TINY, "--config", audit, *learning_rate) == audited | jobs
+
+
 HISTORY = "results/models/fedavg/seed-0/lineage.json"
 LOST = "`results/records/` lost"
 
