@@ -1,5 +1,5 @@
 # What is in the preprocessed cohort, and what a careful reader should know of it. Training waits for the audit, which
-# refuses what index_cohort and split_cohort cannot see.
+# refuses what check_cohort cannot see.
 
 
 rule find_duplicates:

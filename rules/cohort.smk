@@ -19,7 +19,7 @@ rule fetch_site:
     resources:
         mem_mb=1000,
     params:
-        files=STUDY.fetch_settings,
+        files=lambda wildcards: block_of_sites([wildcards.site], STUDY.fetch_settings),
         code=code("fetch_site"),
     message:
         "cohort: fetching the files of site {wildcards.site}"
@@ -27,64 +27,97 @@ rule fetch_site:
         "../workflow_scripts/fetch_site.py"
 
 
-rule index_cohort:
-    """List every case of the study's sites; problems stop the run here, before anything trains."""
+rule index_site:
+    """List every case of a site; problems stop the run here, before anything trains."""
     input:
-        COHORT_FILES,
-        RECEIPTS,
+        lambda wildcards: COHORT_FILES[wildcards.site],
+        receipts_of_site,
     output:
-        index="results/cohort/index.tsv",
-        left_out="results/cohort/left_out.tsv",
+        index="results/cohort/sites/{site}/index.tsv",
     log:
-        "results/logs/cohort/index.log",
+        "results/logs/cohort/index-{site}.log",
     benchmark:
-        "results/benchmarks/cohort/index.tsv"
+        "results/benchmarks/cohort/index-{site}.tsv"
+    priority: largest_first
     conda:
         "../envs/study.yaml"
     threads: 1
     resources:
         mem_mb=2000,
     params:
-        source=SOURCE,
-        code=code("index_cohort"),
+        source=source_of_site,
+        # In place of the table's date: rows of other sites may change.
+        rows=lambda wildcards: digest_of_rows(SITE_SOURCES[wildcards.site]),
+        code=code("index_site"),
     message:
-        "cohort: checking every case"
+        "cohort: checking every case of site {wildcards.site}"
     script:
-        "../workflow_scripts/index_cohort.py"
+        "../workflow_scripts/index_site.py"
 
 
-rule split_cohort:
-    """Assign every patient to training, validation or test."""
+rule split_site:
+    """Assign every patient of a site to training, validation or test."""
     input:
-        index="results/cohort/index.tsv",
+        index="results/cohort/sites/{site}/index.tsv",
         kept=STUDY.kept_splits,
     output:
-        splits="results/cohort/splits.tsv",
+        splits="results/cohort/sites/{site}/splits.tsv",
     log:
-        "results/logs/cohort/split.log",
+        "results/logs/cohort/split-{site}.log",
     benchmark:
-        "results/benchmarks/cohort/split.tsv"
+        "results/benchmarks/cohort/split-{site}.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
     resources:
         mem_mb=1000,
     params:
-        sites=STUDY.config["cohort"]["sites"],
+        is_external=lambda wildcards: wildcards.site in STUDY.external_sites,
         splits=STUDY.config["cohort"]["splits"],
-        code=code("split_cohort"),
+        code=code("split_site"),
     message:
-        "cohort: splitting by patient"
+        "cohort: splitting site {wildcards.site} by patient"
     script:
-        "../workflow_scripts/split_cohort.py"
+        "../workflow_scripts/split_site.py"
+
+
+rule check_cohort:
+    """Hold all sites against each other: whoever or whatever is at two of them stops the run here."""
+    input:
+        indexes=expand("results/cohort/sites/{site}/index.tsv", site=SITES),
+        splits=expand("results/cohort/sites/{site}/splits.tsv", site=SITES),
+        kept=STUDY.kept_splits,
+    output:
+        index="results/cohort/index.tsv",
+        splits="results/cohort/splits.tsv",
+        left_out="results/cohort/left_out.tsv",
+    log:
+        "results/logs/cohort/check.log",
+    benchmark:
+        "results/benchmarks/cohort/check.tsv"
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        left_out=lambda wildcards: count_left_out(STUDY.source_settings),
+        keep_file=STUDY.config["cohort"]["splits"]["keep_file"],
+        code=code("check_cohort"),
+    message:
+        "cohort: holding all sites against each other"
+    script:
+        "../workflow_scripts/check_cohort.py"
 
 
 rule build_shard:
     """Preprocess one site's cases into memory-mapped arrays."""
     input:
-        index="results/cohort/index.tsv",
-        splits="results/cohort/splits.tsv",
-        receipts=RECEIPTS,
+        index="results/cohort/sites/{site}/index.tsv",
+        splits="results/cohort/sites/{site}/splits.tsv",
+        receipts=receipts_of_site,
+        # Nothing is preprocessed of a cohort that is refused; of other sites a shard has nothing.
+        checked=ancient("results/cohort/index.tsv"),
     output:
         images="results/cohort/sites/{site}/images.npy",
         masks="results/cohort/sites/{site}/masks.npy",
@@ -102,7 +135,7 @@ rule build_shard:
     resources:
         mem_mb=2000,
     params:
-        source=SOURCE,
+        source=source_of_site,
         preprocessing=STUDY.preprocessing_settings,
         code=code("build_shard"),
     message:

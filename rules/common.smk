@@ -12,7 +12,9 @@ import smart_open
 from snakemake.common import overwrite_function_params
 from snakemake.exceptions import WorkflowError
 
-from fedpedbrain.data.layouts import count_cases, list_source_files, modules_of_other_sources
+from fedpedbrain.data.case_counts import count_cases, count_left_out
+from fedpedbrain.data.flpedbrain_files import block_of_sites
+from fedpedbrain.data.layouts import digest_of_rows, list_source_files, modules_of_other_sources, settings_of_site
 from fedpedbrain.errors import StudyError
 from fedpedbrain.fingerprint import code_fingerprint, remember_sources
 from fedpedbrain.jobs import limit_jobs
@@ -31,17 +33,15 @@ announce_worker(os.getpid() if workflow.is_main_process else None, preload=PRELO
 try:
     STUDY = load_study(config, workflow.source_path("schemas/config.schema.yaml"), count_cases)
     STUDY.check_files()
+    SITE_SOURCES = {site: settings_of_site(STUDY.source_settings, site) for site in STUDY.sites}
     # A new scan is predicted where the cohort is not.
-    COHORT_FILES = list_source_files(STUDY.source_settings, needed=STUDY.needs_cohort)
+    COHORT_FILES = {site: list_source_files(SITE_SOURCES[site], STUDY.needs_cohort) for site in STUDY.sites}
     if "results/cohort/splits.tsv" in map(os.path.relpath, STUDY.kept_splits):
         raise StudyError("cohort.splits.keep_file: this study's own splits.tsv is made anew; name a copy of it")
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 
 
-# Receipts of files that jobs fetch.
-RECEIPTS = expand("results/downloads/{site}.json", site=STUDY.fetched_sites)
-SOURCE = STUDY.source_settings | {"receipts": RECEIPTS}
 limit_jobs(STUDY.config["job_limit_minutes"])
 ARMS = list(STUDY.arms)
 SEEDS = STUDY.seeds
@@ -82,6 +82,18 @@ def code(rule_name):
     script = str(Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py"))
     unused = modules_of_other_sources(STUDY.config["cohort"]["source"])
     return signed(lambda wildcards: code_fingerprint(script, unused))
+
+
+def receipts_of_site(wildcards):
+    """Receipts of the fetched files that a site's cases are made from."""
+    source = SITE_SOURCES[wildcards.site]
+    sites = [site for site in (*source["sites_before"], *source["sites"]) if site in STUDY.fetched_sites]
+    return expand("results/downloads/{site}.json", site=sites)
+
+
+def source_of_site(wildcards):
+    """What decides a site's cases: the argument of ``open_source``."""
+    return SITE_SOURCES[wildcards.site] | {"receipts": receipts_of_site(wildcards)}
 
 
 def shards(sites):

@@ -12,7 +12,7 @@ CORES_OF_TRAINING = 1 if HAS_GPUS and workflow.local_exec else STUDY.config["tra
 @cache
 def sizes_of_sites():
     """Cases or patients of every site, as well as they are known by now."""
-    return schedule.known_sizes("results/cohort/splits.tsv", partial(count_cases, SOURCE), SITES)
+    return schedule.known_sizes("results/cohort/splits.tsv", partial(count_cases, STUDY.source_settings), SITES)
 
 
 def largest_first(wildcards):

@@ -13,7 +13,6 @@ with job_log(snakemake.log[0]):
         cases_path=snakemake.output.cases,
         outlines_path=snakemake.output.outlines,
         frames_path=snakemake.output.frames,
-        site=snakemake.wildcards.site,
         source_settings=snakemake.params.source,
         preprocessing=snakemake.params.preprocessing,
     )

@@ -40,6 +40,7 @@ def check_cohort(config: Mapping[str, Any]) -> None:
     if splits["test_fraction"] + splits["validation_fraction"] >= 1.0:
         raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
     _check_channels(config)
+    _check_class_map(config)
     if cohort["source"] == "class_folders" and cohort["regions"]:
         raise StudyError("cohort.regions: the class_folders source has no outlines; write []")
     if cohort["source"] == "flpedbrain":
@@ -98,8 +99,19 @@ def _check_channels(config: Mapping[str, Any]) -> None:
         )
 
 
+def _check_class_map(config: Mapping[str, Any]) -> None:
+    """Refuse a name of a diagnosis that would stand for no class."""
+    source, classes = config["cohort"]["source"], config["cohort"]["classes"]
+    for name, target in config[source].get("class_map", {}).items():
+        if classes and target not in classes:
+            raise StudyError(
+                f"{source}.class_map: {name!r} leads to {target!r}, which is none of cohort.classes "
+                f"({', '.join(classes)}); correct it"
+            )
+
+
 def _check_flpedbrain(block: Mapping[str, Any], sites: Sequence[str], normal_class: str | None) -> None:
-    """Refuse normal cases of a study without normal cases, and parts of sites that the study does not have."""
+    """Refuse normal cases of a study without normal cases, and parts and cases of sites that it does not have."""
     if block["normal_fraction"] > 0 and normal_class not in block["label_names"]:
         raise StudyError(
             f"flpedbrain.normal_fraction: normal cases are asked for, but cohort.normal_class {normal_class!r} is "
@@ -108,6 +120,9 @@ def _check_flpedbrain(block: Mapping[str, Any], sites: Sequence[str], normal_cla
     unknown = sorted(set(block["site_parts"]) - set(sites))
     if unknown:
         raise StudyError(f"flpedbrain.site_parts: {unknown[0]!r} is none of cohort.sites; correct it")
+    strange = sorted(case for case in block["left_out_cases"] if case.split("-")[0] not in sites)
+    if strange:
+        raise StudyError(f"flpedbrain.left_out_cases: {strange[0]!r} is of none of cohort.sites; correct its name")
 
 
 def _check_arm_names(key: str, names: Sequence[str], arms: Mapping[str, Arm]) -> None:

@@ -7,6 +7,7 @@ built, so it needs the standard library alone.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fedpedbrain.arms import Arm
@@ -26,7 +27,7 @@ def known_sizes(
 
     Parameters
     ----------
-    splits_path : the table of splits; once it is there it tells the patients
+    splits_path : the table of splits; once it is there it tells the patients of the sites that it has
     count_cases : counts cases as far as the source's own files tell; may raise ``StudyError``
     sites : all sites
 
@@ -34,14 +35,12 @@ def known_sizes(
     -------
     site to a number of at least 1; all 1 where nothing is known
     """
-    if Path(splits_path).exists():
-        sizes: Mapping[str, int] = Counter(row["site"] for row in read_table(splits_path))
-    else:
-        try:
-            sizes = count_cases()
-        except StudyError:
-            # Files that are still to be fetched, or a cohort that is elsewhere.
-            sizes = {}
+    rows = read_table(splits_path) if Path(splits_path).exists() else []
+    sizes: Mapping[str, int] = Counter(row["site"] for row in rows)
+    if not sizes.keys() >= set(sites):
+        # Files that are still to be fetched, or a cohort that is elsewhere, are not counted.
+        with suppress(StudyError):
+            sizes = {**count_cases(), **sizes}
     return {site: max(1, sizes.get(site, 0)) for site in sites}
 
 

@@ -102,7 +102,7 @@ class Study:
 
     @property
     def source_settings(self) -> dict[str, Any]:
-        """What decides which cases there are and what they look like: the argument of ``open_source``."""
+        """What decides which cases there are and what they look like, at all sites."""
         cohort = {key: value for key, value in self.config["cohort"].items() if key != "splits"}
         source = cohort["source"]
         block = self.config[source]

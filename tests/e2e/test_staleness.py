@@ -13,8 +13,11 @@ pytestmark = pytest.mark.slow
 ARMS = 4
 # One each in a round of centralized, local-north and local-east, two in one of fedavg.
 TRAINING_JOBS_A_ROUND = 5
-COHORT = {"index_cohort": 1, "split_cohort": 1, "build_shard": 3, "find_duplicates": 1, "audit_cohort": 1}
-COHORT |= {"plot_quality": 3, "plot_cohort": 1, "write_audit_page": 1, "summarize_intensities": ARMS}
+# Of one site, and of all sites together.
+OF_A_SITE = ["index_site", "split_site", "build_shard", "plot_quality"]
+OF_ALL_SITES = dict.fromkeys(["check_cohort", "find_duplicates", "audit_cohort", "plot_cohort", "write_audit_page"], 1)
+ONE_SITE = OF_ALL_SITES | dict.fromkeys(OF_A_SITE, 1)
+COHORT = OF_ALL_SITES | dict.fromkeys(OF_A_SITE, 3) | {"summarize_intensities": ARMS}
 # What shows all arms, and so is made again where there is one more.
 OF_ALL_ARMS = ["compare_arms", "plot_convergence", "plot_updates", "plot_comparison", "plot_classes"]
 OF_ALL_ARMS += ["plot_confusion", "plot_cross_sites", "plot_reliability", "plot_volumes"]
@@ -46,6 +49,9 @@ def scored(arms=ARMS):
 
 
 TRAINED = scored() | GALLERY | SHOWN
+# With the models as they are.
+PREDICTED = dict.fromkeys(["predict_cases", "score_predictions", "measure_cost"], ARMS) | GALLERY
+PREDICTED |= {rule: 1 for rule in OF_ALL_ARMS if rule not in OF_TRAINING}
 ONE_MORE_ARM = "arms=[{name: centralized, participants: pooled}, {name: local, participants: alone}, "
 ONE_MORE_ARM += (
     "{name: fedavg, participants: sites}, {name: more, participants: sites, strategy: {name: fedprox, mu: 0.1}}]"
@@ -70,19 +76,34 @@ SETTINGS = {
         # The gallery shows the first seed.
         {"initialize_model": 1, "summarize_intensities": ARMS} | rounds(2) | scored() | SHOWN,
     ),
-    "a site added": (
+    "a training site added": (
         ["cohort={sites: {training: [north, east, south]}}"],
-        COHORT
-        | {"build_shard": 4, "plot_quality": 4, "summarize_intensities": ARMS + 1}
-        # Its own arm, and its job in each round of fedavg.
-        | rounds(2, TRAINING_JOBS_A_ROUND + 2, ARMS + 1)
+        ONE_SITE
+        # Centralized, fedavg of three sites, and the site's own arm; of others validation has more patients.
+        | rounds(2, participants=1 + 3 + 1, arms=3)
+        | {"summarize_intensities": 3, "validate_round": 2 * (ARMS + 1)}
         | scored(ARMS + 1)
         | GALLERY
         | SHOWN,
     ),
-    "a site removed": (
-        ["cohort={sites: {external: []}}"],
-        COHORT | {"build_shard": 2, "plot_quality": 2} | rounds(2) | TRAINED,
+    "an external site added": (["cohort={sites: {external: [west, south]}}"], ONE_SITE | PREDICTED),
+    "an external site removed": (["cohort={sites: {external: []}}"], OF_ALL_SITES | PREDICTED),
+    "a training site removed": (
+        ["cohort={sites: {training: [north]}}"],
+        OF_ALL_SITES
+        # Centralized and fedavg, of one site now, whose updates cannot be compared.
+        | {"train_site": 2 * 2, "aggregate_round": 2 * 2, "validate_round": 2 * (ARMS - 1), "summarize_intensities": 2}
+        | scored(ARMS - 1)
+        | GALLERY
+        | SHOWN,
+    ),
+    "a case added at a site": (
+        ["phantom={cases: {north: 11}}"],
+        ONE_SITE
+        # But for the arm of the other site, which is validated with more patients.
+        | rounds(2, participants=1 + 1 + 2, arms=3)
+        | {"summarize_intensities": 3, "validate_round": 2 * ARMS}
+        | TRAINED,
     ),
     "a setting of one arm": (
         ["arm_defaults={exchange: {dtype: bfloat16}}"],
@@ -196,7 +217,7 @@ def test_of_files(study_copy, row):
     assert study_copy.planned("--configfile", TINY) == jobs
 
 
-CASES = ["a case added", "an image or a mask corrected"]
+CORRECTED = "an image or a mask of a site corrected"
 BIDS = ["cohort={source: bids, sites: {training: [north, south], external: []}, classes: [normal, dipg]}"]
 
 
@@ -208,8 +229,8 @@ def test_of_a_cohort_of_files(bids, tmp_path):
     arguments = ["--configfile", TINY, "--config", f"cohort_root={bids.root}", *BIDS, "--", "results/cohort/audit.json"]
     result = study.snakemake("--cores", "2", *arguments)
     assert result.returncode == 0, result.stdout
-    # What trains follows the shards, as where a site is added.
-    jobs = {"index_cohort": 1, "split_cohort": 1, "build_shard": 2, "find_duplicates": 1, "audit_cohort": 1}
+    # What trains follows the shard, as where a case is added.
+    jobs = {rule: number for rule, number in ONE_SITE.items() if not rule.startswith(("plot", "write"))}
     mask = bids.mask("sub-01")
     content, dates = mask.read_bytes(), (mask.stat().st_atime_ns, mask.stat().st_mtime_ns)
     mask.write_bytes(content + b" ")
@@ -219,6 +240,10 @@ def test_of_a_cohort_of_files(bids, tmp_path):
     assert study.planned(*arguments) == {}
     bids.add("sub-11", "north", "dipg")
     assert study.planned(*arguments) == jobs
+    bids.rows["sub-11"]["site"] = "elsewhere"
+    bids.write_participants()
+    # Counted among those who are left out.
+    assert study.planned(*arguments) == {"check_cohort": 1, "audit_cohort": 1}
 
 
 def test_settings_count_though_the_records_folder_is_lost(study_copy):
@@ -259,7 +284,7 @@ def test_of_records_that_are_all_lost(study_copy):
 def test_every_row_of_the_readme_is_a_test():
     section = (REPOSITORY / "README.md").read_text().split("\n## What reruns\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (.+?) \| .+ \|$", section, re.MULTILINE)
-    assert rows[1:] == [*SETTINGS, *EDITS, *CASES, LOST]
+    assert rows[1:] == [*SETTINGS, *EDITS, CORRECTED, LOST]
 
 
 def test_a_round_that_was_the_last_need_not_stay_when_there_are_more(finished_study):

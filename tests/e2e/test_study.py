@@ -68,7 +68,7 @@ def test_the_timeline_has_every_job_of_the_rounds_and_its_path_begins_with_the_c
     assert first.loc["train_site", "ended"].max() <= first.loc["aggregate_round", "started"]
     assert set(jobs["device"]) <= {"CPU 1", "CPU 2"}
     path = jobs[jobs["on_critical_path"] == 1].sort_values("started")
-    assert (path["rule"].iloc[0], path["ended"].iloc[-1]) == ("index_cohort", jobs["ended"].max())
+    assert (path["rule"].iloc[0], path["ended"].iloc[-1]) == ("index_site", jobs["ended"].max())
 
 
 def test_updates_do_not_stay_on_disk(finished_study):

@@ -212,7 +212,7 @@ def fingerprint_in_another_process(tmp_path):
 
 def test_what_an_earlier_process_parsed_is_not_parsed_again(repository, fingerprint_in_another_process, tmp_path):
     script = tmp_path / "script.py"
-    script.write_text((repository / "workflow_scripts/split_cohort.py").read_text())
+    script.write_text((repository / "workflow_scripts/split_site.py").read_text())
     expected = code_fingerprint(str(script))
     digest, num_parsed = fingerprint_in_another_process(script)
     assert (digest, num_parsed) == (expected, len(reached_files(script)))
@@ -285,7 +285,7 @@ def test_shards_depend_on_the_sources_and_not_on_the_networks(repository):
         ("flpedbrain", "flpedbrain.py"),
     ],
 )
-@pytest.mark.parametrize("rule", ["index_cohort", "build_shard"])
+@pytest.mark.parametrize("rule", ["index_site", "build_shard"])
 def test_a_cohort_depends_on_its_own_source_and_the_forms_that_it_reads(repository, rule, source, own):
     reached = reached_modules(repository, rule, modules_of_other_sources(source))
     sources = {name for name in reached if name.startswith("data/sources/") and not name.endswith("/__init__.py")}

@@ -84,6 +84,7 @@ def test_sizes_are_those_of_the_splits_then_of_the_source_then_all_alike(tmp_pat
     rows = [{"patient": str(number), "site": "east", "split": split} for number, split in enumerate(SPLITS[:3])]
     write_table(splits, ("patient", "site", "split"), rows)
     assert known_sizes(splits, refuse, ["north", "east"]) == {"north": 1, "east": 3}
+    assert known_sizes(splits, lambda: {"north": 7, "east": 9}, ["north", "east"]) == {"north": 7, "east": 3}
 
 
 # A schedule of the greedy kind: whenever a GPU is free, the waiting job of the highest priority takes it.

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from fedpedbrain.data.layouts import count_cases
+from fedpedbrain.data.case_counts import count_cases
 from fedpedbrain.errors import StudyError
 from fedpedbrain.study import load_study
 

@@ -3,7 +3,7 @@ import pytest
 import yaml
 from fedpedbrain.arm_settings import WITHOUT_EXCHANGE
 from fedpedbrain.arms import PARTICIPANTS, POOLED_SITE
-from fedpedbrain.data.layouts import count_cases
+from fedpedbrain.data.case_counts import count_cases
 from fedpedbrain.errors import StudyError
 from fedpedbrain.study import load_study
 from snakemake.utils import update_config
@@ -230,6 +230,13 @@ def test_a_site_listed_twice_is_refused(load):
 def test_a_site_that_trains_and_is_external_is_refused(load):
     message = refusal(load, {"cohort": {"sites": {"external": ["north"]}}})
     assert message.startswith("cohort.sites: 'north' is listed twice")
+
+
+@pytest.mark.parametrize("source", ["bids", "listed", "class_folders"])
+def test_a_class_map_that_leads_to_no_class_is_refused(load, source):
+    overlay = {"cohort": {"source": source, "regions": []}, source: {"class_map": {"no_tumor": "healthy"}}}
+    message = refusal(load, overlay)
+    assert message.startswith(f"{source}.class_map: 'no_tumor' leads to 'healthy', which is none of cohort.classes")
 
 
 def test_a_site_named_as_all_sites_together_is_refused(load):

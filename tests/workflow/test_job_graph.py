@@ -202,6 +202,7 @@ def test_what_training_waits_for_goes_before_it_and_validation_after_it(reposito
     first = ["find_duplicates", "audit_cohort", "make_keys", "aggregate_round", "select_phase_start"]
     assert priorities == dict.fromkeys(first, "schedule.UNBLOCKS_TRAINING") | {
         "inspect_updates": "schedule.FREES_DISK",
+        "index_site": "largest_first",
         "build_shard": "largest_first",
         "train_site": "training_first",
         "validate_round": "validation_last",

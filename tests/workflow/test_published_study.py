@@ -27,10 +27,10 @@ def test_a_folder_of_the_files_is_planned_without_fetching(plan, tmp_path):
     jobs = plan(f"cohort_root={tmp_path}")
     assert "fetch_site" not in jobs
     # The warm start is on two sites; of its first round the model stays, of its second nothing.
-    assert jobs["index_cohort"] == jobs["aggregate_round"] == jobs["aggregate_passing_round"] == 1
+    assert jobs["check_cohort"] == jobs["aggregate_round"] == jobs["aggregate_passing_round"] == 1
     assert jobs["train_passing_site"] == 2 * 2
 
 
 def test_every_site_is_fetched_from_a_hub_once(plan):
     jobs = plan("flpedbrain={revision: v1.0}")
-    assert (jobs["fetch_site"], jobs["index_cohort"], jobs["train_passing_site"]) == (18, 1, 4)
+    assert (jobs["fetch_site"], jobs["index_site"], jobs["train_passing_site"]) == (18, 18, 4)

@@ -16,7 +16,7 @@ def map_classes(
     ----------
     counts : number of cases by (name, site)
     classes : ``cohort.classes``
-    class_map : name to class, for the names that are no class themselves
+    class_map : name to class, one of ``classes``, for the names that are no class themselves
     map_key : where ``class_map`` stands in the config
 
     Returns
@@ -26,16 +26,12 @@ def map_classes(
     Raises
     ------
     CohortError : one line for every name without a class: how many cases have it at which sites, the class whose name
-        is nearest, and what to add to the map; and one for every entry of the map that leads to no class
+        is nearest, and what to add to the map
     """
-    problems = [
-        f"{map_key}: {name!r} leads to {target!r}, which is none of cohort.classes ({', '.join(classes)}); correct it"
-        for name, target in class_map.items()
-        if target not in classes
-    ]
+    problems = []
     names = list(dict.fromkeys(name for name, _ in sorted(counts)))
     for name in names:
-        if class_map.get(name, name) not in classes and name not in class_map:
+        if class_map.get(name, name) not in classes:
             sites = {site: count for (found, site), count in sorted(counts.items()) if found == name}
             where = ", ".join(f"{count} at site {site}" for site, count in sites.items())
             problems.append(

@@ -68,6 +68,25 @@ def candidate_names(site: str, settings: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def sites_before(site: str, sites: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    """Sites that take their shared normal cases before a site: what is left for it depends on theirs.
+
+    Parameters
+    ----------
+    sites : all of the study, in whose order normal cases are dealt out
+    settings : the ``flpedbrain`` block of the config
+    """
+    may_share = settings["normals"] != "site" and settings["normal_fraction"] > 0
+    return list(sites[: sites.index(site)]) if may_share else []
+
+
+def block_of_sites(sites: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``flpedbrain`` block of the config, or a part of it, without what it says of other sites than these."""
+    block = settings | {"site_parts": {site: parts for site, parts in settings["site_parts"].items() if site in sites}}
+    names = {name for site in sites for name in candidate_names(site, settings)}
+    return block | {"sha256": {name: digest for name, digest in settings["sha256"].items() if name in names}}
+
+
 def choose_parts(site: str, settings: Mapping[str, Any], available: Collection[str], place: str) -> list[SitePart]:
     """The files that a site needs, of those that are there.
 
@@ -98,7 +117,7 @@ def choose_parts(site: str, settings: Mapping[str, Any], available: Collection[s
 
 
 def find_files(settings: Mapping[str, Any]) -> dict[str, Path]:
-    """Where the files are that the study's sites need, by name: in the cohort's folder, or where receipts say.
+    """Where the files are that sites need, and those before them, by name: in the cohort's folder, or as receipts say.
 
     Parameters
     ----------
@@ -114,8 +133,9 @@ def find_files(settings: Mapping[str, Any]) -> dict[str, Path]:
     root, block = Path(settings["root"]), settings["flpedbrain"]
     if not root.is_dir():
         raise StudyError(f"cohort_root: no folder at {root}; give the folder that holds the .npy files, or null")
-    names = [name for site in settings["sites"] for name in candidate_names(site, block) if (root / name).is_file()]
-    parts = [part for site in settings["sites"] for part in choose_parts(site, block, names, str(root))]
+    sites = [*settings["sites_before"], *settings["sites"]]
+    names = [name for site in sites for name in candidate_names(site, block) if (root / name).is_file()]
+    parts = [part for site in sites for part in choose_parts(site, block, names, str(root))]
     return {name: root / name for part in parts for name in part.names}
 
 

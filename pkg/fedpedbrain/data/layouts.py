@@ -1,15 +1,15 @@
 """Which files each kind of source reads; standard library only, since the job graph is built from it."""
 
 import csv
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedpedbrain.data.flpedbrain_files import find_files
+from fedpedbrain.data.flpedbrain_files import block_of_sites, find_files, sites_before
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import check_inside, files_below, read_table
 from fedpedbrain.image_files import files_of_image
+from fedpedbrain.lineage import digest_of
 
 # What a cell of a table says where nothing is known.
 NOT_AVAILABLE = ("n/a", "")
@@ -39,22 +39,61 @@ def read_participants(root: str | None) -> list[dict[str, str]]:
         raise StudyError(f"{path}: not UTF-8 text; save it as UTF-8") from None
 
 
+def read_site_participants(root: str | None, settings: Mapping[str, Any], has_classes: bool) -> list[dict[str, str]]:
+    """Rows of participants.tsv; refused where a column is missing, or a row has more or fewer cells.
+
+    Parameters
+    ----------
+    settings : the ``bids`` block of the config
+    has_classes : whether the study needs the column of classes
+    """
+    rows = read_participants(root)
+    path = Path(root) / "participants.tsv"
+    for column in ["participant_id", settings["site_column"], *([settings["class_column"]] if has_classes else [])]:
+        if not rows or column not in rows[0]:
+            found = ", ".join(filter(None, rows[0])) if rows else "no rows"
+            raise StudyError(f"{path}: expected a column {column!r}, found: {found}; see bids.*_column in the config")
+    for row in rows:
+        if None in row.values() or None in row:
+            raise StudyError(
+                f"{path}: the row of {row['participant_id']} has {'more' if None in row else 'fewer'} cells than "
+                "the header; correct it"
+            )
+    return rows
+
+
 def _no_files(settings: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def _bids_rows(settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What participants.tsv says of the settings' sites, of the columns that are read."""
+    bids, has_classes = settings["bids"], bool(settings["cohort"]["classes"])
+    columns = ["participant_id", bids["site_column"], *([bids["class_column"]] if has_classes else [])]
+    rows = read_site_participants(settings["root"], bids, has_classes)
+    return [{name: row[name] for name in columns} for row in rows if row[bids["site_column"]] in settings["sites"]]
+
+
 def _bids_files(settings: Mapping[str, Any]) -> list[str]:
     root, bids = bids_root(settings["root"]), settings["bids"]
-    patterns = [f"sub-*/**/*_{suffix}.nii.gz" for suffix in bids["image_suffixes"]]
+    subjects = sorted({row["participant_id"] for row in _bids_rows(settings)})
+    odd = [subject for subject in subjects if not subject or Path(subject).name != subject]
+    if odd:
+        raise StudyError(f"{root}/participants.tsv: participant_id {odd[0]!r} is no folder's name; correct it")
+    patterns = [f"{subject}/**/*_{suffix}.nii.gz" for subject in subjects for suffix in bids["image_suffixes"]]
     if settings["cohort"]["regions"]:
-        patterns += [bids["mask_glob"].format(subject=subject) for subject in ("sub-*", "sub-*/ses-*")]
+        folders = [folder for subject in subjects for folder in (subject, f"{subject}/ses-*")]
+        patterns += [bids["mask_glob"].format(subject=folder) for folder in folders]
     files = sorted(path for pattern in patterns for path in root.glob(pattern))
     _refuse_names(files, "paths of a BIDS data set")
-    return [str(root / "participants.tsv"), *map(str, files)]
+    return list(map(str, files))
 
 
-def find_pictures(root: str | None) -> dict[str, list[Path]]:
-    """Pictures of a folder of class folders by site, ``root/{site}/**/{class folder}/*``, each site's in order."""
+def find_pictures(root: str | None, sites: Collection[str] | None = None) -> dict[str, list[Path]]:
+    """Pictures of a folder of class folders by site, ``root/{site}/**/{class folder}/*``, each site's in order.
+
+    ``sites`` are those that are looked at, all without it.
+    """
     if root is None:
         raise StudyError(
             "cohort_root: the class_folders source needs the folder of the sites; add --config cohort_root=PATH"
@@ -62,7 +101,8 @@ def find_pictures(root: str | None) -> dict[str, list[Path]]:
     if not Path(root).is_dir():
         raise StudyError(f"cohort_root: no folder at {root}; give the folder that holds one folder a site")
     found = {}
-    for folder in sorted(path for path in Path(root).iterdir() if path.is_dir()):
+    folders = (path for path in Path(root).iterdir() if path.is_dir() and (sites is None or path.name in sites))
+    for folder in sorted(folders):
         pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
         found[folder.name] = [path for path in pictures if not path.name.startswith(".")]
     _refuse_names([path for pictures in found.values() for path in pictures], "paths of pictures")
@@ -87,7 +127,7 @@ def _refuse_names(paths: Iterable[Path], what: str, forbidden: frozenset[str] = 
 
 
 def _class_folder_files(settings: Mapping[str, Any]) -> list[str]:
-    found = find_pictures(settings["root"])
+    found = find_pictures(settings["root"], settings["sites"])
     return [str(path) for site in settings["sites"] for path in found.get(site, [])]
 
 
@@ -126,18 +166,21 @@ def read_listing(
     return rows
 
 
+def _listed_rows(settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What a table of cases says of the settings' sites, of the columns that are read."""
+    cohort, listed = settings["cohort"], settings["listed"]
+    columns, has_classes, has_masks = listed["columns"], bool(cohort["classes"]), bool(cohort["regions"])
+    names = [columns["case"], columns["patient"], columns["site"], *columns["images"]]
+    names += [columns["class"]] * has_classes + [columns["mask"]] * has_masks
+    rows = read_listing(settings["root"], listed, has_classes, has_masks)
+    return [{name: row[name] for name in names} for row in rows if row[columns["site"]] in settings["sites"]]
+
+
 def _listed_files(settings: Mapping[str, Any]) -> list[str]:
     cohort, listed = settings["cohort"], settings["listed"]
-    rows = read_listing(settings["root"], listed, bool(cohort["classes"]), bool(cohort["regions"]))
     columns = [*listed["columns"]["images"], *([listed["columns"]["mask"]] if cohort["regions"] else [])]
-    root = Path(settings["root"])
-    paths = {
-        root / row[column]
-        for row in rows
-        if row[listed["columns"]["site"]] in settings["sites"]
-        for column in columns
-        if row[column] not in NOT_AVAILABLE
-    }
+    root, rows = Path(settings["root"] or ""), _listed_rows(settings)
+    paths = {root / row[column] for row in rows for column in columns if row[column] not in NOT_AVAILABLE}
     missing = sorted(path for path in paths if not path.exists())
     if missing:
         raise StudyError(
@@ -150,7 +193,7 @@ def _listed_files(settings: Mapping[str, Any]) -> list[str]:
     for file in files:
         check_inside(file, root)
     _refuse_names(files, "paths that a table of cases names")
-    return [str(root / listed["table"]), *map(str, files)]
+    return list(map(str, files))
 
 
 def _flpedbrain_files(settings: Mapping[str, Any]) -> list[str]:
@@ -180,12 +223,34 @@ def modules_of_other_sources(source: str) -> tuple[str, ...]:
     return tuple(f"fedpedbrain.data.sources.{word}" for word in _LISTINGS if word != source)
 
 
-def list_source_files(settings: Mapping[str, Any], needed: bool = True) -> list[str]:
-    """Every file that a cohort is made from, for the workflow to watch.
+def settings_of_site(settings: Mapping[str, Any], site: str) -> dict[str, Any]:
+    """What decides which cases a site has and what they look like: the argument of ``open_source``.
+
+    Nothing of another site is in it, so that no change there makes this one's cases anew, but for sites that published
+    normal cases are dealt out to before it: ``sites_before``.
 
     Parameters
     ----------
     settings : ``fedpedbrain.study.Study.source_settings``
+    """
+    source = settings["cohort"]["source"]
+    cohort = {key: value for key, value in settings["cohort"].items() if key != "sites"}
+    block, before = settings[source], []
+    if source == "phantom":
+        block = block | {"cases": {name: count for name, count in block["cases"].items() if name == site}}
+    if source == "flpedbrain":
+        before = sites_before(site, settings["sites"], block)
+        left_out = [case for case in block["left_out_cases"] if case.startswith(f"{site}-")]
+        block = block_of_sites([*before, site], block) | {"left_out_cases": left_out}
+    return dict(settings) | {"cohort": cohort, "sites": [site], "sites_before": before, source: block}
+
+
+def list_source_files(settings: Mapping[str, Any], needed: bool = True) -> list[str]:
+    """Every file that a site's cases are made from, for the workflow to watch; a table of all sites is none of them.
+
+    Parameters
+    ----------
+    settings : as ``settings_of_site`` gives them
     needed : whether a cohort that is not given or not there is refused rather than taken for one without files
     """
     try:
@@ -196,43 +261,22 @@ def list_source_files(settings: Mapping[str, Any], needed: bool = True) -> list[
         return []
 
 
-def _count_simulated(settings: Mapping[str, Any]) -> dict[str, int]:
-    return settings["phantom"]["cases"]
+_TABLES: dict[str, Callable[[Mapping[str, Any]], list[dict[str, str]]]] = {"bids": _bids_rows, "listed": _listed_rows}
 
 
-def _count_participants(settings: Mapping[str, Any]) -> dict[str, int]:
-    return Counter(row.get(settings["bids"]["site_column"], "") for row in read_participants(settings["root"]))
-
-
-def _count_pictures(settings: Mapping[str, Any]) -> dict[str, int]:
-    return {site: len(pictures) for site, pictures in find_pictures(settings["root"]).items()}
-
-
-def _count_listed(settings: Mapping[str, Any]) -> dict[str, int]:
-    cohort, listed = settings["cohort"], settings["listed"]
-    rows = read_listing(settings["root"], listed, bool(cohort["classes"]), bool(cohort["regions"]))
-    return Counter(row[listed["columns"]["site"]] for row in rows)
-
-
-def _refuse_to_count(settings: Mapping[str, Any]) -> dict[str, int]:
-    raise StudyError("arms.phases: cases of the published files are not counted before they are read; name the sites")
-
-
-_COUNTS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, int]]] = {
-    "phantom": _count_simulated,
-    "bids": _count_participants,
-    "listed": _count_listed,
-    "class_folders": _count_pictures,
-    "flpedbrain": _refuse_to_count,
-}
-
-
-def count_cases(settings: Mapping[str, Any]) -> dict[str, int]:
-    """Cases of every site as far as they can be counted before the cohort is read: of BIDS, the participants.
+def digest_of_rows(settings: Mapping[str, Any]) -> str:
+    """Digest of what the table of all sites' cases says of one, in whatever order; "" where there is none to be read.
 
     Parameters
     ----------
-    settings : ``fedpedbrain.study.Study.source_settings``
+    settings : as ``settings_of_site`` gives them
     """
-    counts = _COUNTS[settings["cohort"]["source"]](settings)
-    return {site: counts.get(site, 0) for site in settings["sites"]}
+    source = settings["cohort"]["source"]
+    if source not in _TABLES:
+        return ""
+    try:
+        rows = _TABLES[source](settings)
+    except StudyError:
+        # Of a cohort that is not there: ``list_source_files`` says so where it is needed.
+        return ""
+    return digest_of(sorted(rows, key=lambda row: sorted(row.items())))

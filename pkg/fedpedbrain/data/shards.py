@@ -89,11 +89,10 @@ def build_shard_files(
     cases_path: str | Path,
     outlines_path: str | Path,
     frames_path: str | Path,
-    site: str,
     source_settings: Mapping,
     preprocessing: Mapping,
 ) -> None:
-    """Preprocess one site's cases into ``images`` uint8 (N, C, D, H, W) and ``masks`` uint8 (N, R, D, H, W).
+    """Preprocess the cases of a site's index into ``images`` uint8 (N, C, D, H, W) and ``masks`` uint8 (N, R, D, H, W).
 
     Row n of both arrays is row n of the table of cases, which states their digests. Cases are read and written one at a
     time. ``outlines`` is a table of what each mask outlines in the scan, against which the audit holds what is left of
@@ -102,7 +101,7 @@ def build_shard_files(
     source = open_source(source_settings)
     regions = source_settings["cohort"]["regions"]
     num_channels = len(source_settings["cohort"]["channels"])
-    cases = [case for case in read_split_cases(index_path, splits_path) if case.site == site]
+    cases = read_split_cases(index_path, splits_path)
     grid = tuple(preprocessing["grid"])
     outlines, frames = [], []
     with replacing(images_path) as images_file, replacing(masks_path) as masks_file:

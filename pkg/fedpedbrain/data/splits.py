@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from fedpedbrain.cohort import EXTERNAL, SPLITS, TEST, TRAIN, VALIDATION, Case, read_cases
+from fedpedbrain.cohort import EXTERNAL, SPLITS, TEST, TRAIN, VALIDATION, read_cases
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.files import read_table, write_table
 from fedpedbrain.seeds import derive_seed
@@ -95,11 +95,10 @@ def _ensure_train_and_test(members: list[str], splits: dict[str, str], kept: Map
             splits[donors[0]] = wanted
 
 
-def _read_kept(path: str | Path, patients: Iterable[str]) -> dict[str, str]:
-    """The splits of an earlier study; refused where they contradict themselves or know none of the patients."""
-    rows = read_table(path)
+def read_kept(path: str | Path) -> dict[str, str]:
+    """The splits of an earlier study; refused where they contradict themselves."""
     kept: dict[str, str] = {}
-    for row in rows:
+    for row in read_table(path):
         if row.get("patient") is None or row.get("split") not in SPLITS:
             raise StudyError(
                 f"{path}: expected columns patient and split, one of {', '.join(SPLITS)}, found the row {row}; "
@@ -109,69 +108,54 @@ def _read_kept(path: str | Path, patients: Iterable[str]) -> dict[str, str]:
             raise StudyError(
                 f"{path}: patient {row['patient']} is {kept[row['patient']]} and {row['split']}; keep one of the rows"
             )
-    if kept.keys().isdisjoint(patients):
-        raise StudyError(
-            f"{path}: none of its {len(kept)} patients is in the cohort; correct cohort.splits.keep_file or write null"
-        )
     return kept
 
 
-def _check_training_sites(splits: Mapping[str, str], site_of: Mapping[str, str], training_sites: Iterable[str]) -> None:
-    """Refuse a training site whose kept patients leave nobody to train on or nobody to test on."""
-    problems = []
-    for site in training_sites:
-        found = {split for patient, split in splits.items() if site_of[patient] == site}
-        problems += [
-            f"site {site}: no patient is left for {split}; change cohort.splits.keep_file or add patients"
-            for split in (TRAIN, TEST)
-            if found and split not in found
-        ]
-    if problems:
-        raise CohortError(problems)
-
-
-def _strata_of_patients(cases: Iterable[Case]) -> dict[str, tuple[str, str]]:
-    """One (site, class) a patient: that of the first case; a patient seen at two sites is a problem."""
-    strata: dict[str, tuple[str, str]] = {}
-    problems = []
-    for case in cases:
-        site, _ = strata.setdefault(case.patient, (case.site, case.class_name))
-        if site != case.site:
-            problems.append(
-                f"patient {case.patient}: found at sites {site!r} and {case.site!r}; a patient belongs to one site"
-            )
-    if problems:
-        raise CohortError(problems)
-    return strata
-
-
-def split_cohort_files(
-    index_path: str | Path, splits_path: str | Path, sites: Mapping[str, list[str]], settings: Mapping
-) -> None:
-    """Read the index and write one split a patient.
+def check_training_site(site: str, splits: Mapping[str, str]) -> None:
+    """Refuse a training site too small to be split, or whose kept patients leave nobody to train on or to test on.
 
     Parameters
     ----------
-    sites : ``training`` and ``external`` site names
+    splits : patient of the site to split
+    """
+    if len(splits) < MIN_PATIENTS_PER_TRAINING_SITE:
+        raise CohortError(
+            [
+                f"site {site}: {len(splits)} patient(s), a training site needs at least "
+                f"{MIN_PATIENTS_PER_TRAINING_SITE} (one to train on, one to test on); move it to cohort.sites.external "
+                "or leave it out"
+            ]
+        )
+    problems = [
+        f"site {site}: no patient is left for {split}; change cohort.splits.keep_file or add patients"
+        for split in (TRAIN, TEST)
+        if split not in splits.values()
+    ]
+    if problems:
+        raise CohortError(problems)
+
+
+def split_site_files(
+    index_path: str | Path, splits_path: str | Path, site: str, is_external: bool, settings: Mapping
+) -> None:
+    """Read the index of a site and write one split a patient: that of a stratum, which other sites are no part of.
+
+    Parameters
+    ----------
     settings : the ``cohort.splits`` block: ``seed``, ``test_fraction``, ``validation_fraction``, ``keep_file``
     """
-    strata = _strata_of_patients(read_cases(index_path))
-    kept = {}
-    if settings["keep_file"] is not None:
-        kept = _read_kept(settings["keep_file"], strata)
+    strata: dict[str, tuple[str, str]] = {}
+    for case in read_cases(index_path):
+        strata.setdefault(case.patient, (site, case.class_name))
     splits = assign_splits(
         strata,
-        sites["external"],
+        [site] if is_external else [],
         settings["test_fraction"],
         settings["validation_fraction"],
         settings["seed"],
-        kept,
+        {} if settings["keep_file"] is None else read_kept(settings["keep_file"]),
     )
-    _check_training_sites(splits, {patient: site for patient, (site, _) in strata.items()}, sites["training"])
-    if VALIDATION not in splits.values():
-        raise StudyError(
-            "cohort.splits: no patient is left for validation, which chooses each arm's best round; "
-            "raise validation_fraction or add cases"
-        )
-    rows = ({"patient": name, "site": strata[name][0], "split": splits[name]} for name in sorted(splits))
+    if not is_external:
+        check_training_site(site, splits)
+    rows = ({"patient": name, "site": site, "split": splits[name]} for name in sorted(splits))
     write_table(splits_path, SPLIT_COLUMNS, rows)

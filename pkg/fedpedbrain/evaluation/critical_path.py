@@ -44,9 +44,10 @@ class Job:
 _OF_SCORES = ("plot_classes", "plot_comparison", "plot_confusion", "plot_cross_sites", "plot_reliability")
 WAITS_FOR: Mapping[str, tuple[str, ...]] = {
     "fetch_site": (),
-    "index_cohort": ("fetch_site",),
-    "split_cohort": ("index_cohort",),
-    "build_shard": ("split_cohort",),
+    "index_site": ("fetch_site",),
+    "split_site": ("index_site",),
+    "check_cohort": ("split_site",),
+    "build_shard": ("check_cohort",),
     "find_duplicates": ("build_shard",),
     "audit_cohort": ("find_duplicates",),
     "plot_cohort": ("audit_cohort",),
@@ -93,7 +94,8 @@ _KIND_OF = {
     "validate_round": "validation",
     "predict_cases": "prediction",
 } | dict.fromkeys(
-    ("fetch_site", "index_cohort", "split_cohort", "build_shard", "find_duplicates", "audit_cohort"), "cohort"
+    ("fetch_site", "index_site", "split_site", "check_cohort", "build_shard", "find_duplicates", "audit_cohort"),
+    "cohort",
 )
 # In the order in which a study does them; what is none of these is small and of many kinds.
 OTHER, WAITING = "other", "waiting"

@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fedpedbrain.data.audit import audit_cohort_files, duplicate_notes, sites_without_validation, small_sites
+from fedpedbrain.data.cohort_check import LEFT_OUT_COLUMNS
 from fedpedbrain.data.duplicates import PAIR_COLUMNS, Pair
-from fedpedbrain.data.index import LEFT_OUT_COLUMNS
 from fedpedbrain.data.shards import OUTLINE_COLUMNS
 from fedpedbrain.files import read_table, write_table
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from fedpedbrain.cohort import read_cases
-from fedpedbrain.data.index import index_cohort_files
-from fedpedbrain.data.layouts import count_cases, list_source_files
+from fedpedbrain.cohort import read_cases, write_cases
+from fedpedbrain.data.case_counts import count_cases, count_left_out
+from fedpedbrain.data.copies import describe_copies
+from fedpedbrain.data.layouts import list_source_files, settings_of_site
 from fedpedbrain.data.shards import preprocess_images
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.errors import CohortError, StudyError
@@ -91,8 +92,15 @@ def test_the_workflow_watches_and_counts_the_pictures_of_the_studys_sites(settin
     add("south/glioma/.hidden.png", 9)
     listed = list_source_files(settings)
     assert sorted(listed) == sorted(case.images[0] for case in find(settings).values())
+    alone = [list_source_files(settings_of_site(settings, site)) for site in ("north", "south")]
+    assert [path for paths in alone for path in paths] == listed
     assert count_cases(settings) == {"north": 2, "south": 2}
-    assert open_source(settings).count_left_out() == {"elsewhere": 1}
+    assert count_left_out(settings) == {"elsewhere": 1}
+
+
+def test_a_site_has_the_cases_that_it_has_among_others(settings):
+    alone = [find(settings_of_site(settings, site)) for site in ("north", "south")]
+    assert alone[0] | alone[1] == find(settings)
 
 
 def test_the_digest_of_a_case_changes_with_its_picture_and_its_class(settings, add):
@@ -120,12 +128,11 @@ def test_one_picture_under_two_classes_is_refused(settings, add):
     assert problem.endswith("is 'glioma'; remove the one that is wrong")
 
 
-def test_one_picture_at_two_sites_is_refused(settings, add, tmp_path):
+def test_one_picture_at_two_sites_is_a_copy(settings, add):
     add("north/Testing/no_tumor/c.png", 20)
     add("south/normal/c.png", 20)
-    with pytest.raises(CohortError, match="one of case north-Testing-no_tumor-c of another patient"):
-        index_cohort_files(settings, tmp_path / "index.tsv", tmp_path / "left_out.tsv")
-    assert not (tmp_path / "index.tsv").exists()
+    (problem,) = describe_copies(open_source(settings).find_cases())
+    assert "one of case north-Testing-no_tumor-c of another patient" in problem
 
 
 def test_class_folders_without_a_class_are_all_said_with_their_number_of_pictures(settings, add):
@@ -184,5 +191,5 @@ def test_a_folder_that_is_not_given_or_not_there_is_refused(settings, tmp_path):
 
 
 def test_the_index_of_pictures_reads_back(settings, tmp_path):
-    index_cohort_files(settings, tmp_path / "index.tsv", tmp_path / "left_out.tsv")
+    write_cases(tmp_path / "index.tsv", find(settings).values())
     assert {case.case: case for case in read_cases(tmp_path / "index.tsv")} == find(settings)

@@ -10,9 +10,9 @@ import pytest
 import SimpleITK as sitk
 import yaml
 from fedpedbrain.arm_settings import merged_block
+from fedpedbrain.data.case_counts import count_cases
 from fedpedbrain.data.flpedbrain_fetching import fetch_site_files
-from fedpedbrain.data.index import index_cohort_files
-from fedpedbrain.data.layouts import count_cases, list_source_files
+from fedpedbrain.data.layouts import list_source_files, settings_of_site
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.study import load_study
@@ -37,7 +37,8 @@ def settings(config, folder):
     """Argument of ``open_source`` for the folder."""
     cohort = config["cohort"] | {"source": "flpedbrain", "sites": {"training": ["AA"], "external": ["BB"]}}
     block = config["flpedbrain"] | {"voxel_spacing_mm": [4.0, 2.0, 1.0], "orientation": "PLS"}
-    return {"cohort": cohort, "root": str(folder), "sites": ["AA", "BB"], "flpedbrain": block, "receipts": []}
+    settings = {"cohort": cohort, "root": str(folder), "sites": ["AA", "BB"], "sites_before": []}
+    return settings | {"flpedbrain": block, "receipts": []}
 
 
 def cases_of(settings, **changes):
@@ -175,6 +176,36 @@ def test_the_draw_is_of_the_seed_and_leaves_earlier_sites_theirs(settings):
     assert any(other != first for other in others)
 
 
+def test_a_site_has_the_cases_that_it_has_among_others(settings):
+    together = cases_of(settings, normal_fraction=0.6)
+    alone = [open_source(settings_of_site(settings, site)).find_cases() for site in SITES]
+    assert [case for cases in alone for case in cases] == together
+
+
+def test_a_site_knows_of_others_the_normal_cases_that_are_dealt_out_before_its_own(settings):
+    names = {"AA_data_uint8_val.npy": "1" * 64, "BB_data_uint8_val.npy": "2" * 64}
+    left_out = {"left_out_cases": ["AA-train-0001", "BB-val-0002"], "site_parts": {"BB": ["val"]}, "sha256": names}
+    settings["flpedbrain"] |= left_out
+    first, second = (settings_of_site(settings, site) for site in SITES)
+    assert (first["sites"], first["sites_before"]) == (["AA"], [])
+    assert (second["sites"], second["sites_before"]) == (["BB"], ["AA"])
+    own = {"left_out_cases": ["AA-train-0001"], "site_parts": {}, "sha256": {"AA_data_uint8_val.npy": "1" * 64}}
+    assert first["flpedbrain"] == settings["flpedbrain"] | own
+    assert second["flpedbrain"] == settings["flpedbrain"] | {"left_out_cases": ["BB-val-0002"]}
+    # Another site at the end is none of their business.
+    assert settings_of_site(settings | {"sites": ["AA", "BB", "CC"]}, "BB") == second
+    for alone in ({"normals": "site"}, {"normal_fraction": 0}):
+        assert settings_of_site(settings | {"flpedbrain": settings["flpedbrain"] | alone}, "BB")["sites_before"] == []
+
+
+def test_what_is_wrong_with_an_earlier_site_is_said_of_that_site_alone(settings):
+    # BB wants 10 of 8 shared ones, of which AA takes 5.
+    settings["flpedbrain"] |= {"normal_fraction": 1.2, "parts": ["train"]}
+    assert_refused(settings | {"sites": ["BB"]}, "site BB: ")
+    cases = cases_of(settings | {"sites": ["AA"], "sites_before": ["BB"]})
+    assert len(normals_of(cases, "AA")) == 5
+
+
 def test_a_sites_own_normal_cases_come_before_the_shared_ones(settings, folder):
     (folder / "AA_normals_uint8_train.npy").write_bytes(site_file([0] * 5, seed=77))
     names = {
@@ -278,12 +309,6 @@ def test_a_class_that_the_study_does_not_have_is_refused(settings):
 def test_labels_may_be_a_list(settings, folder):
     (folder / "AA_data_uint8_train.npy").write_bytes(write_dict(GOOD | {"label_classes": LABELS.tolist()}))
     assert [case.class_name for case in cases_of(settings)[:2]] == ["ependymoma", "DIPG"]
-
-
-def test_the_index_is_written_from_the_files(settings, tmp_path):
-    settings["sites"] = settings["cohort"]["sites"]["training"] = ["AA", "BB"]
-    index_cohort_files(settings, tmp_path / "index.tsv", tmp_path / "left_out.tsv")
-    assert len((tmp_path / "index.tsv").read_text().splitlines()) == 1 + 20 + 5
 
 
 # From a hub.
@@ -423,6 +448,10 @@ def test_the_published_study_trains_two_sites_first_and_then_all_sixteen(load_pu
         ({"flpedbrain": {"revision": "main"}}, "expected a commit or a tag of the data set; a branch would move"),
         ({"flpedbrain": {"orientation": "PPS"}}, "expected three letters, one each of R or L"),
         ({"flpedbrain": {"site_parts": {"XX": ["val"]}}}, "flpedbrain.site_parts: 'XX' is none of cohort.sites"),
+        (
+            {"flpedbrain": {"left_out_cases": ["XX-val-0001"]}},
+            "flpedbrain.left_out_cases: 'XX-val-0001' is of none of cohort.sites",
+        ),
         (
             {"flpedbrain": {"label_names": ["healthy", "DIPG"]}},
             "flpedbrain.normal_fraction: normal cases are asked",

@@ -1,16 +1,19 @@
+import numpy as np
 import pytest
-from fedpedbrain.data.layouts import count_cases, list_dicom_files, list_source_files
+import yaml
+from fedpedbrain.data.layouts import digest_of_rows, list_dicom_files, list_source_files, settings_of_site
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.errors import StudyError
+from fedpedbrain.study import Study
 
 
 def test_a_simulated_cohort_reads_no_files(config):
     assert list_source_files({"cohort": config["cohort"], "root": None, "phantom": config["phantom"]}) == []
 
 
-def test_every_image_every_mask_and_the_participants_are_listed(bids, source_settings):
+def test_every_image_and_every_mask_are_listed(bids, source_settings):
     subjects = ["sub-01", "sub-02", "sub-03", "sub-04"]
-    files = [bids.root / "participants.tsv", *map(bids.image, subjects), *map(bids.mask, subjects)]
+    files = [*map(bids.image, subjects), *map(bids.mask, subjects)]
     assert sorted(list_source_files(source_settings)) == sorted(map(str, files))
 
 
@@ -61,59 +64,76 @@ def test_a_folder_that_is_not_there_is_refused_by_name(source_settings, tmp_path
         list_source_files(source_settings | {"root": str(tmp_path / "nowhere")})
 
 
-# How many cases each site has, before the cohort is read.
-
-
-def test_the_cases_of_a_simulated_cohort_are_counted_by_its_settings(config):
-    settings = {"cohort": config["cohort"], "root": None, "sites": ["east", "north"]}
-    phantom = config["phantom"] | {"cases": {"north": 5, "east": 7, "west": 9}}
-    counts = count_cases(settings | {"phantom": phantom})
-    assert counts == {"east": 7, "north": 5}
-
-
-def test_a_simulated_site_that_no_cases_are_asked_of_has_none(config):
-    settings = {"cohort": config["cohort"], "root": None, "sites": ["east"]}
-    assert count_cases(settings | {"phantom": config["phantom"] | {"cases": {}}}) == {"east": 0}
-
-
-def test_of_a_bids_cohort_the_participants_of_the_studys_sites_are_counted(bids, source_settings):
-    bids.add("sub-05", "north", "dipg", session="ses-a")
-    bids.add("sub-05", "north", "dipg", session="ses-b")
-    bids.add("sub-06", "elsewhere", "dipg")
-    assert count_cases(source_settings) == {"north": 3, "south": 2}
-    assert count_cases(source_settings | {"sites": ["south", "west"]}) == {"south": 2, "west": 0}
-
-
-def test_sites_are_counted_by_the_column_that_the_config_names(bids, source_settings):
-    for number, row in enumerate(bids.rows.values()):
-        row["clinic"] = "south" if number else "north"
-    bids.write_participants(("participant_id", "site", "clinic"))
-    source_settings["bids"] = source_settings["bids"] | {"site_column": "clinic"}
-    assert count_cases(source_settings) == {"north": 1, "south": 3}
-
-
-def test_quotation_marks_of_participants_are_letters(bids, source_settings):
-    # As frames of a cell they would swallow every row up to the next one.
-    path = bids.root / "participants.tsv"
-    path.write_text('participant_id\tnote\tsite\nsub-01\t"\tnorth\nsub-02\t-\tnorth\nsub-03\t-\tsouth\n')
-    assert count_cases(source_settings) == {"north": 2, "south": 1}
-
-
-def test_participants_that_are_no_utf_8_text_are_refused_by_name(bids, source_settings):
-    path = bids.root / "participants.tsv"
-    path.write_bytes(path.read_bytes() + "sub-05\tsäo\tdipg\n".encode("latin-1"))
-    with pytest.raises(StudyError, match=r"participants\.tsv: not UTF-8 text"):
-        count_cases(source_settings)
-
-
-def test_cases_of_a_cohort_that_is_not_there_are_not_counted(source_settings):
-    with pytest.raises(StudyError, match=r"cohort_root: .*--config cohort_root=PATH"):
-        count_cases(source_settings | {"root": None})
-
-
 def test_braces_in_paths_of_dicom_files_are_refused_and_semicolons_of_compact_discs_are_not(tmp_path):
     (tmp_path / "IM1;1").touch()
     assert list_dicom_files(str(tmp_path)) == [str(tmp_path / "IM1;1")]
     (tmp_path / "{x}").touch()
     with pytest.raises(StudyError, match=r"\{x\}: paths of DICOM files may hold none of \{ \} \(1 do\); rename them"):
         list_dicom_files(str(tmp_path))
+
+
+# One site's part of what decides a cohort.
+
+
+def test_a_site_reads_its_own_participants_and_their_files(bids, source_settings):
+    bids.add("sub-05", "north", "dipg", session="ses-a")
+    own = [("sub-01", ""), ("sub-02", ""), ("sub-05", "ses-a")]
+    files = [read(*place) for place in own for read in (bids.image, bids.mask)]
+    assert sorted(list_source_files(settings_of_site(source_settings, "north"))) == sorted(map(str, files))
+
+
+def test_files_of_nobody_at_the_site_may_be_named_as_they_like(bids, source_settings, write_volume):
+    write_volume(bids.root / "sub-99" / "anat" / "sub-99 {odd}_T2w.nii.gz", np.zeros(bids.shape, np.int16))
+    assert len(list_source_files(settings_of_site(source_settings, "north"))) == 2 * 2
+
+
+@pytest.mark.parametrize("name", ["", "../sub-01", "/sub-01"])
+def test_a_participant_whose_name_is_no_folders_is_refused(bids, source_settings, name):
+    bids.rows["sub-01"]["participant_id"] = name
+    bids.write_participants()
+    with pytest.raises(StudyError, match=rf"participants\.tsv: participant_id '{name}' is no folder's name"):
+        list_source_files(settings_of_site(source_settings, "north"))
+
+
+def test_a_sites_rows_are_its_own_in_whatever_order_and_of_the_columns_that_are_read(bids, source_settings):
+    def digest(site: str) -> str:
+        return digest_of_rows(settings_of_site(source_settings, site))
+
+    north, south = digest("north"), digest("south")
+    bids.rows = dict(reversed(bids.rows.items()))
+    for row in bids.rows.values():
+        row["age"] = "7"
+    bids.write_participants(("participant_id", "age", "site", "diagnosis"))
+    assert (digest("north"), digest("south")) == (north, south)
+    bids.rows["sub-03"]["diagnosis"] = "normal"
+    bids.write_participants()
+    assert digest("north") == north
+    assert digest("south") != south
+
+
+def test_of_a_cohort_without_a_table_or_that_is_not_there_no_rows_are_told(config, source_settings):
+    phantom = {"cohort": config["cohort"], "root": None, "sites": ["north"], "phantom": config["phantom"]}
+    assert digest_of_rows(phantom) == digest_of_rows(source_settings | {"root": None}) == ""
+
+
+@pytest.mark.parametrize("source", ["phantom", "bids", "listed", "class_folders", "flpedbrain"])
+def test_no_other_site_that_comes_or_goes_is_in_a_sites_settings(config, schema_path, source):
+    config["cohort"] |= {"source": source, "classes": ["normal", "DIPG"]}
+    if source == "class_folders":
+        config["cohort"]["regions"] = []
+    config["phantom"]["cases"] |= {"more": 9}
+
+    def settings(training: list[str], external: list[str]) -> dict:
+        config["cohort"]["sites"] = {"training": training, "external": external}
+        return settings_of_site(Study(config, yaml.safe_load(schema_path.read_text())).source_settings, "north")
+
+    of_north = settings(["north"], [])
+    assert settings(["north", "east"], ["more"]) == settings(["north"], ["west"]) == of_north
+
+
+def test_a_site_has_the_simulated_cases_that_it_has_among_others(config):
+    sites = {"north": 2, "east": 3}
+    settings = {"cohort": config["cohort"], "root": None, "sites": list(sites)}
+    settings["phantom"] = config["phantom"] | {"cases": sites}
+    alone = [open_source(settings_of_site(settings, site)).find_cases() for site in sites]
+    assert [case for cases in alone for case in cases] == open_source(settings).find_cases()

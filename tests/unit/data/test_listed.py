@@ -10,7 +10,8 @@ import pytest
 import SimpleITK as sitk
 import yaml
 from cohort_files import WRITERS
-from fedpedbrain.data.layouts import count_cases, list_source_files
+from fedpedbrain.data.case_counts import count_cases, count_left_out
+from fedpedbrain.data.layouts import digest_of_rows, list_source_files, settings_of_site
 from fedpedbrain.data.shards import preprocess_images, preprocess_mask
 from fedpedbrain.data.sources import open_source
 from fedpedbrain.errors import StudyError
@@ -133,16 +134,26 @@ def cohort(tmp_path, config, schema_path):
 
 def test_every_row_of_the_studys_sites_is_a_case(cohort):
     cohort.rows[7]["site"] = "elsewhere"
-    source = cohort.open()
-    assert [case.case for case in source.find_cases()] == ["c0", "c1", "c2", "c3", "c4", "c5", "c6"]
-    assert source.count_left_out() == {"elsewhere": 1}
+    assert [case.case for case in cohort.open().find_cases()] == ["c0", "c1", "c2", "c3", "c4", "c5", "c6"]
+    assert count_left_out(cohort.settings()) == {"elsewhere": 1}
     assert count_cases(cohort.settings()) == {"north": 4, "west": 3}
 
 
-def test_the_workflow_watches_the_table_and_every_file(cohort):
-    files = list_source_files(cohort.settings())
-    assert files[0] == str(cohort.folder / "cases.tsv")
-    assert len(files) == 1 + 2 * 8
+def test_the_workflow_watches_every_file_of_a_site_and_its_rows(cohort):
+    north, west = (settings_of_site(cohort.settings(), site) for site in ("north", "west"))
+    paths = [str(cohort.folder / f"case{number}" / name) for number in range(4) for name in ("image.npy", "mask.npy")]
+    assert list_source_files(north) == paths
+    before = digest_of_rows(north), digest_of_rows(west)
+    cohort.rows[0] |= {"class": "normal"}
+    cohort.rows.reverse()
+    cohort.settings()
+    assert digest_of_rows(north) != before[0]
+    assert digest_of_rows(west) == before[1]
+
+
+def test_a_site_has_the_cases_that_it_has_among_others(cohort):
+    alone = [open_source(settings_of_site(cohort.settings(), site)).find_cases() for site in ("north", "west")]
+    assert [case for cases in alone for case in cases] == cohort.open().find_cases()
 
 
 def test_what_is_assumed_of_a_form_is_part_of_a_cases_digest(cohort, config, schema_path):

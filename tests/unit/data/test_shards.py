@@ -8,7 +8,8 @@ from fedpedbrain.cohort import read_cases
 from fedpedbrain.data.dataset import ShardDataset
 from fedpedbrain.data.frame_table import Geometry, read_frames
 from fedpedbrain.data.geometry import grid_frame
-from fedpedbrain.data.index import index_cohort_files
+from fedpedbrain.data.index import index_site_files
+from fedpedbrain.data.layouts import settings_of_site
 from fedpedbrain.data.shards import build_shard_files, measure_outlines, preprocess_images, preprocess_mask
 from fedpedbrain.data.volumes import Volume
 from fedpedbrain.files import read_table, write_table
@@ -26,12 +27,13 @@ def build(tmp_path, source_settings, preprocessing):
     """Index the folder ``bids``, split it and build one site's shard; returns the shard's folder."""
 
     def _build(site: str, name: str = "shard") -> Path:
-        index_cohort_files(source_settings, tmp_path / "index.tsv", tmp_path / "left_out.tsv")
+        settings = settings_of_site(source_settings, site)
+        index_site_files(settings, tmp_path / "index.tsv")
         rows = [{"patient": patient, "split": split} for patient, split in SPLITS.items()]
         write_table(tmp_path / "splits.tsv", ["patient", "split"], rows)
         folder = tmp_path / name
         paths = [folder / part for part in ("images.npy", "masks.npy", "cases.tsv", "outlines.tsv", "frames.tsv")]
-        build_shard_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", *paths, site, source_settings, preprocessing)
+        build_shard_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", *paths, settings, preprocessing)
         return folder
 
     return _build

@@ -2,11 +2,10 @@ from collections import Counter, defaultdict
 
 import pytest
 from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION, write_cases
-from fedpedbrain.data.splits import assign_splits, split_cohort_files
+from fedpedbrain.data.splits import assign_splits, split_site_files
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.files import read_table, write_table
 
-SITES = {"training": ["north", "south"], "external": ["west"]}
 SETTINGS = {"seed": 0, "test_fraction": 0.25, "validation_fraction": 0.25, "keep_file": None}
 # A border lies between two splits that follow each other in this order.
 ORDER = [TEST, VALIDATION, TRAIN]
@@ -128,10 +127,9 @@ def test_a_site_of_one_patient_stays_as_it_is_drawn():
 
 @pytest.fixture
 def index(tmp_path, make_case):
-    """An index of two training sites and an external one, two cases a patient."""
+    """An index of the site north, two cases a patient."""
     cases = [
-        make_case(f"{site}-{number:02d}-{visit}", site, "", patient=f"{site}-{number:02d}")
-        for site in ("north", "south", "west")
+        make_case(f"north-{number:02d}-{visit}", "north", "", patient=f"north-{number:02d}")
         for number in range(12)
         for visit in (1, 2)
     ]
@@ -140,37 +138,45 @@ def index(tmp_path, make_case):
 
 
 def test_the_table_has_one_row_a_patient_in_order(tmp_path, index):
-    split_cohort_files(index, tmp_path / "splits.tsv", SITES, SETTINGS)
+    split_site_files(index, tmp_path / "splits.tsv", "north", False, SETTINGS)
     rows = read_table(tmp_path / "splits.tsv")
-    assert [row["patient"] for row in rows] == sorted(
-        f"{site}-{number:02d}" for site in ("north", "south", "west") for number in range(12)
-    )
-    counts = Counter((row["site"], row["split"]) for row in rows)
-    assert counts["north", TEST] == counts["north", VALIDATION] == 3
-    assert counts["north", TRAIN] == 6
-    assert counts["west", EXTERNAL] == 12
+    assert [(row["patient"], row["site"]) for row in rows] == [(f"north-{number:02d}", "north") for number in range(12)]
+    assert Counter(row["split"] for row in rows) == {TEST: 3, VALIDATION: 3, TRAIN: 6}
 
 
-def test_a_patient_at_two_sites_is_refused_by_name(tmp_path, make_case):
-    cases = [make_case("a-1", "north", patient="a"), make_case("a-2", "south", patient="a")]
-    write_cases(tmp_path / "index.tsv", cases)
-    with pytest.raises(CohortError, match="patient a: found at sites 'north' and 'south'"):
-        split_cohort_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", SITES, SETTINGS)
+def test_patients_of_an_external_site_are_all_external(tmp_path, index):
+    split_site_files(index, tmp_path / "splits.tsv", "north", True, SETTINGS)
+    assert {row["split"] for row in read_table(tmp_path / "splits.tsv")} == {EXTERNAL}
+
+
+def test_sites_are_split_alone_as_they_are_together():
+    patients = stratum("north", "a", 13) | stratum("north", "b", 2) | stratum("south", "a", 7) | stratum("west", "b", 3)
+    kept = dict.fromkeys(list(patients)[::5], TEST)
+    together = assign_splits(patients, ["west"], 0.25, 0.1, 0, kept)
+    alone = {}
+    for site in ("north", "south", "west"):
+        own = {patient: place for patient, place in patients.items() if place[0] == site}
+        alone |= assign_splits(own, [site] if site == "west" else [], 0.25, 0.1, 0, kept)
+    assert alone == together
+
+
+def test_a_training_site_of_one_patient_is_refused_with_its_number(tmp_path, make_case):
+    write_cases(tmp_path / "index.tsv", [make_case("a-1", patient="a"), make_case("a-2", patient="a")])
+    with pytest.raises(CohortError, match=r"site north: 1 patient\(s\), a training site needs at least 2"):
+        split_site_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", "north", False, SETTINGS)
     assert not (tmp_path / "splits.tsv").exists()
 
 
-def test_a_cohort_without_a_validation_patient_is_refused(tmp_path, make_case):
-    write_cases(tmp_path / "index.tsv", [make_case("a"), make_case("b")])
-    settings = SETTINGS | {"validation_fraction": 1e-9}
-    with pytest.raises(StudyError, match="no patient is left for validation"):
-        split_cohort_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", SITES, settings)
+def test_an_external_site_may_have_one_patient(tmp_path, make_case):
+    write_cases(tmp_path / "index.tsv", [make_case("a", "west")])
+    split_site_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", "west", True, SETTINGS)
 
 
 def test_patients_of_an_earlier_study_keep_its_splits(tmp_path, index):
     kept = [{"patient": f"north-{number:02d}", "split": TEST if number < 3 else TRAIN} for number in range(6)]
     write_table(tmp_path / "old.tsv", ["patient", "split"], kept)
     settings = SETTINGS | {"keep_file": str(tmp_path / "old.tsv")}
-    split_cohort_files(index, tmp_path / "splits.tsv", SITES, settings)
+    split_site_files(index, tmp_path / "splits.tsv", "north", False, settings)
     found = {row["patient"]: row["split"] for row in read_table(tmp_path / "splits.tsv")}
     assert {row["patient"]: found[row["patient"]] for row in kept} == {row["patient"]: row["split"] for row in kept}
 
@@ -179,14 +185,14 @@ def test_an_unknown_split_in_the_file_to_keep_is_refused_by_name(tmp_path, index
     write_table(tmp_path / "old.tsv", ["patient", "split"], [{"patient": "north-01", "split": "training"}])
     settings = SETTINGS | {"keep_file": str(tmp_path / "old.tsv")}
     with pytest.raises(StudyError, match=r"old\.tsv.*training"):
-        split_cohort_files(index, tmp_path / "splits.tsv", SITES, settings)
+        split_site_files(index, tmp_path / "splits.tsv", "north", False, settings)
 
 
 def test_a_file_to_keep_without_its_columns_is_refused_by_name(tmp_path, index):
     write_table(tmp_path / "old.tsv", ["case", "split"], [{"case": "north-01", "split": TRAIN}])
     settings = SETTINGS | {"keep_file": str(tmp_path / "old.tsv")}
     with pytest.raises(StudyError, match=r"old\.tsv.*patient"):
-        split_cohort_files(index, tmp_path / "splits.tsv", SITES, settings)
+        split_site_files(index, tmp_path / "splits.tsv", "north", False, settings)
 
 
 @pytest.fixture
@@ -197,16 +203,10 @@ def split_with_kept(tmp_path, index):
         rows = [{"patient": name, "split": split} for name, split in [*kept.items(), *more]]
         write_table(tmp_path / "old.tsv", ["patient", "split"], rows)
         settings = SETTINGS | {"keep_file": str(tmp_path / "old.tsv")}
-        split_cohort_files(index, tmp_path / "splits.tsv", SITES, settings)
+        split_site_files(index, tmp_path / "splits.tsv", "north", False, settings)
         return read_table(tmp_path / "splits.tsv")
 
     return _split
-
-
-@pytest.mark.parametrize("kept", [{}, {"sub-01": TRAIN, "sub-02": TEST}], ids=["empty", "another cohort"])
-def test_a_file_to_keep_that_knows_none_of_the_patients_is_refused(split_with_kept, kept):
-    with pytest.raises(StudyError, match=rf"old\.tsv: none of its {len(kept)} patients is in the cohort"):
-        split_with_kept(kept)
 
 
 def test_a_file_to_keep_with_two_splits_of_one_patient_is_refused(split_with_kept):
@@ -221,8 +221,8 @@ def test_a_row_to_keep_may_stand_there_twice(split_with_kept):
 
 @pytest.mark.parametrize(("all_of", "lacking"), [(TRAIN, TEST), (TEST, TRAIN)])
 def test_kept_splits_that_leave_a_training_site_nobody_are_refused(split_with_kept, all_of, lacking):
-    kept = {f"south-{number:02d}": all_of for number in range(12)}
-    with pytest.raises(CohortError, match=f"site south: no patient is left for {lacking}; .*keep_file"):
+    kept = {f"north-{number:02d}": all_of for number in range(12)}
+    with pytest.raises(CohortError, match=f"site north: no patient is left for {lacking}; .*keep_file"):
         split_with_kept(kept)
 
 

@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 from fedpedbrain.data.audit import audit_cohort_files
+from fedpedbrain.data.cohort_check import LEFT_OUT_COLUMNS
 from fedpedbrain.data.duplicates import EXACT, NEAR, find_duplicates_files
-from fedpedbrain.data.index import LEFT_OUT_COLUMNS
 from fedpedbrain.data.shards import OUTLINE_COLUMNS
 from fedpedbrain.files import write_table
 from fedpedbrain.reporting.audit_page import MOST_SHOWN_PAIRS, count_pairs, histogram_path, write_audit_page_files

@@ -16,11 +16,7 @@ class Source(Protocol):
     """A place that cases come from."""
 
     def find_cases(self) -> list[Case]:
-        """List every case of the study's sites, checked; raises ``CohortError`` naming all problems at once."""
-        ...
-
-    def count_left_out(self) -> dict[str, int]:
-        """Number of participants by site, of the sites that are none of the study's."""
+        """List every case of the sites, checked; raises ``CohortError`` naming all problems at once."""
         ...
 
     def read_case(self, case: Case) -> Volume:
@@ -67,7 +63,8 @@ def _class_folders(settings: dict) -> Source:
 
 
 def _flpedbrain(settings: dict) -> Source:
-    return FlpedbrainSource(find_files(settings), settings["sites"], settings["cohort"], settings["flpedbrain"])
+    files, block = find_files(settings), settings["flpedbrain"]
+    return FlpedbrainSource(files, settings["sites"], settings["sites_before"], settings["cohort"], block)
 
 
 SOURCES = {
@@ -80,5 +77,5 @@ SOURCES = {
 
 
 def open_source(settings: dict) -> Source:
-    """Open the source that ``settings`` (made by ``fedpedbrain.study.Study.source_settings``) describes."""
+    """Open the source that ``settings`` (made by ``fedpedbrain.data.layouts.settings_of_site``) describes."""
     return SOURCES[settings["cohort"]["source"]](settings)

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from fedpedbrain.cohort import UNKNOWN_CLASS, Case
 from fedpedbrain.data.class_names import map_classes
-from fedpedbrain.data.layouts import NOT_AVAILABLE, bids_root, read_participants
+from fedpedbrain.data.layouts import NOT_AVAILABLE, bids_root, read_site_participants
 from fedpedbrain.data.sources.outlined_case import outlined_case
 from fedpedbrain.data.volumes import Volume, check_finite, read_volume
 from fedpedbrain.errors import CohortError, StudyError
@@ -22,7 +22,7 @@ class BidsSource:
     Parameters
     ----------
     root : the data set's folder
-    sites : sites of the study; participants of other sites are left out
+    sites : sites whose cases are wanted; participants of other sites are left out
     classes : class names of the study; empty where nothing is classified
     labels : mask labels that the study's regions are made of (0 is background)
     settings : the ``bids`` block of the config
@@ -43,10 +43,10 @@ class BidsSource:
         self._settings = settings
 
     def find_cases(self) -> list[Case]:
-        """List the cases of the study's sites; every file is read, checked and hashed."""
+        """List the cases of the sites; every file is read, checked and hashed."""
         problems: list[str] = []
         cases: list[Case] = []
-        rows = self._participants()
+        rows = read_site_participants(str(self._root), self._settings, bool(self._classes))
         class_names = self._class_names(rows)
         for row in rows:
             if row[self._settings["site_column"]] in self._sites:
@@ -62,37 +62,13 @@ class BidsSource:
             raise CohortError(problems)
         return cases
 
-    def count_left_out(self) -> dict[str, int]:
-        """Number of participants by site, of the sites that are none of the study's."""
-        sites = Counter(row[self._settings["site_column"]] for row in self._participants())
-        return {site: count for site, count in sorted(sites.items()) if site not in self._sites}
-
     def read_case(self, case: Case) -> Volume:
         """Read one case's images and mask."""
         images = tuple(read_volume(path) for path in case.images)
         return Volume(images, read_volume(case.mask) if case.mask else None)
 
-    def _participants(self) -> list[dict[str, str]]:
-        path, rows = self._root / "participants.tsv", read_participants(str(self._root))
-        columns = ["participant_id", self._settings["site_column"]]
-        if self._classes:
-            columns.append(self._settings["class_column"])
-        for column in columns:
-            if not rows or column not in rows[0]:
-                found = ", ".join(filter(None, rows[0])) if rows else "no rows"
-                raise StudyError(
-                    f"{path}: expected a column {column!r}, found: {found}; see bids.*_column in the config"
-                )
-        for row in rows:
-            if None in row.values() or None in row:
-                raise StudyError(
-                    f"{path}: the row of {row['participant_id']} has {'more' if None in row else 'fewer'} cells than "
-                    "the header; correct it"
-                )
-        return rows
-
     def _class_names(self, rows: Sequence[dict[str, str]]) -> Mapping[str, str]:
-        """Value of the class column to the class that it stands for, of the study's sites."""
+        """Value of the class column to the class that it stands for, of the sites."""
         if not self._classes:
             return {}
         column, counts = self._settings["class_column"], Counter()

@@ -28,7 +28,7 @@ class ClassFolderSource:
     Parameters
     ----------
     root : the folder of the sites
-    sites : sites of the study; other folders are left out
+    sites : sites whose cases are wanted
     classes : class names of the study
     settings : the ``class_folders`` block of the config
     formats : the ``formats`` block of the config
@@ -42,7 +42,7 @@ class ClassFolderSource:
         settings: Mapping[str, Any],
         formats: Mapping[str, Any],
     ) -> None:
-        self._pictures = find_pictures(root)
+        self._pictures = find_pictures(root, sites)
         self._root = Path(root)
         self._sites = list(sites)
         self._classes = list(classes)
@@ -50,7 +50,7 @@ class ClassFolderSource:
         self._formats = formats
 
     def find_cases(self) -> list[Case]:
-        """List the pictures of the study's sites; every file is read, checked and hashed."""
+        """List the pictures of the sites; every file is read, checked and hashed."""
         problems = [
             f"{self._root / site}: no picture of site {site!r}; correct cohort.sites or cohort_root"
             for site in self._sites
@@ -79,10 +79,6 @@ class ClassFolderSource:
         if problems:
             raise CohortError(problems)
         return cases
-
-    def count_left_out(self) -> dict[str, int]:
-        """Number of pictures by site, of the sites that are none of the study's."""
-        return {site: len(found) for site, found in self._pictures.items() if found and site not in self._sites}
 
     def read_case(self, case: Case) -> Volume:
         """Read one picture as a volume of one slice."""

@@ -9,6 +9,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,16 +62,23 @@ class FlpedbrainSource:
     Parameters
     ----------
     files : every file that the sites need, name to path
-    sites : sites of the study, in whose order the shared normal cases are dealt out
+    sites : sites whose cases are wanted
+    sites_before : sites that take their shared normal cases before these, in the order in which they do
     cohort : the ``cohort`` block of the config: ``classes``, ``normal_class`` and ``regions``
     settings : the ``flpedbrain`` block of the config
     """
 
     def __init__(
-        self, files: Mapping[str, Path], sites: Sequence[str], cohort: Mapping[str, Any], settings: Mapping[str, Any]
+        self,
+        files: Mapping[str, Path],
+        sites: Sequence[str],
+        sites_before: Sequence[str],
+        cohort: Mapping[str, Any],
+        settings: Mapping[str, Any],
     ) -> None:
         self._files = files
         self._sites = sites
+        self._sites_before = sites_before
         self._classes = cohort["classes"]
         self._normal_class = cohort["normal_class"]
         self._labels = {label for region in cohort["regions"] for label in region["labels"]}
@@ -78,7 +86,7 @@ class FlpedbrainSource:
         self._tables: dict[str, _Table] = {}
 
     def find_cases(self) -> list[Case]:
-        """List the cases of the study's sites; every voxel is read, checked and hashed.
+        """List the cases of the sites; every voxel is read, checked and hashed.
 
         Normal cases are drawn without replacement: a file's rows stand in an order that its name and the seed decide,
         and each site takes as many as it needs, one site after the other. So no two sites get the same one, and another
@@ -87,12 +95,16 @@ class FlpedbrainSource:
         problems: list[str] = []
         cases: list[Case] = []
         num_taken: Counter[str] = Counter()
-        for name, path in self._files.items():
-            check_sha256(path, self._settings["sha256"].get(name), name=str(path))
+        for name in dict.fromkeys(name for site in self._sites for part in self._parts_of(site) for name in part.names):
+            check_sha256(self._files[name], self._settings["sha256"].get(name), name=str(self._files[name]))
+        for part in (part for site in self._sites_before for part in self._parts_of(site)):
+            # What is wrong with them is said where they are read themselves.
+            with suppress(StudyError):
+                self._rows_of(part, num_taken)
         for site in self._sites:
             # Images of the site, and the case that had each first.
             patients: dict[tuple[str, ...], str] = {}
-            for part in choose_parts(site, self._settings, self._files, "the published files"):
+            for part in self._parts_of(site):
                 try:
                     rows = self._rows_of(part, num_taken)
                 except StudyError as error:
@@ -111,10 +123,6 @@ class FlpedbrainSource:
             raise CohortError(problems)
         return [case for case in cases if case.case not in left_out]
 
-    def count_left_out(self) -> dict[str, int]:
-        """Nobody: files of other sites are not looked at."""
-        return {}
-
     def read_case(self, case: Case) -> Volume:
         """Read one case's row; voxel spacing and orientation are those that the config states."""
         (place,) = case.images
@@ -122,6 +130,9 @@ class FlpedbrainSource:
         table = self._table(name)
         mask = self._place(_read_row(table.masks, int(row)).astype(np.uint8)) if case.mask else None
         return Volume((self._place(_read_row(table.images, int(row))),), mask)
+
+    def _parts_of(self, site: str) -> list[SitePart]:
+        return choose_parts(site, self._settings, self._files, "the published files")
 
     def _table(self, name: str) -> _Table:
         if name not in self._tables:

@@ -26,7 +26,7 @@ class ListedSource:
     Parameters
     ----------
     root : folder of the table and of what it names
-    sites : sites of the study; rows of other sites are left out
+    sites : sites whose cases are wanted; rows of other sites are left out
     classes : class names of the study; empty where nothing is classified
     normal_class : the class whose cases need no mask, since they carry no tumour
     labels : mask labels that the study's regions are made of
@@ -54,7 +54,7 @@ class ListedSource:
         self._formats = formats
 
     def find_cases(self) -> list[Case]:
-        """List the cases of the study's sites; every file is read, checked and hashed."""
+        """List the cases of the sites; every file is read, checked and hashed."""
         table, cases = self._root / self._settings["table"], []
         rows = [row for row in self._rows if row[self._columns["site"]] in self._sites]
         found = {row[self._columns["site"]] for row in rows}
@@ -72,12 +72,6 @@ class ListedSource:
         if problems:
             raise CohortError(problems)
         return cases
-
-    def count_left_out(self) -> dict[str, int]:
-        """Number of patients by site, of the sites that are none of the study's."""
-        patients = {(row[self._columns["site"]], row[self._columns["patient"]]) for row in self._rows}
-        counts = Counter(site for site, _ in patients if site not in self._sites)
-        return dict(sorted(counts.items()))
 
     def read_case(self, case: Case) -> Volume:
         """Read one case's images and mask."""

@@ -108,10 +108,6 @@ class PhantomSource:
                 )
         return cases
 
-    def count_left_out(self) -> dict[str, int]:
-        """Nobody: only the study's sites are simulated."""
-        return {}
-
     def read_case(self, case: Case) -> Volume:
         """Draw one case: a pure function of the phantom's seed, the site and the case's name."""
         rng = self._rng(case.site, case.case, "anatomy")
