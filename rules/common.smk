@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import smart_open
 from snakemake.common import overwrite_function_params
 from snakemake.exceptions import WorkflowError
+from snakemake.resources import Resource
 
 from fedpedbrain.data.case_counts import count_cases, count_left_out
 from fedpedbrain.data.flpedbrain_files import block_of_sites
@@ -74,6 +75,8 @@ def signed(function):
     return function
 
 
+# Snakemake's own, which decides the threads of every job.
+signed(Resource.evaluate)
 remember_sources(Path(".snakemake/parsed_sources.json"))
 
 
