@@ -26,10 +26,23 @@ rule account_privacy:
         "../workflow_scripts/account_privacy.py"
 
 
+def logs_of_arm(wildcards):
+    """Logs of an arm's jobs, by phase of its cost: in its log every job leaves what it used."""
+    of_phases = {
+        "training": of_rounds_and_sites("train-{site}.log", wildcards),
+        "averaging": of_rounds("aggregate.log", wildcards),
+        "validation": of_kept_rounds("validate.log", wildcards),
+        "prediction": [f"results/evaluation/{wildcards.arm}/seed-{wildcards.seed}/predict.log"],
+    }
+    return {
+        phase: [path.replace("results/", "results/logs/", 1) for path in paths] for phase, paths in of_phases.items()
+    }
+
+
 rule measure_cost:
     """Add up what the jobs of an arm took of time, memory and GPU."""
     input:
-        # Not their records, which are read beside them: for one that is gone, nothing trains again.
+        # Not their logs, which are read beside them: for one that is gone, nothing trains again.
         averaging=partial(of_rounds, "lineage.json"),
         validation=partial(of_kept_rounds, "validation.json"),
         prediction=["results/predictions/{arm}/seed-{seed}/masks.npy"],
@@ -45,8 +58,7 @@ rule measure_cost:
     resources:
         mem_mb=1000,
     params:
-        # No input: a round is averaged after its training, and files of all rounds and sites take time to plan.
-        training=partial(of_rounds_and_sites, "updates/{site}.pth"),
+        logs=logs_of_arm,
         is_chain=lambda wildcards: STUDY.arms[wildcards.arm].is_cyclic,
         code=code("measure_cost"),
     message:

@@ -10,7 +10,6 @@ rule predict_cases:
     output:
         masks="results/predictions/{arm}/seed-{seed}/masks.npy",
         probabilities="results/predictions/{arm}/seed-{seed}/probabilities.tsv",
-        usage="results/predictions/{arm}/seed-{seed}/usage.json",
     log:
         "results/logs/evaluation/{arm}/seed-{seed}/predict.log",
     benchmark:

@@ -6,7 +6,6 @@ use rule train_site as train_passing_site with:
         site_update=temp("results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"),
         state=temp("results/models/{arm}/seed-{seed}/round-{round}/states/{site}.pth"),
         metrics=temp("results/models/{arm}/seed-{seed}/round-{round}/metrics/{site}.json"),
-        usage="results/models/{arm}/seed-{seed}/round-{round}/usage/train-{site}.json",
     wildcard_constraints:
         arm=WITH_PASSING_STATES,
 
@@ -17,6 +16,5 @@ use rule aggregate_round as aggregate_passing_round with:
         state=temp("results/models/{arm}/seed-{seed}/round-{round}/server.pth"),
         metrics="results/models/{arm}/seed-{seed}/round-{round}/metrics.json",
         lineage="results/models/{arm}/seed-{seed}/round-{round}/lineage.json",
-        usage="results/models/{arm}/seed-{seed}/round-{round}/usage/aggregate.json",
     wildcard_constraints:
         arm=WITH_PASSING_MODELS,

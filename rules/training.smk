@@ -45,7 +45,6 @@ rule train_site:
         site_update=temp("results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"),
         state="results/models/{arm}/seed-{seed}/round-{round}/states/{site}.pth",
         metrics=temp("results/models/{arm}/seed-{seed}/round-{round}/metrics/{site}.json"),
-        usage="results/models/{arm}/seed-{seed}/round-{round}/usage/train-{site}.json",
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/train-{site}.log",
     benchmark:
@@ -88,7 +87,6 @@ rule aggregate_round:
         state="results/models/{arm}/seed-{seed}/round-{round}/server.pth",
         metrics="results/models/{arm}/seed-{seed}/round-{round}/metrics.json",
         lineage="results/models/{arm}/seed-{seed}/round-{round}/lineage.json",
-        usage="results/models/{arm}/seed-{seed}/round-{round}/usage/aggregate.json",
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/aggregate.log",
     benchmark:
@@ -122,7 +120,6 @@ rule validate_round:
         shards=shard_tables(STUDY.training_sites),
     output:
         validation="results/models/{arm}/seed-{seed}/round-{round}/validation.json",
-        usage="results/models/{arm}/seed-{seed}/round-{round}/usage/validate.json",
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/validate.log",
     benchmark:

@@ -7,7 +7,7 @@ with job_log(snakemake.log[0]):
 
     of = snakemake.wildcards
     measure_cost_files(
-        products={"training": snakemake.params.training, **dict(snakemake.input.items())},
+        logs=snakemake.params.logs,
         cost_path=snakemake.output.cost,
         arm=of.arm,
         seed=int(of.seed),

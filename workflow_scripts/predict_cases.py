@@ -4,7 +4,7 @@ from fedpedbrain.jobs import job_log
 from fedpedbrain.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
-with job_log(snakemake.log[0], snakemake.output.usage, dict(snakemake.wildcards.items())):
+with job_log(snakemake.log[0]):
     from fedpedbrain.devices import take_device
     from fedpedbrain.evaluation.predictions import predict_cases_files
 

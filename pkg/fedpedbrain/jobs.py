@@ -8,13 +8,13 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedpedbrain.errors import StudyError
 from fedpedbrain.files import explained_disk
-from fedpedbrain.usage import measure_usage, usage_line, write_usage
+from fedpedbrain.usage import measure_usage, usage_line
 
 _PR_SET_PDEATHSIG = 1
 # In the last line of the log of a job that came to its end.
@@ -104,18 +104,11 @@ def _name_of_script() -> str:
 
 
 @contextmanager
-def job_log(
-    path: str | Path, usage_path: str | Path | None = None, labels: Mapping[str, str] | None = None
-) -> Iterator[None]:
+def job_log(path: str | Path) -> Iterator[None]:
     """Send the block's log lines to a file, last what it used: a record and, in words, CPU time and peak memory.
 
     A ``StudyError`` becomes its message on the terminal, and exit status 1. A job that takes longer than ``limit_jobs``
     allows leaves in its log where it stood. Logs of tries that failed are kept in ``<path>.failed``.
-
-    Parameters
-    ----------
-    usage_path : where a block that comes to its end leaves a record of what it used
-    labels : whose record that is, see ``write_usage``
     """
     started = time.monotonic()
     die_with_parent()
@@ -135,10 +128,7 @@ def job_log(
     end = "failed after"
     try:
         yield
-        usage = measure_usage(started)
-        if usage_path is not None:
-            write_usage(usage_path, usage, labels or {})
-        logger.info("%s", usage_line(_name_of_script(), usage))
+        logger.info("%s", usage_line(_name_of_script(), measure_usage(started)))
         end = _DONE
     except StudyError as error:
         logger.error("%s", error)

@@ -1,4 +1,4 @@
-"""What a job used of time, memory and GPU, when and where, as a record that outlives it.
+"""What a job used of time, memory and GPU, when and where, as a line of its log.
 
 Each job measures itself: whoever watches from outside sees the waiting process of a forked job, and no GPU.
 """
@@ -8,12 +8,8 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
-
-from fedpedbrain.files import write_json
 
 # What the line of a log begins with that holds a record.
 _LINE = "record of the job: "
@@ -86,30 +82,22 @@ def measure_usage(started: float) -> Usage:
     )
 
 
-def write_usage(path: str | Path, usage: Usage, labels: Mapping[str, str]) -> None:
-    """Write a record; ``labels`` say whose it is: arm, seed, round, site."""
-    write_json(path, {**labels, **asdict(usage)})
-
-
-def read_usages(paths: Iterable[str | Path]) -> list[tuple[dict[str, str], Usage]]:
-    """Labels and usage of every record; what a record of an earlier version has not is its default."""
-    return [_labels_and_usage(json.loads(Path(path).read_text(encoding="utf-8"))) for path in paths]
-
-
-def _labels_and_usage(values: dict[str, Any]) -> tuple[dict[str, str], Usage]:
-    usage = Usage(**{field.name: values.pop(field.name) for field in fields(Usage) if field.name in values})
-    return values, usage
-
-
 def usage_line(job: str, usage: Usage) -> str:
     """A record as a line of the job's log: every job has one there."""
     return _LINE + json.dumps({"job": job, **asdict(usage)})
 
 
-def read_usage_line(log: str) -> tuple[str, Usage] | None:
-    """Name and usage of the job whose log this is; None where it did not come to its end."""
+def read_usage_line(path: str | Path) -> tuple[str, Usage] | None:
+    """Name and usage of the job whose log this is; None where there is none, or the job did not come to its end."""
+    try:
+        # A job that was killed may have stopped inside a character.
+        log = Path(path).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
     _, found, rest = log.rpartition(_LINE)
     if not found:
         return None
-    labels, usage = _labels_and_usage(json.loads(rest.partition("\n")[0]))
-    return labels["job"], usage
+    values = json.loads(rest.partition("\n")[0])
+    # What a record of an earlier version has not is its default.
+    known = {field.name: values[field.name] for field in fields(Usage) if field.name in values}
+    return values["job"], Usage(**known)

@@ -1,12 +1,11 @@
 """What a study takes beside the work of its jobs: planning, starting jobs and keeping account of them.
 
 Studies of sites with five cases, a network of a few numbers and one epoch a round are planned and trained, with more
-and more rounds. Arguments are numbers of rounds, 10 and 50 without. A job's own work is what its record says; an
-inspection keeps none and counts as overhead alone. Wall times mean something on a machine that does nothing else; CPU
-times are those of Snakemake and of starting jobs, which the work of the jobs is not part of.
+and more rounds. Arguments are numbers of rounds, 10 and 50 without. A job's own work is what its log says of it. Wall
+times mean something on a machine that does nothing else; CPU times are those of Snakemake and of starting jobs, which
+the work of the jobs is not part of.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from fedpedbrain.usage import read_usage_line
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_SITES, FEW_SITES = 16, 4
@@ -77,16 +77,16 @@ def run_snakemake(folder: Path, *arguments: str) -> Run:
     return Run(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, text)
 
 
-def own_seconds(records: list[Path]) -> float:
-    """Wall time of the jobs that left these records."""
-    return sum(json.loads(path.read_text())["wall_seconds"] for path in records)
+def own_seconds(logs: list[Path]) -> float:
+    """Wall time of the jobs that left these logs."""
+    return sum(read_usage_line(path)[1].wall_seconds for path in logs)
 
 
-def seconds_beyond_training(rounds: Path) -> float:
+def seconds_beyond_training(rounds: Path, logs: Path) -> float:
     """Median time from one round's average to the next, less that of its training at ``NUM_CORES`` sites at once."""
     folders = sorted(rounds.glob("round-*"))
-    ends = [(folder / "usage" / "aggregate.json").stat().st_mtime for folder in folders]
-    training = [own_seconds(list(folder.glob("usage/train-*.json"))) / NUM_CORES for folder in folders]
+    ends = [(folder / "global.pth").stat().st_mtime for folder in folders]
+    training = [own_seconds(list((logs / folder.name).glob("train-*.log"))) / NUM_CORES for folder in folders]
     return float(np.median(np.diff(ends) - training[1:]))
 
 
@@ -100,7 +100,8 @@ def measure(num_sites: int, num_rounds: int) -> dict[str, float]:
         training = run_snakemake(folder, "--dry-run", "models")
         run = run_snakemake(folder, "--cores", str(NUM_CORES), "models")
         rounds = folder / "results" / "models" / "fedavg" / "seed-0"
-        own = own_seconds(list(rounds.glob("round-*/usage/*.json")))
+        logs = folder / "results" / "logs" / "models" / "fedavg" / "seed-0"
+        own = own_seconds(list(logs.glob("round-*/*.log")))
         return {
             "jobs of the study": plan.num_jobs,
             "seconds to plan it": plan.wall_seconds,
@@ -111,7 +112,7 @@ def measure(num_sites: int, num_rounds: int) -> dict[str, float]:
             "own seconds of its jobs": own,
             "seconds of a job beside its own": (run.wall_seconds * NUM_CORES - own) / training.num_jobs,
             "of CPU, planning included": run.cpu_seconds / training.num_jobs,
-            "seconds of a round beyond training": seconds_beyond_training(rounds),
+            "seconds of a round beyond training": seconds_beyond_training(rounds, logs),
         }
 
 

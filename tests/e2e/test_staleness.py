@@ -301,9 +301,9 @@ def test_after_the_models_alone_the_report_trains_nothing(finished_study):
         assert jobs[rule] == whole[rule] > 0
 
 
-def test_for_a_record_of_cost_that_is_gone_nothing_trains_again(study_copy):
+def test_for_a_log_that_is_gone_nothing_trains_again(study_copy):
     arm = study_copy.folder / "results/models/fedavg/seed-0"
-    (arm / "round-001/usage/train-north.json").unlink()
+    (study_copy.folder / "results/logs/models/fedavg/seed-0/round-001/train-north.log").unlink()
     (arm / "cost.tsv").unlink()
     assert study_copy.planned("--configfile", TINY, "--", "results/models/fedavg/seed-0/cost.tsv") == {
         "measure_cost": 1

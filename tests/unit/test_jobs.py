@@ -8,7 +8,7 @@ import pytest
 from fedpedbrain import jobs
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.jobs import failure_reason, job_log
-from fedpedbrain.usage import read_usage_line, read_usages
+from fedpedbrain.usage import read_usage_line
 
 CHILD = """
 import sys, threading
@@ -88,11 +88,15 @@ def test_the_log_of_a_job_that_ends_well_holds_its_record_and_another_none(tmp_p
     monkeypatch.setattr(sys, "argv", ["/scripts/tmp1234.train_site.py"])
     with job_log(tmp_path / "job.log"):
         pass
-    job, usage = read_usage_line((tmp_path / "job.log").read_text())
+    job, usage = read_usage_line(tmp_path / "job.log")
     assert (job, usage.ended >= usage.started > 0) == ("train_site", True)
+    assert usage.peak_memory_mb > 0
     with pytest.raises(SystemExit), job_log(tmp_path / "job.log"):
         raise StudyError("no room on the disk")
-    assert read_usage_line((tmp_path / "job.log").read_text()) is None
+    assert read_usage_line(tmp_path / "job.log") is None
+    with pytest.raises(ZeroDivisionError), job_log(tmp_path / "job.log"):
+        _ = 1 / 0
+    assert read_usage_line(tmp_path / "job.log") is None
 
 
 def test_the_log_starts_anew_with_every_job_and_ends_with_it(tmp_path):
@@ -195,14 +199,3 @@ def test_a_job_ends_when_its_parent_is_killed(tmp_path):
         parent.kill()
         # The end of the output comes when the job, which shares it, is gone too.
         assert parent.stdout.read() == ""
-
-
-def test_a_job_that_ends_well_leaves_a_record_of_what_it_used_and_another_none(tmp_path):
-    with job_log(tmp_path / "job.log", tmp_path / "usage.json", {"arm": "fedavg"}):
-        pass
-    ((labels, usage),) = read_usages([tmp_path / "usage.json"])
-    assert labels == {"arm": "fedavg"}
-    assert usage.peak_memory_mb > 0
-    with pytest.raises(ZeroDivisionError), job_log(tmp_path / "job.log", tmp_path / "none.json", {}):
-        _ = 1 / 0
-    assert not (tmp_path / "none.json").exists()

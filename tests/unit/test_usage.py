@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fedpedbrain import devices
-from fedpedbrain.usage import Usage, measure_usage, read_usage_line, read_usages, usage_line, write_usage
+from fedpedbrain.usage import Usage, measure_usage, read_usage_line, usage_line
 
 # Works for a while and holds 64 MB, then says what it used.
 WORK = """
@@ -71,18 +71,6 @@ def test_waiting_for_a_gpu_is_neither_work_nor_holding_it(monkeypatch, second_gp
     assert used.gpu_seconds <= used.wall_seconds - 0.099
 
 
-def test_a_record_comes_back_with_its_labels(tmp_path):
-    used = Usage(2.5, 4.0, 300, "GPU", 120, 1.5, 1000.0, 1002.5, "node", "uuid")
-    write_usage(tmp_path / "usage.json", used, {"arm": "fedavg", "round": "001"})
-    assert read_usages([tmp_path / "usage.json"]) == [({"arm": "fedavg", "round": "001"}, used)]
-
-
-def test_a_record_of_an_earlier_version_is_read_without_its_times(tmp_path):
-    record = {"arm": "fedavg", "wall_seconds": 2.5, "cpu_seconds": 4.0, "peak_memory_mb": 300}
-    (tmp_path / "usage.json").write_text(json.dumps(record))
-    assert read_usages([tmp_path / "usage.json"]) == [({"arm": "fedavg"}, Usage(2.5, 4.0, 300))]
-
-
 def test_a_record_says_when_the_job_ran_and_where():
     before = time.time()
     used = measure_usage(time.monotonic() - 2.0)
@@ -91,8 +79,20 @@ def test_a_record_says_when_the_job_ran_and_where():
     assert used.host
 
 
-def test_a_log_gives_its_record_back_and_one_without_none():
-    used = Usage(2.5, 4.0, 300, started=1000.0, ended=1002.5, host="node")
-    log = f"INFO: first\nINFO: {usage_line('train_site', used)}\nINFO: done\n"
-    assert read_usage_line(log) == ("train_site", used)
-    assert read_usage_line("INFO: first\nERROR: no room on the disk\n") is None
+def test_a_log_gives_its_record_back_and_one_without_none(tmp_path):
+    used = Usage(2.5, 4.0, 300, "GPU", 120, 1.5, 1000.0, 1002.5, "node", "uuid")
+    path = tmp_path / "job.log"
+    path.write_text(f"INFO: first\nINFO: {usage_line('train_site', used)}\nINFO: done\n")
+    assert read_usage_line(path) == ("train_site", used)
+    # A job that was killed may have stopped inside a character.
+    path.write_bytes("INFO: first\nERROR: no room for Hôpital".encode()[:-7])
+    assert read_usage_line(path) is None
+    assert read_usage_line(tmp_path / "none.log") is None
+
+
+def test_a_record_of_an_earlier_version_is_read_without_its_times(tmp_path):
+    record = {"job": "train_site", "wall_seconds": 2.5, "cpu_seconds": 4.0, "peak_memory_mb": 300}
+    later = usage_line("train_site", Usage(2.5, 4.0, 300))
+    line = later[: later.index("{")] + json.dumps(record | {"of a later version": 1})
+    (tmp_path / "job.log").write_text(f"INFO: {line}\n")
+    assert read_usage_line(tmp_path / "job.log") == ("train_site", Usage(2.5, 4.0, 300))

@@ -38,8 +38,7 @@ def read_jobs(logs: str | Path, arms: Collection[str], seeds: Collection[int], l
         arm, seed, number = owner.groups() if owner else ("", "", None)
         if arm and not (arm in arms and int(seed) in seeds and int(number or 0) <= last_round):
             continue
-        # A job that was killed may have stopped inside a character.
-        record = read_usage_line(path.read_text(encoding="utf-8", errors="replace"))
+        record = read_usage_line(path)
         if record is None or record[0] not in WAITS_FOR or not record[1].started:
             continue
         rule, usage = record
