@@ -114,7 +114,7 @@ READS_FROM_STORAGE = bool(workflow.storage_settings.default_storage_prefix)
 
 def shard_tables(sites):
     """Tables of shards, in which each array's digests stand for it: one input a site for the many jobs of rounds."""
-    return shards(sites) if READS_FROM_STORAGE else expand("results/cohort/sites/{site}/cases.tsv", site=sites)
+    return shards(sites) if READS_FROM_STORAGE else [f"results/cohort/sites/{site}/cases.tsv" for site in sites]
 
 
 @signed

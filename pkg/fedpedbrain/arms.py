@@ -127,17 +127,19 @@ class Arm:
         block["privacy"] = {key: value for key, value in block["privacy"].items() if key != "delta"}
         return {**block, "strategy": self.strategy, "shards_of": self.shards_of, "iid": self.is_repartitioned}
 
-    @property
+    @cached_property
     def site_settings(self) -> dict[str, Any]:
         """The part that a site's round follows."""
-        keys = ("weighting", "optimizer_state", "batch_norm", "exchange", "privacy")
-        return {key: self.settings[key] for key in keys} | {"strategy": self.strategy}
+        return self._settings_of("weighting", "optimizer_state", "batch_norm", "exchange", "privacy")
 
-    @property
+    @cached_property
     def server_settings(self) -> dict[str, Any]:
         """The part that the averaging of a round follows."""
-        keys = ("weighting", "exchange", "privacy")
-        return {key: self.settings[key] for key in keys} | {"strategy": self.strategy}
+        return self._settings_of("weighting", "exchange", "privacy")
+
+    def _settings_of(self, *keys: str) -> dict[str, Any]:
+        settings = self.settings
+        return {key: settings[key] for key in (*keys, "strategy")}
 
     @property
     def allows_missing_sites(self) -> bool:
