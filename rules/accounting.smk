@@ -26,19 +26,6 @@ rule account_privacy:
         "../workflow_scripts/account_privacy.py"
 
 
-def logs_of_arm(wildcards):
-    """Logs of an arm's jobs, by phase of its cost: in its log every job leaves what it used."""
-    of_phases = {
-        "training": of_rounds_and_sites("train-{site}.log", wildcards),
-        "averaging": of_rounds("aggregate.log", wildcards),
-        "validation": of_kept_rounds("validate.log", wildcards),
-        "prediction": [f"results/evaluation/{wildcards.arm}/seed-{wildcards.seed}/predict.log"],
-    }
-    return {
-        phase: [path.replace("results/", "results/logs/", 1) for path in paths] for phase, paths in of_phases.items()
-    }
-
-
 rule measure_cost:
     """Add up what the jobs of an arm took of time, memory and GPU."""
     input:

@@ -25,6 +25,19 @@ def of_all_kept_rounds(file):
     return [path for model in MODELS for path in of_kept_rounds(file, model)]
 
 
+def logs_of_arm(wildcards):
+    """Logs of an arm's jobs, by phase of its cost: in its log every job leaves what it used."""
+    of_phases = {
+        "training": of_rounds_and_sites("train-{site}.log", wildcards),
+        "averaging": of_rounds("aggregate.log", wildcards),
+        "validation": of_kept_rounds("validate.log", wildcards),
+        "prediction": [f"results/evaluation/{wildcards.arm}/seed-{wildcards.seed}/predict.log"],
+    }
+    return {
+        phase: [path.replace("results/", "results/logs/", 1) for path in paths] for phase, paths in of_phases.items()
+    }
+
+
 def kept_states(wildcards):
     """Every site state that stays."""
     arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
