@@ -49,6 +49,15 @@ def test_lineage_leads_from_every_model_back_to_the_common_start(finished_study)
             parent = path
 
 
+def test_the_cost_of_every_arm_is_that_of_all_its_jobs(finished_study):
+    costs = [pd.read_csv(path, sep="\t") for path in (finished_study.folder / "results/models").rglob("cost.tsv")]
+    assert len(costs) == len(pd.concat(costs)["arm"].unique()) > 1
+    for cost in costs:
+        assert (cost["num_recorded"] == cost["num_jobs"]).all()
+        assert (cost["num_jobs"] > 0).all()
+        assert (cost["wall_seconds"] > 0).all()
+
+
 def test_fedavg_weighs_sites_by_their_training_cases(finished_study):
     lineage = load_model_file(finished_study.folder / FEDAVG / "round-001/global.pth").lineage
     metrics = json.loads((finished_study.folder / FEDAVG / "round-001/metrics.json").read_text())
