@@ -13,22 +13,16 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from functools import partial
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
+from averaging import NUM_UPDATES, averaging
 from fedpedbrain.cohort import Case, write_cases
 from fedpedbrain.data.dataset import digest_on_grid
 from fedpedbrain.devices import keep_freed_memory
-from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
-from fedpedbrain.files import sha256_of_file, write_json
-from fedpedbrain.lineage import Lineage
 from fedpedbrain.models import build_model
-from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
 from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel
 from fedpedbrain.reporting.video import write_video
 from fedpedbrain.study import load_study
@@ -41,7 +35,6 @@ from scipy.ndimage import zoom
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_THREADS = 2
-NUM_UPDATES = 16
 NUM_CLASSES = 5
 PUBLISHED_GRID, SMALL_GRID = (64, 256, 256), (32, 64, 64)
 BATCH = 4
@@ -224,87 +217,6 @@ print(sorted(times[1:])[2])
     return seconds_in_turn(plain, 5) | {"to the first step, forked": float(forked.stdout)}
 
 
-AVERAGING_JOB = """
-import json, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
-from fedpedbrain.usage import peak_memory_mb
-folder, plan = Path(sys.argv[1]), RoundPlan(**json.loads(sys.argv[2]))
-before = peak_memory_mb()
-updates = {path.stem: path for path in sorted(folder.glob("site*.pth"))}
-metrics = {site: path.with_suffix(".json") for site, path in updates.items()}
-written = [folder / name for name in ("global.pth", "server.pth", "lineage.json", "metrics.json")]
-files = RoundFiles(folder / "start.pth", updates, metrics, *written)
-aggregate_round_files(files, "fedavg", 0, 1, plan)
-print(peak_memory_mb() - before)
-"""
-
-
-def forget_files(folder: Path) -> None:
-    """Ask the kernel to let go of what it holds of a folder's files (posix_fadvise(2)): the disk is read next."""
-    os.sync()
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def averaging() -> dict[str, float]:
-    """Seconds to read, and to check, average and write, the updates of as many sites as the published study has.
-
-    On one thread, as the workflow's rule does it.
-    """
-    torch.set_num_threads(1)
-    spec = ModelSpec("i3d_unet", {"width": 1.0, "dropout": 0.5}, ["T2w"], ["tumour"], ["class"] * NUM_CLASSES, {})
-    weights = spec.build().state_dict()
-    plan = load_study(CONFIG, SCHEMA_PATH).round_plan("fedavg", 1) | {"num_sites": NUM_UPDATES}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        start = Lineage("initial", "", 0, 0, "", 0, 0, "", "")
-        save_model_file(folder / "start.pth", ModelFile(spec, start, weights))
-        parent = sha256_of_file(folder / "start.pth")
-        updates = {f"site{number:02d}": folder / f"site{number:02d}.pth" for number in range(NUM_UPDATES)}
-        for site, path in updates.items():
-            lineage = Lineage("update", "fedavg", 0, 1, site, 10, 10, plan["digest"], parent)
-            save_model_file(path, ModelFile(spec, lineage, weights), packed=True)
-            write_json(path.with_suffix(".json"), {"update_sha256": sha256_of_file(path)})
-        metrics = {site: path.with_suffix(".json") for site, path in updates.items()}
-        written = [folder / name for name in ("global.pth", "server.pth", "lineage.json", "metrics.json")]
-        files = RoundFiles(folder / "start.pth", updates, metrics, *written)
-        # As in a study, where every round writes a file of its own and none is overwritten.
-        numbers = count()
-
-        def average() -> None:
-            own = replace(files, result=folder / f"global-{next(numbers)}.pth")
-            aggregate_round_files(own, "fedavg", 0, 1, RoundPlan(**plan))
-
-        plain = {site: folder / f"plain-{site}.pth" for site in updates}
-        for path in plain.values():
-            torch.save(weights, path)
-        actions = {
-            "torch.load of plain state dicts": lambda: [
-                len(torch.load(path, weights_only=True)) for path in plain.values()
-            ],
-            "read packed updates and their checksums": lambda: [
-                len(load_model_file(path).weights) for path in updates.values()
-            ],
-            "read, check, average and write": average,
-        }
-        found = seconds_in_turn(actions, 5)
-        cold = {f"{word}, from the disk": action for word, action in actions.items()}
-        found |= seconds_in_turn(cold, 3, partial(forget_files, folder))
-        command = [sys.executable, "-c", AVERAGING_JOB, name, json.dumps(plan)]
-        job = subprocess.run(command, check=True, capture_output=True, text=True)
-        model_mb = (folder / "start.pth").stat().st_size / 2**20
-    torch.set_num_threads(NUM_THREADS)
-    *baselines, averaged = actions
-    for place in ("", ", from the disk"):
-        for word, baseline in zip(("to torch.load", "to reading ours"), baselines, strict=True):
-            found[f"ratio {word}{place}"] = found[averaged + place] / found[baseline + place]
-    return found | {"peak memory, model sizes": float(job.stdout) / model_mb}
-
-
 MEMORY_JOB = """
 import sys
 from pathlib import Path
@@ -400,7 +312,7 @@ PARTS: dict[str, tuple[str, Callable[[], dict]]] = {
     "data": ("augmented samples a second, 64 x 256 x 256", data_path),
     "start": ("seconds from process start", start_up),
     "memory": ("peak MB of a training job", memory),
-    "averaging": (f"seconds for {NUM_UPDATES} updates of i3d_unet at width 1", averaging),
+    "averaging": (f"seconds for {NUM_UPDATES} updates of i3d_unet at width 1, in a process each", averaging),
     "step": ("cases a second of a training step, 32 x 64 x 64", lambda: steps(torch.device("cpu"), SMALL_GRID, 5)),
     "video": ("seconds of a video of four panels, 64 x 256 x 256", videos),
     "curve": (f"loss of {CURVE_STEPS} steps of i3d_unet", curves),
