@@ -8,9 +8,9 @@ configfile: workflow.source_path("config.yaml")
 
 
 # The phases, in the order in which data flow.
-PHASES = "common reasons schedule cohort audit start rounds kept training passing inspection selection accounting"
-PHASES += " lineage evaluation figures agreement gallery timeline reporting exports scans inference conversion disk"
-PHASES += " records"
+PHASES = "common planning reasons schedule cohort audit start rounds kept training passing inspection selection"
+PHASES += " accounting lineage evaluation figures agreement gallery timeline reporting exports scans inference"
+PHASES += " conversion disk records"
 for phase in PHASES.split():
 
     include: f"rules/{phase}.smk"

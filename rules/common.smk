@@ -1,17 +1,12 @@
 # Facts of the study as upper-case names, wildcard constraints and input functions. The config is read in
 # fedpedbrain.study alone.
-import gc
 import os
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
-from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 
-import smart_open
-from snakemake.common import overwrite_function_params
 from snakemake.exceptions import WorkflowError
-from snakemake.resources import Resource
 
 from fedpedbrain.data.case_counts import count_cases, count_left_out
 from fedpedbrain.data.flpedbrain_files import block_of_sites
@@ -21,11 +16,6 @@ from fedpedbrain.fingerprint import code_fingerprint, remember_sources
 from fedpedbrain.jobs import limit_jobs
 from fedpedbrain.study import load_study
 from fedpedbrain.worker import announce_worker
-
-# A job graph is no garbage: looking through it a hundredth as often saves a tenth of the time that planning takes.
-gc.set_threshold(100 * gc.get_threshold()[0])
-# Three times a job Snakemake asks for the parts of its script's address, and every answer makes a class of its own.
-smart_open.parse_uri = cache(smart_open.parse_uri)
 
 # Short jobs of this run fork from one process that has imported what they need; one sent elsewhere is its own process.
 PRELOAD = ["snakemake.script", "torch", "fedpedbrain.federated.site", "fedpedbrain.evaluation.validation"]
@@ -69,14 +59,6 @@ wildcard_constraints:
     model=r"[A-Za-z0-9_-]+",
 
 
-def signed(function):
-    """Keep a function's signature with it: Snakemake works it out anew, and up to three times, at every job."""
-    overwrite_function_params(function, signature(function).parameters)
-    return function
-
-
-# Snakemake's own, which decides the threads of every job.
-signed(Resource.evaluate)
 remember_sources(Path(".snakemake/parsed_sources.json"))
 
 
@@ -84,7 +66,7 @@ def code(rule_name):
     """Fingerprint of a rule's script and the package code that it reaches but for unused sources; made when needed."""
     script = str(Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py"))
     unused = modules_of_other_sources(STUDY.config["cohort"]["source"])
-    return signed(lambda wildcards: code_fingerprint(script, unused))
+    return lambda wildcards: code_fingerprint(script, unused)
 
 
 def receipts_of_site(wildcards):
@@ -117,7 +99,6 @@ def shard_tables(sites):
     return shards(sites) if READS_FROM_STORAGE else [f"results/cohort/sites/{site}/cases.tsv" for site in sites]
 
 
-@signed
 def shard_folders(wildcards, input):
     """Folders of the shards among a job's inputs, wherever a storage puts them."""
     return [os.path.dirname(path) for path in input.shards if path.endswith("cases.tsv")]

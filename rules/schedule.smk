@@ -20,14 +20,12 @@ def largest_first(wildcards):
     return sizes_of_sites()[wildcards.site]
 
 
-@signed
 def training_first(wildcards):
     """Priority of a site's training: sites with most cases first, of arms with most work still to do."""
     arm, number = STUDY.arms[wildcards.arm], int(wildcards.round)
     return schedule.training_priority(arm, wildcards.site, number, LAST_ROUND, sizes_of_sites())
 
 
-@signed
 def validation_last(wildcards):
     """Priority of a validation: after all training, but where a phase starts from the round that it helps to choose."""
     arm, number = STUDY.arms[wildcards.arm], int(wildcards.round)

@@ -34,12 +34,12 @@ rule make_keys:
 rule train_site:
     """Train one site for one round: from the round's start to the update that it sends."""
     input:
-        start=signed(start_of_site),
-        state=signed(state_of_site),
-        server=signed(broadcast_state),
-        secret_key=signed(secret_key_of_site),
-        public_keys=signed(public_keys_of_round),
-        shards=signed(shards_of_participant),
+        start=start_of_site,
+        state=state_of_site,
+        server=broadcast_state,
+        secret_key=secret_key_of_site,
+        public_keys=public_keys_of_round,
+        shards=shards_of_participant,
         audit=ancient("results/cohort/audit.json"),
     output:
         site_update=temp("results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"),
@@ -67,7 +67,7 @@ rule train_site:
         may_be_missing=may_be_missing if STUDY.allows_missing_sites else 0,
     params:
         folders=shard_folders,
-        plan=signed(plan_of_site),
+        plan=plan_of_site,
         code=code("train_site"),
     message:
         f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, training {{wildcards.site}}"

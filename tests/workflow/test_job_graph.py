@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from fedpedbrain.evaluation.critical_path import WAITS_FOR
-from workspace import Workspace
+from workspace import TINY, Workspace
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,23 @@ def test_a_cost_waits_for_a_job_that_runs_again_though_its_record_is_gone(tmp_pa
     masks.touch()
     cost = "results/models/fedavg/seed-0/cost.tsv"
     assert workspace.planned("--config", "study={rounds: 1}", "--", cost)["predict_cases"] == 1
+
+
+def planned_lines(workspace):
+    """What a dry run says of every job, without the order, the numbers and the times of its lines."""
+    output = workspace.without_jobs("--dry-run", "--configfile", TINY).stdout
+    lines = [re.sub(r"^Job \d+", "Job", line) for line in output.splitlines()]
+    return Counter(word for line in lines if line.startswith(("Job", "Reason")) for word in line.split(", "))
+
+
+def test_what_is_asked_once_while_planning_changes_no_plan(workspace, tmp_path):
+    plain = workspace.copy(tmp_path / "plain")
+    snakefile = plain.folder / "Snakefile"
+    assert " planning " in snakefile.read_text()
+    snakefile.write_text(snakefile.read_text().replace(" planning ", " "))
+    lines = planned_lines(workspace)
+    assert sum(line.startswith("Job") for line in lines.elements()) > 50
+    assert lines == planned_lines(plain)
 
 
 def plan_of_scans(workspace, **config):
@@ -214,7 +231,6 @@ def test_what_training_waits_for_goes_before_it_and_validation_after_it(reposito
 def test_a_training_job_counts_as_one_core_of_a_machine_with_gpus(repository, num_gpus, is_local, cores):
     names = {
         "STUDY": SimpleNamespace(config={"training": {"threads": 2}}),
-        "signed": lambda function: function,
         # Of a cluster's nodes, a job gets the cores that it asks for.
         "workflow": SimpleNamespace(global_resources={"gpu": SimpleNamespace(value=num_gpus)}, local_exec=is_local),
     }

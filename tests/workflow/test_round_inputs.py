@@ -120,7 +120,6 @@ def test_keys_are_read_where_the_arm_sums_securely_and_of_those_who_take_part(fu
 
 def inputs_and_plan(rule: str) -> tuple[dict[str, str], str]:
     """Inputs of a rule that are functions, by name, and its param ``plan``."""
-    rule = re.sub(r"signed\((\w+)\)", r"\1", rule)
     inputs = rule.partition("    input:\n")[2].partition("    output:\n")[0]
     return dict(re.findall(r"^        (\w+)=(\w+),$", inputs, re.MULTILINE)), re.search(r"\n +plan=(.*),\n", rule)[1]
 
