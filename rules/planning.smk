@@ -1,4 +1,5 @@
 # What Snakemake asks at every job and file that it plans, though all of them have the same answer: here it is asked once.
+import atexit
 import gc
 from functools import cache
 
@@ -9,6 +10,8 @@ from snakemake.output_index import OutputIndex
 
 # A job graph is no garbage: looking through it a hundredth as often saves a tenth of the time that planning takes.
 gc.set_threshold(100 * gc.get_threshold()[0])
+# Nor is it taken apart in the end.
+atexit.register(gc.freeze)
 
 # The parameters of a rule's functions, up to three times each.
 params_of = cache(snakemake.common.get_function_params)
