@@ -46,7 +46,7 @@ disk: $(READY)
 	$(BIN)/python tests/benchmarks/disk.py
 
 kills: $(READY)
-	$(BIN)/python -m pytest tests/e2e/test_kills.py --kills 20
+	$(BIN)/python -m pytest tests/e2e/test_kills.py --kills 20 --power-cuts 10
 
 clean:
 	rm -rf results .snakemake

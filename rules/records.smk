@@ -2,14 +2,29 @@
 # without a record is up to date whatever the settings are; here it is not.
 import re
 
+from snakemake.persistence.file import FilePersistence
+
 from fedpedbrain.cluster_jobs import refuse_leftover_jobs
 from fedpedbrain.federated.stamps import split_by_stamp
+from fedpedbrain.files import remove_unfinished, write_out
 from fedpedbrain.records import UNKNOWN, complete_records, files_without_record, keep_records
 from fedpedbrain.run_lock import take_run_lock
 
 RECORDS = Path("results/records")
 # What trains carries a stamp of its settings.
 STAMPED = re.compile(r"results/models/([^/]+)/seed-\d+/.+\.pth")
+
+
+write_record = FilePersistence._io_write
+
+
+def write_record_out(persistence, folder, values, name):
+    """As Snakemake does, and have the disk hold it: a power cut would leave the file and take how it was made."""
+    write_record(persistence, folder, values, name)
+    write_out(persistence._record_path(folder, name))
+
+
+FilePersistence._io_write = write_record_out
 
 
 def complete_lost_records(lost):
@@ -53,6 +68,7 @@ onstart:
         take_run_lock(".snakemake/run.lock")
         if workflow.executor_plugin.name == "slurm":
             refuse_leftover_jobs(os.getcwd())
+        remove_unfinished("results")
         check_unknown()
         check_disk()
     except StudyError as error:

@@ -1,9 +1,11 @@
 """What many tests start from, all of it tiny: the default config, volumes, a BIDS folder, shards and a network."""
 
 import copy
+import fcntl
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +26,9 @@ SHARED_FIXTURES = ("finished_study", "export")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How often ``tests/e2e/test_kills.py`` kills a run."""
+    """How often ``tests/e2e/test_kills.py`` kills a run, and how often it cuts the power of its disk, too."""
     parser.addoption("--kills", type=int, default=0, help="runs that are killed and resumed")
+    parser.addoption("--power-cuts", type=int, default=0, help="runs that are killed by a power cut and resumed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -65,6 +68,59 @@ def make_disk(tmp_path):
     if folder.is_mount():
         # What a failure shows may still hold a file open.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+class JournalledDisk:
+    """An ext4 disk in a file, whose power can be cut.
+
+    Parameters
+    ----------
+    image : the file
+    folder : where the disk's files are
+    """
+
+    # ext4's ioctl for such tests, and that it writes nothing more.
+    _SHUTDOWN, _WRITE_NOTHING = 0x8004587D, (2).to_bytes(4, sys.byteorder)
+
+    def __init__(self, image: Path, folder: Path, size: int) -> None:
+        self.image, self.folder = image, folder
+        folder.mkdir()
+        with open(image, "wb") as file:
+            file.truncate(size)
+        subprocess.run(["mkfs.ext4", "-q", str(image)], check=True, capture_output=True)
+        self._mount()
+
+    def _mount(self) -> None:
+        subprocess.run(["mount", "-o", "loop", str(self.image), str(self.folder)], check=True, capture_output=True)
+
+    def cut_power(self) -> None:
+        """Take what the disk does not hold yet, at the worst moment: it knows of every file, but not what is in it."""
+        with open(self.folder / "journal", "wb") as file:
+            # The names of all files are written with that of this one.
+            os.fsync(file.fileno())
+            fcntl.ioctl(file, self._SHUTDOWN, self._WRITE_NOTHING)
+        subprocess.run(["umount", str(self.folder)], check=True)
+        self._mount()
+
+
+@pytest.fixture
+def make_journalled_disk(tmp_path):
+    """``make_journalled_disk()``: a disk of 200 MB whose power can be cut."""
+    made = []
+
+    def _make() -> JournalledDisk:
+        number = len(made)
+        try:
+            disk = JournalledDisk(tmp_path / f"disk-{number}.img", tmp_path / f"journalled-{number}", 200_000_000)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("mounting a disk in a file (ext4) is not allowed here: it needs root and loop devices")
+        made.append(disk)
+        return disk
+
+    yield _make
+    for disk in made:
+        subprocess.run(["umount", "--lazy", str(disk.folder)], check=True)
+        disk.image.unlink()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import json
 import math
 import mmap
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ _HASHED_AT_ONCE = 1 << 24
 
 # With less left, a disk is taken for full, whatever the library that wrote there says.
 _FULL_BYTES = 1 << 16
+
+# Of a file that ``replacing`` has not finished.
+_TEMPORARY_NAME = re.compile(r"\.\d+\..+")
 
 
 def full_disk(path: str | Path, needed_bytes: int = 0) -> StudyError:
@@ -54,9 +58,20 @@ def _check_room(path: Path, temporary: Path) -> None:
         raise full_disk(path, needed)
 
 
+def write_out(path: str | Path) -> None:
+    """Have the disk hold a file's bytes, or a folder's names, before going on: what it does not, a power cut takes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path`` that becomes ``path`` if the block ends without an error.
+
+    Whatever happens, there is the old file or all of the new one, after a power cut, too.
 
     Raises
     ------
@@ -70,12 +85,21 @@ def replacing(path: str | Path) -> Iterator[Path]:
             yield temporary
             # ITK's NIfTI writer leaves half a file on a full disk and raises nothing.
             _check_room(path, temporary)
+            write_out(temporary)
             os.replace(temporary, path)
+            write_out(path.parent)
         except (OSError, RuntimeError):
             _check_room(path, temporary)
             raise
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Delete what killed writers left of their files in a folder and those in it, where nobody is writing any more."""
+    for path in files_below(folder):
+        if _TEMPORARY_NAME.fullmatch(path.name):
+            path.unlink()
 
 
 def sha256_of_file(path: str | Path) -> str:

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 from fedpedbrain.errors import StudyError
-from fedpedbrain.files import check_sha256, files_below, read_table, replacing, sha256_of_file, write_json, write_table
+from fedpedbrain.files import (
+    check_sha256,
+    files_below,
+    read_table,
+    remove_unfinished,
+    replacing,
+    sha256_of_file,
+    write_json,
+    write_table,
+)
 
 
 def test_a_finished_write_replaces_the_file(tmp_path):
@@ -32,6 +41,26 @@ def test_a_write_that_does_not_end_leaves_the_old_file(tmp_path, error):
         fail_half_way(path, error)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_disk_holds_a_file_before_it_gets_its_name_and_then_the_name(tmp_path, monkeypatch):
+    path, held = tmp_path / "result.txt", []
+    monkeypatch.setattr(os, "fsync", lambda file: held.append((os.readlink(f"/proc/self/fd/{file}"), path.exists())))
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert held == [(str(temporary), False), (str(tmp_path), True)]
+
+
+def test_what_a_killed_writer_left_is_deleted_and_nothing_else(tmp_path):
+    path = tmp_path / "models" / "global.pth"
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+        left = temporary.with_name(temporary.name.replace(str(os.getpid()), "1"))
+    kept = [path, tmp_path / ".hidden.txt", tmp_path / "2.5.txt"]
+    for file in [left, *kept[1:]]:
+        file.write_text("half")
+    remove_unfinished(tmp_path)
+    assert sorted(files_below(tmp_path)) == sorted(kept)
 
 
 def test_missing_folders_are_made(tmp_path):
