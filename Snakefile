@@ -1,7 +1,7 @@
 # Federated studies on multi-site brain MRI, from a cohort to one report. Run: make run, or snakemake --cores all
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.27")
 
 
 configfile: workflow.source_path("config.yaml")

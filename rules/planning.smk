@@ -10,7 +10,7 @@ from snakemake.output_index import OutputIndex
 
 # A job graph is no garbage: looking through it a hundredth as often saves a tenth of the time that planning takes.
 gc.set_threshold(100 * gc.get_threshold()[0])
-# Nor is it taken apart in the end.
+# Nor is it searched once more when Python ends.
 atexit.register(gc.freeze)
 
 # The parameters of a rule's functions, up to three times each.

@@ -18,9 +18,9 @@ STAMPED = re.compile(r"results/models/([^/]+)/seed-\d+/.+\.pth")
 write_record = FilePersistence._io_write
 
 
-def write_record_out(persistence, folder, values, name):
+def write_record_out(persistence, folder, values, name, **options):
     """As Snakemake does, and have the disk hold it: a power cut would leave the file and take how it was made."""
-    write_record(persistence, folder, values, name)
+    write_record(persistence, folder, values, name, **options)
     write_out(persistence._record_path(folder, name))
 
 
@@ -68,7 +68,9 @@ onstart:
         take_run_lock(".snakemake/run.lock")
         if workflow.executor_plugin.name == "slurm":
             refuse_leftover_jobs(os.getcwd())
-        remove_unfinished("results")
+        # Elsewhere jobs of a killed run may still be at work.
+        if workflow.local_exec or workflow.executor_plugin.name == "slurm":
+            remove_unfinished("results")
         check_unknown()
         check_disk()
     except StudyError as error:

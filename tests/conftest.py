@@ -1,11 +1,9 @@
 """What many tests start from, all of it tiny: the default config, volumes, a BIDS folder, shards and a network."""
 
 import copy
-import fcntl
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import yaml
 from fedpedbrain.cohort import Case, write_cases
 from fedpedbrain.data.dataset import digest_on_grid
 from fedpedbrain.files import write_table
+from journalled_disk import JournalledDisk
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = (4, 8, 8)
@@ -26,9 +25,9 @@ SHARED_FIXTURES = ("finished_study", "export")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How often ``tests/e2e/test_kills.py`` kills a run, and how often it cuts the power of its disk, too."""
+    """How many runs ``tests/e2e/test_kills.py`` ends."""
     parser.addoption("--kills", type=int, default=0, help="runs that are killed and resumed")
-    parser.addoption("--power-cuts", type=int, default=0, help="runs that are killed by a power cut and resumed")
+    parser.addoption("--power-cuts", type=int, default=0, help="runs that a power cut ends, resumed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,57 +69,20 @@ def make_disk(tmp_path):
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-class JournalledDisk:
-    """An ext4 disk in a file, whose power can be cut.
-
-    Parameters
-    ----------
-    image : the file
-    folder : where the disk's files are
-    """
-
-    # ext4's ioctl for such tests, and that it writes nothing more.
-    _SHUTDOWN, _WRITE_NOTHING = 0x8004587D, (2).to_bytes(4, sys.byteorder)
-
-    def __init__(self, image: Path, folder: Path, size: int) -> None:
-        self.image, self.folder = image, folder
-        folder.mkdir()
-        with open(image, "wb") as file:
-            file.truncate(size)
-        subprocess.run(["mkfs.ext4", "-q", str(image)], check=True, capture_output=True)
-        self._mount()
-
-    def _mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", str(self.image), str(self.folder)], check=True, capture_output=True)
-
-    def cut_power(self) -> None:
-        """Take what the disk does not hold yet, at the worst moment: it knows of every file, but not what is in it."""
-        with open(self.folder / "journal", "wb") as file:
-            # The names of all files are written with that of this one.
-            os.fsync(file.fileno())
-            fcntl.ioctl(file, self._SHUTDOWN, self._WRITE_NOTHING)
-        subprocess.run(["umount", str(self.folder)], check=True)
-        self._mount()
-
-
 @pytest.fixture
-def make_journalled_disk(tmp_path):
-    """``make_journalled_disk()``: a disk of 200 MB whose power can be cut."""
-    made = []
-
-    def _make() -> JournalledDisk:
-        number = len(made)
-        try:
-            disk = JournalledDisk(tmp_path / f"disk-{number}.img", tmp_path / f"journalled-{number}", 200_000_000)
-        except (OSError, subprocess.CalledProcessError):
-            pytest.skip("mounting a disk in a file (ext4) is not allowed here: it needs root and loop devices")
-        made.append(disk)
-        return disk
-
-    yield _make
-    for disk in made:
-        subprocess.run(["umount", "--lazy", str(disk.folder)], check=True)
-        disk.image.unlink()
+def journalled_disk(tmp_path):
+    """A disk whose power can be cut."""
+    if os.geteuid() or not shutil.which("mkfs.ext4"):
+        pytest.skip("making a disk in a file needs root and mkfs.ext4")
+    disk = JournalledDisk(tmp_path / "disk.img", tmp_path / "journalled")
+    try:
+        disk.mount()
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"mounting a disk in a file is not allowed here: {error.stderr}")
+    yield disk
+    # What a failure shows may still hold a file open.
+    subprocess.run(["umount", "--lazy", str(disk.folder)], check=True)
+    disk.image.unlink()
 
 
 @pytest.fixture(scope="session")

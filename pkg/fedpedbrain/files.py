@@ -22,8 +22,10 @@ _HASHED_AT_ONCE = 1 << 24
 # With less left, a disk is taken for full, whatever the library that wrote there says.
 _FULL_BYTES = 1 << 16
 
-# Of a file that ``replacing`` has not finished.
-_TEMPORARY_NAME = re.compile(r"\.\d+\..+")
+# How a file is named that ``replacing`` has not finished.
+_UNFINISHED, _UNFINISHED_NAME = ".unfinished-{process}.{name}", re.compile(r"\.unfinished-\d+\..+")
+# What file systems without it answer to the wish that a folder's names be on the disk.
+_NOT_FOR_FOLDERS = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EIO}
 
 
 def full_disk(path: str | Path, needed_bytes: int = 0) -> StudyError:
@@ -67,6 +69,14 @@ def write_out(path: str | Path) -> None:
         os.close(descriptor)
 
 
+def _write_out_names(folder: Path) -> None:
+    try:
+        write_out(folder)
+    except OSError as error:
+        if error.errno not in _NOT_FOR_FOLDERS:
+            raise
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path`` that becomes ``path`` if the block ends without an error.
@@ -78,7 +88,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     StudyError : the disk is full, whether or not the library that wrote there said so
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(_UNFINISHED.format(process=os.getpid(), name=path.name))
     with explained_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -87,7 +97,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             _check_room(path, temporary)
             write_out(temporary)
             os.replace(temporary, path)
-            write_out(path.parent)
+            _write_out_names(path.parent)
         except (OSError, RuntimeError):
             _check_room(path, temporary)
             raise
@@ -96,10 +106,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Delete what killed writers left of their files in a folder and those in it, where nobody is writing any more."""
+    """Delete what killed writers left of their files in a folder and those in it, where nobody is writing any more.
+
+    Raises
+    ------
+    StudyError : names what may not be deleted
+    """
     for path in files_below(folder):
-        if _TEMPORARY_NAME.fullmatch(path.name):
-            path.unlink()
+        if _UNFINISHED_NAME.fullmatch(path.name):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StudyError(
+                    f"{path}: left by a killed job, may not be deleted ({error.strerror}); do so"
+                ) from None
 
 
 def sha256_of_file(path: str | Path) -> str:

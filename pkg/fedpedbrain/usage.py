@@ -88,7 +88,7 @@ def usage_line(job: str, usage: Usage) -> str:
 
 
 def read_usage_line(path: str | Path) -> tuple[str, Usage] | None:
-    """Name and usage of the job whose log this is; None where there is none, or the job did not come to its end."""
+    """Name and usage of the job whose log this is; None where there is none, or not all of it: the job was killed."""
     try:
         # A job that was killed may have stopped inside a character.
         log = Path(path).read_text(encoding="utf-8", errors="replace")
@@ -97,7 +97,10 @@ def read_usage_line(path: str | Path) -> tuple[str, Usage] | None:
     _, found, rest = log.rpartition(_LINE)
     if not found:
         return None
-    values = json.loads(rest.partition("\n")[0])
+    try:
+        values = json.loads(rest.partition("\n")[0])
+    except ValueError:
+        return None
     # What a record of an earlier version has not is its default.
     known = {field.name: values[field.name] for field in fields(Usage) if field.name in values}
     return values["job"], Usage(**known)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import yaml
 from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
-from fedpedbrain.files import sha256_of_file, write_json
+from fedpedbrain.files import sha256_of_file, write_json, write_out
 from fedpedbrain.lineage import Lineage
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
 from fedpedbrain.study import load_study
@@ -64,10 +64,11 @@ def load_checked(folder: Path) -> None:
 
 
 def average_naively(folder: Path) -> None:
-    """All state dicts at once, the mean of their float copies."""
+    """All state dicts at once, the mean of their float copies, written as safely as ours."""
     updates = [torch.load(path, weights_only=True) for path in sorted(folder.glob("plain-*.pth"))]
     mean = {name: torch.stack([update[name].float() for update in updates]).mean(0) for name in updates[0]}
     torch.save(mean, folder / WRITTEN / "global.pth")
+    write_out(folder / WRITTEN / "global.pth")
 
 
 def average(folder: Path) -> None:
@@ -81,11 +82,12 @@ def average(folder: Path) -> None:
 
 AVERAGED = "read, check, average and write"
 LOADED, LOADED_OURS = "torch.load of plain state dicts", "read our updates and their checksums"
+NAIVE = "torch.load all, mean of float copies"
 ACTIONS: dict[str, Callable[[Path], None]] = {
     LOADED: load_plain,
     LOADED_OURS: load_checked,
     AVERAGED: average,
-    "torch.load all, mean of float copies": average_naively,
+    NAIVE: average_naively,
 }
 
 
@@ -129,7 +131,7 @@ def averaging() -> dict[str, float]:
         for place, turns in (("", 7), (", from the disk", 3)):
             values = in_turn(folder, turns, bool(place))
             found |= {f"{word}{place}": seconds for word, (seconds, _) in values.items()}
-            for word, baseline in (("torch.load", LOADED), ("reading ours", LOADED_OURS)):
+            for word, baseline in (("torch.load", LOADED), ("reading ours", LOADED_OURS), ("the naive mean", NAIVE)):
                 found[f"ratio to {word}{place}"] = values[AVERAGED][0] / values[baseline][0]
             found[f"peak memory, model sizes{place}"] = values[AVERAGED][1] / model_mb
     return found

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from averaging import NUM_UPDATES, averaging
+from averaging import NUM_CLASSES, NUM_UPDATES, averaging
 from fedpedbrain.cohort import Case, write_cases
 from fedpedbrain.data.dataset import digest_on_grid
 from fedpedbrain.devices import keep_freed_memory
@@ -35,7 +35,6 @@ from scipy.ndimage import zoom
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_THREADS = 2
-NUM_CLASSES = 5
 PUBLISHED_GRID, SMALL_GRID = (64, 256, 256), (32, 64, 64)
 BATCH = 4
 CURVE_STEPS = 50

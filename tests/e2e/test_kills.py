@@ -5,8 +5,10 @@
 
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from workspace import TINY, Workspace
@@ -127,17 +129,18 @@ def test_killed_runs_go_on_by_themselves_to_the_same_bytes(num_kills, whole_run,
     assert kill_often(num_kills, duration, tell, kill) == []
 
 
-def test_runs_go_on_by_themselves_to_the_same_bytes_after_a_power_cut(
-    num_power_cuts, whole_run, make_journalled_disk, tell
-):
+def test_runs_go_on_by_themselves_to_the_same_bytes_after_a_power_cut(num_power_cuts, whole_run, journalled_disk, tell):
     expected, duration = whole_run
-    disk = make_journalled_disk()
 
     def cut(number: int, seconds: float) -> tuple[str, str]:
-        folder = disk.folder / f"study-{number}"
+        folder = journalled_disk.folder / f"study-{number}"
         folder.mkdir()
         workspace = Workspace(folder)
         os.sync()
-        return "power cut", kill_and_resume(workspace, seconds, True, expected, disk.cut_power)
+        holds_names = number % 2 == 1
+        cut_power = partial(journalled_disk.cut_power, holds_names)
+        problem = kill_and_resume(workspace, seconds, True, expected, cut_power)
+        shutil.rmtree(folder)
+        return "power cut, names on the disk" if holds_names else "power cut", problem
 
     assert kill_often(num_power_cuts, duration, tell, cut) == []

@@ -88,6 +88,8 @@ def test_a_log_gives_its_record_back_and_one_without_none(tmp_path):
     path.write_bytes("INFO: first\nERROR: no room for Hôpital".encode()[:-7])
     assert read_usage_line(path) is None
     assert read_usage_line(tmp_path / "none.log") is None
+    path.write_text(usage_line("train_site", used)[:-9])
+    assert read_usage_line(path) is None
 
 
 def test_a_record_of_an_earlier_version_is_read_without_its_times(tmp_path):
