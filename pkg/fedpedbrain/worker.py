@@ -36,6 +36,8 @@ _STANDARD_STREAMS = (0, 1, 2)
 _START_SECONDS = 10.0
 _REQUEST_SECONDS = 5.0
 _POLL_SECONDS = 0.01
+# Of a wait: a signal that comes just before one begins is seen when it ends.
+_ATTENTION_SECONDS = 0.5
 # How often a job is begun whose child a signal ends.
 _TRIES = 2
 
@@ -122,12 +124,12 @@ def _run_in_child(offer: str) -> int | None:
             body = json.dumps(request).encode()
             socket.send_fds(connection, [_NUMBER.pack(len(body))], _STANDARD_STREAMS)
             connection.sendall(body)
-            started = _receive(connection, 1)
+            started = _receive_later(connection, 1)
         except OSError:
             return None
         if not started:
             return None
-        status = _receive(connection, _NUMBER.size)
+        status = _receive_later(connection, _NUMBER.size)
     if not status:
         raise ConnectionError("the run's worker ended while this job was running; run again")
     return _NUMBER.unpack(status)[0]
@@ -175,6 +177,13 @@ def _start_worker(offer: str) -> subprocess.Popen:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def _receive_later(connection: socket.socket, size: int) -> bytes:
+    """As ``_receive``, of what may be long in coming: meanwhile an interruption is noticed, whenever it comes."""
+    while not select.select([connection], [], [], _ATTENTION_SECONDS)[0]:
+        pass
+    return _receive(connection, size)
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
