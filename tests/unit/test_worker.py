@@ -31,6 +31,10 @@ def owner(monkeypatch):
         process.kill()
 
 
+def heed_interruptions() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start_job(tmp_path):
     """``start_job(code, *arguments)``: a job whose script is ``code``."""
@@ -41,7 +45,9 @@ def start_job(tmp_path):
         script = tmp_path / f"job-{next(scripts)}.py"
         script.write_text(PRELUDE + code)
         command = [sys.executable, str(script), *arguments]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        # What a shell starts in the background ignores SIGINT, and so does what that starts.
+        started.append(subprocess.Popen(command, preexec_fn=heed_interruptions, **pipes))
         return started[-1]
 
     yield _start
