@@ -69,7 +69,7 @@ def large_outputs(job):
 def check_disk():
     """Say what the planned jobs need of the disk, and refuse a run that cannot fit."""
     jobs = list(workflow.dag.needrun_jobs())
-    needed = disk.estimate((output for job in jobs for output in large_outputs(job)), len(jobs))
+    needed = disk.estimate_disk((output for job in jobs for output in large_outputs(job)), len(jobs))
     # A link to another disk, maybe.
     folder = os.path.realpath("results" if os.path.exists("results") else ".")
     text = disk.admit(needed, shutil.disk_usage(folder).free, folder)

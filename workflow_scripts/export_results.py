@@ -4,7 +4,7 @@ from fedpedbrain.jobs import job_log
 
 with job_log(snakemake.log[0]):
     from fedpedbrain.exports.results import ExportFiles, export_results_files
-    from fedpedbrain.exports.round_values import RoundFiles
+    from fedpedbrain.exports.round_values import RoundValueFiles
 
     given = snakemake.input
     files = ExportFiles(
@@ -12,7 +12,7 @@ with job_log(snakemake.log[0]):
         selections=given.selections,
         cards=given.cards,
         models=given.models,
-        rounds=RoundFiles(given.histories, given.metrics, given.validations, given.inspections),
+        rounds=RoundValueFiles(given.histories, given.metrics, given.validations, given.inspections),
         metrics_csv=snakemake.output.metrics,
         rounds_csv=snakemake.output.rounds,
         event_folder=snakemake.output.events,

@@ -82,7 +82,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class DiskEstimate:
     """Bytes that a run adds to the disk, at most.
 
     Attributes
@@ -108,7 +108,7 @@ def _gigabytes(num_bytes: float) -> str:
     return f"{num_bytes / _GB:.1f} GB" if num_bytes >= _GB else f"{max(num_bytes / 1e6, 0.1):.3g} MB"
 
 
-def estimate(outputs: Iterable[Output], num_jobs: int) -> Estimate:
+def estimate_disk(outputs: Iterable[Output], num_jobs: int) -> DiskEstimate:
     """Bytes that are on the disk at most at once beyond those that are there now.
 
     What stays adds up, less what it replaces. What passes counts as often as it is there at once: of an arm and seed,
@@ -130,7 +130,7 @@ def estimate(outputs: Iterable[Output], num_jobs: int) -> Estimate:
     bytes_of["what passes between rounds"] = sum(map(_fullest, chains.values()))
     bytes_of["all else"] = num_jobs * BYTES_OF_JOB
     ranked = sorted(bytes_of.items(), key=lambda item: -item[1])
-    return Estimate({kind: num_bytes for kind, num_bytes in ranked if num_bytes > 0})
+    return DiskEstimate({kind: num_bytes for kind, num_bytes in ranked if num_bytes > 0})
 
 
 def _fullest(rounds: Mapping[int, Sequence[float]]) -> float:
@@ -145,7 +145,7 @@ def _present_bytes(path: str) -> int:
         return 0
 
 
-def admit(needed: Estimate, free_bytes: float, folder: str) -> str:
+def admit(needed: DiskEstimate, free_bytes: float, folder: str) -> str:
     """What a run needs and what is free; a ``StudyError`` says what to change where that does not suffice."""
     if needed.num_bytes > free_bytes:
         raise StudyError(

@@ -1,7 +1,9 @@
-"""Fingerprints of code: what a rule's result depends on, blind to comments, docstrings and formatting.
+"""Fingerprints of code: what a rule's result depends on.
 
-The versions of other packages that the code imports are part of it. Standard library only; nothing of the code is
-imported, it is read as text. What a text says can be remembered from one process to the next.
+Comments, docstrings and layout are no part of it. Neither are the import statements of the package itself, so that a
+module can move, nor what an error or a log line says. The modules that these imports lead to are part of it, and so are
+the versions of other packages. Standard library only; nothing of the code is imported, it is read as text. What a text
+says can be remembered from one process to the next.
 """
 
 import ast
@@ -31,20 +33,52 @@ _CLIENT = "huggingface_hub"
 NOT_PART_OF_RESULTS = {PACKAGE_ROOT / "jobs.py", PACKAGE_ROOT / "worker.py"}
 
 
-def _remove_docstrings(nodes: Iterable[ast.AST]) -> None:
+# What is said to users, and changes no result: the arguments of these errors, and of calls of a module's logger.
+_ERRORS = {"StudyError", "CohortError"}
+_LOGGER = "logger"
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    is_constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return is_constant and isinstance(node.value.value, str)
+
+
+def _is_own_import(node: ast.stmt) -> bool:
+    """Whether a statement names modules of this package: no two public names are alike, so its place says nothing."""
+    if isinstance(node, ast.ImportFrom):
+        return (node.module or "").split(".")[0] == PACKAGE
+    return isinstance(node, ast.Import) and all(alias.name.split(".")[0] == PACKAGE for alias in node.names)
+
+
+def _aliases(node: ast.Import | ast.ImportFrom) -> list[ast.stmt]:
+    """What is left of an import: the names that it gives to things under other names, which decide what these mean."""
+    renamed = [alias for alias in node.names if alias.asname]
+    return [ast.Expr(ast.Tuple([ast.Constant(f"{item.name} {item.asname}") for item in renamed]))] if renamed else []
+
+
+def _is_said_to_users(call: ast.Call) -> bool:
+    if isinstance(call.func, ast.Attribute):
+        return isinstance(call.func.value, ast.Name) and call.func.value.id == _LOGGER
+    return isinstance(call.func, ast.Name) and call.func.id in _ERRORS
+
+
+def _remove_words(nodes: Iterable[ast.AST]) -> None:
+    """Take out of a tree what no result depends on: docstrings, own imports, and what errors and log lines say."""
     for node in nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
+            if node.body and _is_docstring(node.body[0]):
                 node.body = node.body[1:]
+        elif isinstance(node, ast.Call) and _is_said_to_users(node):
+            node.args, node.keywords = [], []
+        for name in ("body", "orelse", "finalbody"):
+            statements = getattr(node, name, None)
+            if isinstance(statements, list):
+                kept = (_aliases(item) if _is_own_import(item) else [item] for item in statements)
+                setattr(node, name, [item for items in kept for item in items])
 
 
 def digest_of_source(source: str) -> str:
-    """SHA-256 of a module's syntax tree without docstrings; comments and layout are not part of it."""
+    """SHA-256 of a module's syntax tree without the words that no result depends on, see ``_remove_words``."""
     return _parse(source).digest
 
 
@@ -62,8 +96,12 @@ def _parse(source: str) -> _Parsed:
     imported = sorted(set(_imported_modules(nodes)))
     constants = (node.value for node in nodes if isinstance(node, ast.Constant))
     texts = sorted({value for value in constants if isinstance(value, str) and _FILE_NAME.fullmatch(value)})
-    _remove_docstrings(nodes)
-    return _Parsed(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported, texts)
+    _remove_words(nodes)
+    return _Parsed(_digest_of_tree(tree), imported, texts)
+
+
+def _digest_of_tree(tree: ast.Module) -> str:
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 # What was parsed in earlier processes and in this one, by the text's SHA-256.
@@ -75,11 +113,16 @@ def remember_sources(path: Path) -> None:
     """Read from a file what earlier processes parsed, and add what this one does; losing it costs time alone."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         content = json.loads(path.read_text(encoding="utf-8"))
-        # Another Python may write a tree in other words.
-        if content["python"] == sys.version:
+        if content["parser"] == _parser():
             _remembered.update({digest: _Parsed(*values) for digest, values in content["sources"].items()})
     # By the end another folder may be the current one.
     atexit.register(_write_sources, path.absolute())
+
+
+@cache
+def _parser() -> str:
+    """What decides what is made of a text: this module, and the Python that writes its tree in words."""
+    return f"{sys.version} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
 
 
 def _write_sources(path: Path) -> None:
@@ -88,7 +131,7 @@ def _write_sources(path: Path) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"python": sys.version, "sources": _parsed}), encoding="utf-8")
+        temporary.write_text(json.dumps({"parser": _parser(), "sources": _parsed}), encoding="utf-8")
         temporary.replace(path)
 
 
@@ -206,5 +249,7 @@ def code_fingerprint(script: str, unused: tuple[str, ...] = ()) -> str:
     """
     modules = [_read_module(path) for path in reached_files(Path(script).resolve(), unused)]
     packages = {name for _, _, others in modules for name in others}
-    digests = sorted([digest for digest, _, _ in modules] + [f"{name} {_version(name)}" for name in packages])
+    # A module that only imports, as that of a folder, says nothing of its own: where it lies decides no result.
+    own = {digest for digest, _, _ in modules} - {_digest_of_tree(ast.Module([], []))}
+    digests = sorted(own | {f"{name} {_version(name)}" for name in packages})
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]

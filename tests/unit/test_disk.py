@@ -3,7 +3,7 @@
 import pytest
 from fedpedbrain.arm_settings import WITHOUT_EXCHANGE, merged_block
 from fedpedbrain.arms import Arm, build_arms
-from fedpedbrain.disk import BYTES_OF_JOB, Output, Sizes, admit, estimate, measure_model
+from fedpedbrain.disk import BYTES_OF_JOB, Output, Sizes, admit, estimate_disk, measure_model
 from fedpedbrain.errors import StudyError
 
 GB = 10**9
@@ -54,7 +54,7 @@ def test_a_size_that_is_not_needed_is_not_asked_for():
 def test_what_stays_adds_up_less_what_it_replaces(tmp_path):
     (tmp_path / "best.pth").write_bytes(b"x" * 400)
     outputs = [Output("models", str(tmp_path / name), 1000) for name in ("best.pth", "global.pth")]
-    needed = estimate([*outputs, Output("cohort", str(tmp_path / "images.npy"), 5000)], num_jobs=2)
+    needed = estimate_disk([*outputs, Output("cohort", str(tmp_path / "images.npy"), 5000)], num_jobs=2)
     assert needed.bytes_of == {"all else": 2 * BYTES_OF_JOB, "cohort": 5000, "models": 1600}
     assert list(needed.bytes_of) == ["all else", "cohort", "models"]
     assert needed.num_bytes == 2 * BYTES_OF_JOB + 6600
@@ -67,7 +67,7 @@ def passing(number: int, chain=CHAIN) -> list[Output]:
 
 
 def passing_bytes(*rounds: list[Output]) -> float:
-    needed = estimate([output for outputs in rounds for output in outputs], 0)
+    needed = estimate_disk([output for outputs in rounds for output in outputs], 0)
     return needed.bytes_of["what passes between rounds"]
 
 
@@ -85,7 +85,7 @@ def test_arms_and_seeds_may_be_at_their_fullest_at_once():
 
 
 def test_a_run_that_fits_is_told_what_it_needs_and_what_is_free():
-    needed = estimate([Output("models", "none", 3 * GB), Output("cohort", "none", 0.25 * GB)], 0)
+    needed = estimate_disk([Output("models", "none", 3 * GB), Output("cohort", "none", 0.25 * GB)], 0)
     assert admit(needed, 4 * GB, "/study") == (
         "up to 3.2 GB of disk are needed (models 3.0 GB, cohort 250 MB), 4.0 GB are free"
     )
@@ -93,7 +93,7 @@ def test_a_run_that_fits_is_told_what_it_needs_and_what_is_free():
 
 
 def test_a_run_that_does_not_fit_is_refused_with_what_to_change():
-    needed = estimate([Output("models", "none", 3 * GB)], 0)
+    needed = estimate_disk([Output("models", "none", 3 * GB)], 0)
     with pytest.raises(
         StudyError, match=r"^/study: up to 3\.0 GB .*, 3\.0 GB are free; raise study\.keep_every"
     ) as caught:

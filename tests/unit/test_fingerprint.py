@@ -49,6 +49,60 @@ def test_code_changes_the_digest(source):
     assert digest_of_source(source) != digest_of_source(SOURCE)
 
 
+SPEAKING = """
+import math
+from fedpedbrain.models.files import load_model_file
+
+logger = logging.getLogger(__name__)
+
+
+def read(path):
+    from fedpedbrain.errors import StudyError
+    if math.isnan(path):
+        raise StudyError(f"{path}: not a number; correct it")
+    logger.info("%s is read", path)
+    return load_model_file(path)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("fedpedbrain.models.files", "fedpedbrain.base.model_files"),
+        ("import load_model_file", "import load_model_file, save_model_file"),
+        ("    from fedpedbrain.errors import StudyError\n", ""),
+        ("not a number; correct it", "expected a number"),
+        ('"%s is read", path', '"read"'),
+    ],
+    ids=[
+        "module of an import",
+        "names of an import",
+        "import in a function",
+        "words of an error",
+        "words of a log line",
+    ],
+)
+def test_where_names_come_from_and_what_is_said_leave_the_digest(old, new):
+    assert old in SPEAKING
+    assert digest_of_source(SPEAKING.replace(old, new)) == digest_of_source(SPEAKING)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("import math", "import cmath as math"),
+        ("import load_model_file", "import save_model_file as load_model_file"),
+        ("raise StudyError", "raise ValueError"),
+        ('    logger.info("%s is read", path)\n', ""),
+        ("logger.info(", "print("),
+    ],
+    ids=["other package", "renamed import", "kind of error", "log line", "print"],
+)
+def test_what_a_module_uses_and_does_changes_the_digest(old, new):
+    assert old in SPEAKING
+    assert digest_of_source(SPEAKING.replace(old, new)) != digest_of_source(SPEAKING)
+
+
 def test_a_string_that_is_no_docstring_counts():
     assert digest_of_source("def name():\n    return 'a'\n") != digest_of_source("def name():\n    return 'b'\n")
 
@@ -135,8 +189,14 @@ def test_a_change_of_a_reached_module_changes_the_fingerprint(toy, changes):
         {"tools/numbers.py": '"""Numbers."""\nONE = 1  # the first\n'},
         {"new.py": "VALUE = 1\n"},
         {"pages/other.html": "<br>\n"},
+        {
+            "step.py": MODULES["step.py"].replace("toy.tools", "toy.rooms.first"),
+            "rooms/__init__.py": "",
+            "rooms/first/__init__.py": '"""A room."""\n',
+            "rooms/first/numbers.py": "ONE = 1\n",
+        },
     ],
-    ids=["module that nothing reaches", "comment", "new module", "template that nothing names"],
+    ids=["module that nothing reaches", "comment", "new module", "template that nothing names", "module that moved"],
 )
 def test_other_changes_leave_the_fingerprint(toy, changes):
     assert code_fingerprint(str(toy("a"))) == code_fingerprint(str(toy("b", changes)))
@@ -225,7 +285,7 @@ def test_what_an_earlier_process_parsed_is_not_parsed_again(repository, fingerpr
     assert fingerprint_in_another_process(script) == (digest, 1)
 
 
-@pytest.mark.parametrize("content", ["", "[", "7", '{"python": "another", "sources": {"a": 1}}', '{"sources": {}}'])
+@pytest.mark.parametrize("content", ["", "[", "7", '{"parser": "another", "sources": {"a": 1}}', '{"sources": {}}'])
 def test_a_memory_that_is_of_no_use_is_made_anew(repository, fingerprint_in_another_process, tmp_path, content):
     script = repository / "workflow_scripts/fetch_site.py"
     memory = tmp_path / "memory" / "parsed.json"

@@ -120,6 +120,23 @@ def test_imports_go_one_way():
             assert not imported, f"{path} is the ground floor and imports {imported}"
 
 
+def public_names(path):
+    """Names that a module defines for others."""
+    for node in ast.parse(path.read_text()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
+        names = [getattr(target, "id", getattr(target, "name", "_")) for target in targets]
+        yield from (name for name in names if not name.startswith("_") and name != "logger")
+
+
+def test_no_two_public_names_are_alike_since_fingerprints_do_not_see_where_a_name_comes_from():
+    places = {}
+    for path in PACKAGE.rglob("*.py"):
+        for name in set(public_names(path)):
+            places.setdefault(name, []).append(path.relative_to(PACKAGE).as_posix())
+    assert {"load_study", "Strategy", "NUM_BINS"} <= places.keys()
+    assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
 def test_the_environment_agrees_with_the_lock():
     lock = (REPOSITORY / "requirements.lock").read_text().lower().splitlines()
     pinned = dict(line.split("==") for line in lock if "==" in line)

@@ -156,7 +156,7 @@ def _describe_pair(pair: Mapping[str, str]) -> str:
     return f"{sides[0]} looks like {sides[1]}: {pair['bits']} of 64 bits differ, correlation {pair['correlation']}"
 
 
-def count_cases(dataset: ShardDataset) -> list[dict[str, Any]]:
+def tabulate_cases(dataset: ShardDataset) -> list[dict[str, Any]]:
     """Cases and patients by site, class and split, one row each."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for case in dataset.cases:
@@ -252,5 +252,5 @@ def audit_cohort_files(
         *sites_without_validation(sites),
         *missing_classes(everyone, cohort),
     ]
-    write_table(table_path, COUNT_COLUMNS, count_cases(everyone))
+    write_table(table_path, COUNT_COLUMNS, tabulate_cases(everyone))
     write_json(audit_path, {"sites": sites, "notes": notes})

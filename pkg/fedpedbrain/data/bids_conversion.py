@@ -18,12 +18,12 @@ from pydicom.dataset import Dataset
 from fedpedbrain.data.formats.dicom import read_series
 from fedpedbrain.data.formats.dicom_headers import Series, find_series
 from fedpedbrain.data.layouts import NOT_AVAILABLE, read_participants
-from fedpedbrain.data.pseudonyms import Key, Origin, name_files, read_key, subject_of, write_key
+from fedpedbrain.data.pseudonyms import ImageOrigin, Key, name_files, read_key_table, subject_of, write_key
 from fedpedbrain.data.sidecars import SIDECAR_TAGS, describe_sequence, sidecar_of
 from fedpedbrain.errors import CohortError, StudyError
 from fedpedbrain.files import replacing, write_json, write_table
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 # Read to sort and to match, never written.
 _ORDER_TAGS = ("StudyDate", "StudyTime", "StudyInstanceUID", "SeriesNumber")
 _WORD_TAGS = ("SeriesDescription", "ProtocolName", "SequenceName")
@@ -47,7 +47,7 @@ class _Item:
     """
 
     series: Series
-    origin: Origin
+    origin: ImageOrigin
     order: tuple[bytes | str, ...]
     suffix: str
 
@@ -95,13 +95,13 @@ def _item(series: Series, root: Path, settings: Mapping[str, Any], sites: Sequen
         [str(first.header.get(keyword) or "") for keyword in keywords] for keywords in (_WORD_TAGS, _ORDER_TAGS)
     )
     (patient,) = patients
-    origin = Origin(_site_of(series, root, settings, sites), patient, study or f"{date} {time}", series.uid)
+    origin = ImageOrigin(_site_of(series, root, settings, sites), patient, study or f"{date} {time}", series.uid)
     # Numbers of patients are not to follow their identifiers, which may follow the time.
     order = (hashlib.sha256(patient.encode()).digest(), date, time, study, number.zfill(12), series.uid)
     return _Item(series, origin, order, suffix_of(" ".join(description), settings["suffixes"]))
 
 
-def _check_sites(items: Sequence[_Item], known: Iterable[Origin]) -> None:
+def _check_sites(items: Sequence[_Item], known: Iterable[ImageOrigin]) -> None:
     """Refuse an identifier at several sites: there it may be another patient's."""
     site_of = {origin.patient: origin.site for origin in known}
     for item in items:
@@ -130,7 +130,7 @@ def _write_image(image: sitk.Image, header: Dataset, path: Path) -> None:
 
 
 def _convert_item(
-    item: _Item, files: Mapping[Origin, str], root: Path, settings: Mapping[str, Any], dicom: Mapping[str, Any]
+    item: _Item, files: Mapping[ImageOrigin, str], root: Path, settings: Mapping[str, Any], dicom: Mapping[str, Any]
 ) -> dict[str, str]:
     """Convert a series where that can be done: what of its row is its own."""
     header = item.series.instances[0].header
@@ -151,7 +151,7 @@ def _convert_item(
 
 def _convert_items(
     items: Sequence[_Item],
-    files: Mapping[Origin, str],
+    files: Mapping[ImageOrigin, str],
     root: Path,
     settings: Mapping[str, Any],
     dicom: Mapping[str, Any],
@@ -167,7 +167,7 @@ def _convert_items(
             "file": NOT_AVAILABLE[0],
         }
         rows.append(row | _convert_item(item, files, root, settings, dicom))
-        _LOGGER.info("series %s: %s", item.series.name, rows[-1]["outcome"])
+        logger.info("series %s: %s", item.series.name, rows[-1]["outcome"])
     return rows
 
 
@@ -276,7 +276,7 @@ def convert_dicom_files(
     source, target = Path(dicom_root).resolve(), Path(bids_root).resolve()
     key_path = None if settings["key_file"] is None else Path(settings["key_file"]).resolve()
     _check_folders(source, target, key_path)
-    key = read_key(key_path)
+    key = read_key_table(key_path)
     description = _read_description(target, key)
     participants = _read_participants(target, columns, key)
     series = find_series(source, (*_TAGS, *SIDECAR_TAGS))

@@ -15,7 +15,7 @@ from fedpedbrain.files import read_table, write_table
 _NAME = re.compile(r"sub-(\d{3,})/ses-(\d{2,})/anat/sub-\1_ses-\2_run-(\d{2,})_([A-Za-z0-9]+)\.nii\.gz")
 
 
-class Origin(NamedTuple):
+class ImageOrigin(NamedTuple):
     """What an image was made of, and what no other file may say.
 
     Attributes
@@ -29,7 +29,7 @@ class Origin(NamedTuple):
     series: str
 
 
-_COLUMNS = ("data_set", "file", *Origin._fields)
+_COLUMNS = ("data_set", "file", *ImageOrigin._fields)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Key:
     """
 
     data_set: str = field(default_factory=lambda: secrets.token_hex(8))
-    files: Mapping[Origin, str] = field(default_factory=dict)
+    files: Mapping[ImageOrigin, str] = field(default_factory=dict)
 
 
 def subject_of(file: str) -> str:
@@ -51,14 +51,14 @@ def subject_of(file: str) -> str:
     return file.split("/", 1)[0]
 
 
-def _places(origin: Origin, suffix: str) -> Iterator[tuple[tuple[str, ...], Hashable]]:
+def _places(origin: ImageOrigin, suffix: str) -> Iterator[tuple[tuple[str, ...], Hashable]]:
     """Who or what is numbered, after what it is numbered within: patients, their studies, their series of one kind."""
     yield (), origin.patient
     yield (origin.patient,), origin.study
     yield (origin.patient, origin.study, suffix), origin.series
 
 
-def name_files(known: Mapping[Origin, str], images: Mapping[Origin, str]) -> dict[Origin, str]:
+def name_files(known: Mapping[ImageOrigin, str], images: Mapping[ImageOrigin, str]) -> dict[ImageOrigin, str]:
     """Name images ``sub-001/ses-01/anat/sub-001_ses-01_run-01_T2w.nii.gz``; known ones keep their names.
 
     Parameters
@@ -93,13 +93,13 @@ def name_files(known: Mapping[Origin, str], images: Mapping[Origin, str]) -> dic
     return files
 
 
-def read_key(path: Path | None) -> Key:
+def read_key_table(path: Path | None) -> Key:
     """Read a key; a new one where there is none yet."""
     if path is None or not path.exists():
         return Key()
     try:
         rows = read_table(path)
-        files = {Origin(*(row[column] for column in Origin._fields)): row["file"] for row in rows}
+        files = {ImageOrigin(*(row[column] for column in ImageOrigin._fields)): row["file"] for row in rows}
         (data_set,) = {row["data_set"] for row in rows}
         if all(map(_NAME.fullmatch, files.values())):
             return Key(data_set, files)

@@ -102,7 +102,7 @@ OTHER, WAITING = "other", "waiting"
 KINDS = ("cohort", "training", "averaging", "validation", "prediction", OTHER)
 
 
-def kind_of(rule: str) -> str:
+def kind_of_job(rule: str) -> str:
     """What kind of work a rule does, one of ``KINDS``."""
     return _KIND_OF.get(rule, OTHER)
 
@@ -153,6 +153,6 @@ def seconds_on_path(path: Sequence[Job], begun: float = 0.0) -> dict[str, float]
     seconds = dict.fromkeys((*KINDS, WAITING), 0.0)
     for job in path:
         seconds[WAITING] += job.busy_from - begun
-        seconds[kind_of(job.rule)] += job.ended - job.busy_from
+        seconds[kind_of_job(job.rule)] += job.ended - job.busy_from
         begun = job.ended
     return seconds

@@ -15,7 +15,7 @@ EMPTY_RULES = {
 
 
 @dataclass(frozen=True)
-class Origin:
+class MetricOrigin:
     """Where a metric's values come from.
 
     Attributes
@@ -28,21 +28,21 @@ class Origin:
     tested_against: str
 
 
-OVERLAPS = Origin("voxels counted with NumPy", "SimpleITK: LabelOverlapMeasures")
-VOLUMES = Origin("voxels counted with NumPy, times the size of one", "SimpleITK: LabelShapeStatistics")
-SURFACES = Origin(
+OVERLAPS = MetricOrigin("voxels counted with NumPy", "SimpleITK: LabelOverlapMeasures")
+VOLUMES = MetricOrigin("voxels counted with NumPy, times the size of one", "SimpleITK: LabelShapeStatistics")
+SURFACES = MetricOrigin(
     "SciPy: binary_erosion, distance_transform_edt; NumPy: percentile",
     "SimpleITK: LabelContour, SignedMaurerDistanceMap",
 )
-LESIONS = Origin("SciPy: label", "SimpleITK: ConnectedComponent, LabelIntensityStatistics")
-RIGHT_ONES = Origin("cases counted with pandas", "scikit-learn: accuracy_score")
-CLASS_SCORES = Origin("scikit-learn: precision_recall_fscore_support", "their definitions, case by case")
-CLASS_MEANS = Origin(
+LESIONS = MetricOrigin("SciPy: label", "SimpleITK: ConnectedComponent, LabelIntensityStatistics")
+RIGHT_ONES = MetricOrigin("cases counted with pandas", "scikit-learn: accuracy_score")
+CLASS_SCORES = MetricOrigin("scikit-learn: precision_recall_fscore_support", "their definitions, case by case")
+MEANS_OF_CLASSES = MetricOrigin(
     "means over classes of scikit-learn: precision_recall_fscore_support",
     "scikit-learn: f1_score, balanced_accuracy_score",
 )
-AREAS = Origin("scikit-learn: roc_auc_score, one class against the rest", "SciPy: mannwhitneyu")
-CALIBRATION = Origin("cases counted by bin with NumPy", "scikit-learn: calibration_curve")
+AREAS = MetricOrigin("scikit-learn: roc_auc_score, one class against the rest", "SciPy: mannwhitneyu")
+CALIBRATION = MetricOrigin("cases counted by bin with NumPy", "scikit-learn: calibration_curve")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class MetricFacts:
     """
 
     better: str
-    origin: Origin
+    origin: MetricOrigin
     empty_rule: str = ""
 
 
@@ -81,8 +81,8 @@ CASE_METRICS = {
 }
 # Of a group of cases, of the diagnosis or of one class.
 GROUP_METRICS = {
-    "macro_f1": MetricFacts(HIGHER, CLASS_MEANS),
-    "balanced_accuracy": MetricFacts(HIGHER, CLASS_MEANS),
+    "macro_f1": MetricFacts(HIGHER, MEANS_OF_CLASSES),
+    "balanced_accuracy": MetricFacts(HIGHER, MEANS_OF_CLASSES),
     "auroc": MetricFacts(HIGHER, AREAS),
     "calibration_error": MetricFacts(LOWER, CALIBRATION),
     "precision": MetricFacts(HIGHER, CLASS_SCORES),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpedbrain.evaluation.critical_path import WAITS_FOR, Job, critical_path, kind_of, seconds_on_path
+from fedpedbrain.evaluation.critical_path import WAITS_FOR, Job, critical_path, kind_of_job, seconds_on_path
 from fedpedbrain.files import write_json, write_table
 from fedpedbrain.usage import read_usage_line
 
@@ -124,7 +124,9 @@ def mean_busy(
     return np.diff(np.interp(edges, times, done)) / np.diff(edges)
 
 
-def summarize(jobs: Sequence[Job], pauses: Sequence[tuple[float, float]], chains: Collection[str]) -> dict[str, Any]:
+def summarize_timeline(
+    jobs: Sequence[Job], pauses: Sequence[tuple[float, float]], chains: Collection[str]
+) -> dict[str, Any]:
     """What a run came to.
 
     Parameters
@@ -191,7 +193,7 @@ def measure_timeline_files(
         {
             "job": job.name,
             "rule": job.rule,
-            "kind": kind_of(job.rule),
+            "kind": kind_of_job(job.rule),
             "arm": job.arm,
             "seed": job.seed,
             "round": job.round or "",
@@ -205,4 +207,4 @@ def measure_timeline_files(
         for job, device in zip(jobs, assign_devices(jobs), strict=True)
     ]
     write_table(jobs_path, JOB_COLUMNS, rows)
-    write_json(summary_path, summarize(jobs, pauses, chains))
+    write_json(summary_path, summarize_timeline(jobs, pauses, chains))

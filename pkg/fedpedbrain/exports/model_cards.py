@@ -15,7 +15,7 @@ from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.exports.model_runs import ModelRun, ModelScore
 from fedpedbrain.reporting.answers import SOURCE_NOTES, describe_value
 from fedpedbrain.reporting.arms_in_words import weight_in_words
-from fedpedbrain.reporting.results import MISSING, Estimate, Measure, format_names, headline_measures, measure_groups
+from fedpedbrain.reporting.results import NO_VALUE, Estimate, Measure, format_names, headline_measures, measure_groups
 from fedpedbrain.reporting.style import readable, sentence_case
 
 # As the hub names them, by whether a study has regions.
@@ -155,7 +155,7 @@ def _site_rows(arm: Mapping[str, Any], audit: Mapping[str, Any]) -> list[list[An
     for site in audit["sites"]:
         splits, is_own = site["splits"], site["site"] in arm["sites"]
         # Of other arms' training cases at a site this model knows nothing.
-        known = [splits[TRAIN], splits[VALIDATION]] if is_own else [MISSING, MISSING]
+        known = [splits[TRAIN], splits[VALIDATION]] if is_own else [NO_VALUE, NO_VALUE]
         role = "trained on" if is_own else "never seen in training"
         rows.append([site["site"], role, site["num_patients"], *known, splits[TEST] + splits[EXTERNAL]])
     return rows

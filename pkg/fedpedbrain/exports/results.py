@@ -9,7 +9,7 @@ from fedpedbrain.exports.csv_tables import write_metrics_csv, write_rounds_csv
 from fedpedbrain.exports.event_files import write_event_files
 from fedpedbrain.exports.mlflow_store import write_mlflow_store
 from fedpedbrain.exports.model_runs import build_runs, load_model_scores, load_selections
-from fedpedbrain.exports.round_values import RoundFiles, load_round_values
+from fedpedbrain.exports.round_values import RoundValueFiles, load_round_values
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ExportFiles:
     selections: Sequence[str | Path]
     cards: Sequence[str | Path]
     models: str | Path
-    rounds: RoundFiles
+    rounds: RoundValueFiles
     metrics_csv: str | Path
     rounds_csv: str | Path
     event_folder: str | Path

@@ -46,7 +46,7 @@ class RoundValue:
 
 
 @dataclass(frozen=True)
-class RoundFiles:
+class RoundValueFiles:
     """What rounds left behind, of all arms and seeds.
 
     Attributes
@@ -63,7 +63,9 @@ class RoundFiles:
     inspections: Sequence[str | Path]
 
 
-def load_round_values(files: RoundFiles, arms: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> list[RoundValue]:
+def load_round_values(
+    files: RoundValueFiles, arms: Sequence[Mapping[str, Any]], sites: Sequence[str]
+) -> list[RoundValue]:
     """Every value that is known, arm by arm, seed by seed and round by round, of all sites together first.
 
     Parameters

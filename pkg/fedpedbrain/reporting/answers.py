@@ -7,7 +7,7 @@ from typing import Any
 from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.reporting.results import (
-    MISSING,
+    NO_VALUE,
     Estimate,
     Measure,
     Results,
@@ -237,7 +237,7 @@ def find_weak_spots(results: Results, study: Mapping[str, Any]) -> Finding | Non
 
 def _score_and_count(results: Results, arm: str, measure: Measure, site: str) -> str:
     value = results.value(arm, measure, site)
-    return f"{value.score} of {count_noun(value.num_cases, 'case')}" if value else MISSING
+    return f"{value.score} of {count_noun(value.num_cases, 'case')}" if value else NO_VALUE
 
 
 def _weakest_class(results: Results, study: Mapping[str, Any], arm: str) -> str:

@@ -7,8 +7,8 @@ from fedpedbrain.reporting.results import format_names
 from fedpedbrain.reporting.style import readable, sentence_case
 from fedpedbrain.reporting.tables import Cell, Group, Table
 
-Arm = Mapping[str, Any]
-Study = Mapping[str, Any]
+ArmValues = Mapping[str, Any]
+StudyValues = Mapping[str, Any]
 
 # What the server and the sites do in a round, by the config's word; options stand in braces.
 STRATEGY_WORDS = {
@@ -58,25 +58,25 @@ PERSONAL_NOTE = (
 )
 
 
-def kind_of(arm: Arm) -> str:
+def kind_of(arm: ArmValues) -> str:
     """``federated``, ``control`` (federated, cases shared out at random), ``pooled`` or ``local``."""
     if arm["exchanges_weights"]:
         return "control" if arm["is_repartitioned"] else "federated"
     return "pooled" if len(arm["sites"]) > 1 else "local"
 
 
-def sites_left_out(arm: Arm, study: Study) -> list[str]:
+def sites_left_out(arm: ArmValues, study: StudyValues) -> list[str]:
     """Training sites that a federated arm never hears of."""
     return [site for site in study["training_sites"] if site not in arm["sites"]] if kind_of(arm) == "federated" else []
 
 
-def strategy_of(arm: Arm) -> str:
+def strategy_of(arm: ArmValues) -> str:
     """The strategy's name and what it does."""
     strategy = arm["strategy"]
     return f"{sentence_case(readable(strategy['name']))}: {STRATEGY_WORDS[strategy['name']].format_map(strategy)}"
 
 
-def who_trains(arm: Arm, study: Study) -> str:
+def who_trains(arm: ArmValues, study: StudyValues) -> str:
     """Whose cases the arm learns from, and where these lie."""
     sites, left_out = format_names(arm["sites"]), sites_left_out(arm, study)
     if left_out:
@@ -89,7 +89,7 @@ def who_trains(arm: Arm, study: Study) -> str:
     }[kind_of(arm)]
 
 
-def how_it_trains(arm: Arm) -> str:
+def how_it_trains(arm: ArmValues) -> str:
     """What happens in a round, in sentences; what goes without saying is not said."""
     if not arm["exchanges_weights"]:
         return " ".join(filter(None, ["No exchange.", _BATCH_NORM[arm["batch_norm"]], *_privacy(arm["privacy"])]))
@@ -119,7 +119,7 @@ def rounds_in_words(numbers: Iterable[int]) -> str:
     return f"{'round' if words == [words[0]] and words[0].isdigit() else 'rounds'} {format_names(words)}"
 
 
-def _phases(arm: Arm) -> list[str]:
+def _phases(arm: ArmValues) -> list[str]:
     """One sentence a phase; none where there is one of all sites at the study's learning rate."""
     sentences = []
     everyone = sorted(arm["participants"])
@@ -134,7 +134,7 @@ def _phases(arm: Arm) -> list[str]:
     return [] if is_plain else sentences
 
 
-def _participation(arm: Arm) -> list[str]:
+def _participation(arm: ArmValues) -> list[str]:
     participation, sentences = arm["participation"], []
     if participation["fraction"] < 1.0:
         least = f", at least {participation['minimum_sites']}" if participation["minimum_sites"] > 1 else ""
@@ -163,14 +163,14 @@ def _privacy(privacy: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def weight_in_words(arm: Arm) -> str:
+def weight_in_words(arm: ArmValues) -> str:
     """How much a participant counts."""
     if not arm["exchanges_weights"]:
         return "nothing to weigh"
     return _OWN_WEIGHTS.get(arm["strategy"]["name"]) or _WEIGHTINGS.get(arm["weighting"], arm["weighting"])
 
 
-def arm_table(study: Study, colours: Mapping[str, str]) -> Table:
+def arm_table(study: StudyValues, colours: Mapping[str, str]) -> Table:
     """Every arm's way of training in words."""
     rows = []
     for arm in study["arms"]:
@@ -178,11 +178,11 @@ def arm_table(study: Study, colours: Mapping[str, str]) -> Table:
         name = Cell(readable(arm["name"]), colour=colours[arm["name"]])
         words = [who_trains(arm, study), how_it_trains(arm), weight_in_words(arm), state]
         rows.append([name, *map(Cell, words)])
-    columns = ["Arm", "Who trains", "How", "A site's weight in the average", "Optimizer state after a round"]
+    columns = ["ArmValues", "Who trains", "How", "A site's weight in the average", "Optimizer state after a round"]
     return Table("The arms of the study", columns, [Group("", rows)], (0, 1, 2, 3, 4))
 
 
-def describe_arms(study: Study, shown: Sequence[str]) -> str:
+def describe_arms(study: StudyValues, shown: Sequence[str]) -> str:
     """What arms are, for a reader who meets their names for the first time; those of one kind in one sentence."""
     of_kind: dict[str, list[str]] = {}
     for arm in study["arms"]:
@@ -206,7 +206,7 @@ def describe_arms(study: Study, shown: Sequence[str]) -> str:
     return f"{sentence_case('; '.join(parts))}."
 
 
-def _named(arm: Arm, study: Study) -> str:
+def _named(arm: ArmValues, study: StudyValues) -> str:
     """An arm's name, with its strategy's and that of the site left out where the name does not tell."""
     name, left_out = readable(arm["name"]), sites_left_out(arm, study)
     told = [f"without {site}" for site in left_out if site not in name]

@@ -18,7 +18,7 @@ from fedpedbrain.data.duplicates import EXACT
 from fedpedbrain.files import read_table, replacing
 from fedpedbrain.reporting.answers import SOURCE_NOTES
 from fedpedbrain.reporting.pages import load_pictures, page_environment, template_text
-from fedpedbrain.reporting.results import MISSING
+from fedpedbrain.reporting.results import NO_VALUE
 from fedpedbrain.reporting.style import readable
 from fedpedbrain.reporting.tables import Cell, Group, Table, cohort_tables
 
@@ -44,7 +44,7 @@ def outline_table(sites: Sequence[Mapping[str, Any]], regions: Sequence[str]) ->
         cells = [Cell(site["site"]), Cell(str(site["num_cut_cases"]))]
         for region in regions:
             values = site["volume_quartiles_ml"][region]
-            cells += [Cell(MISSING if values is None else f"{value:.1f}") for value in values or [None] * 3]
+            cells += [Cell(NO_VALUE if values is None else f"{value:.1f}") for value in values or [None] * 3]
         rows.append(cells)
     quartiles = [
         f"{readable(region)}, {name}" for region in regions for name in ("lower quartile", "median", "upper quartile")

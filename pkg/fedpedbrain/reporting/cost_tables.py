@@ -7,7 +7,7 @@ from typing import Any
 
 from fedpedbrain.evaluation.cost import PHASES
 from fedpedbrain.files import read_table
-from fedpedbrain.reporting.results import MISSING, format_names
+from fedpedbrain.reporting.results import NO_VALUE, format_names
 from fedpedbrain.reporting.style import readable, sentence_case
 from fedpedbrain.reporting.tables import Cell, Group, Table
 
@@ -65,7 +65,7 @@ def format_seconds(seconds: float) -> str:
 def format_energy(watt_hours: float) -> str:
     """Watt-hours, or kilowatt-hours where there are many; a dash for no estimate."""
     if math.isnan(watt_hours):
-        return MISSING
+        return NO_VALUE
     return f"{watt_hours / 1000:.3g} kWh" if watt_hours >= 1000 else f"{watt_hours:.3g} Wh"
 
 
@@ -74,7 +74,7 @@ def _cells(cost: Row, has_gpu: bool, power: Mapping[str, float | None]) -> list[
     if lacking and cost["num_seeds"] > 1:
         lacking += f" in {cost['num_seeds']} seeds"
     if not cost["num_recorded"]:
-        return [Cell(f"{cost['num_jobs']:g}", "no record"), *[Cell(MISSING)] * (7 if has_gpu else 5)]
+        return [Cell(f"{cost['num_jobs']:g}", "no record"), *[Cell(NO_VALUE)] * (7 if has_gpu else 5)]
     gpu = [Cell(format_seconds(cost["gpu_seconds"])), Cell(f"{cost['gpu_memory_mb']:.0f} MB")] if has_gpu else []
     return [
         Cell(f"{cost['num_jobs']:g}", lacking),

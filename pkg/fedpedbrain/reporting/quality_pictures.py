@@ -63,7 +63,9 @@ def plane_sizes(shape: Sequence[int], spacing_mm: Sequence[float], pixels: int) 
     return [(height, width), (depth, width), (depth, height)]
 
 
-def draw_case(image: np.ndarray, masks: np.ndarray, spacing_mm: Sequence[float], are_sides_known: bool) -> Image.Image:
+def draw_planes(
+    image: np.ndarray, masks: np.ndarray, spacing_mm: Sequence[float], are_sides_known: bool
+) -> Image.Image:
     """Three planes of one case side by side, black around them.
 
     Parameters
@@ -128,7 +130,7 @@ def draw_site(site: str, dataset: ShardDataset, regions: Sequence[str]) -> Image
         for line, text in enumerate(describe_case(case)):
             place, colour = (left, upper + round((line + 0.5) * _LINE)), MUTED if line else INK
             write_line(draw, place, text, colour, _TILE[0], _FONT, bold=not line)
-        strip = draw_case(dataset.image(row)[0], dataset.mask(row), case.grid_spacing_mm, bool(case.orientation))
+        strip = draw_planes(dataset.image(row)[0], dataset.mask(row), case.grid_spacing_mm, bool(case.orientation))
         sheet.paste(strip, (left, upper + 2 * _LINE))
     return sheet
 

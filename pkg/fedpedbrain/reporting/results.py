@@ -15,7 +15,7 @@ from fedpedbrain.evaluation.significance import largest_unseen_share
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.reporting.style import readable
 
-MISSING = "–"
+NO_VALUE = "–"
 TOO_FEW_PATIENTS = "too few patients for an interval"
 ALL_ALIKE = "all patients alike, so no interval"
 FEW_OF_A_CLASS = "no interval: a class has too few patients, or all are alike"
@@ -28,7 +28,7 @@ _DIGITS = {"hd95_mm": 1, "volume_error_ml": 1, "volume_bias_ml": 1}
 
 def format_score(value: float, digits: int = 3) -> str:
     """So many digits after the point (a true minus), or a dash."""
-    return f"{value:.{digits}f}".replace("-", "\u2212") if math.isfinite(value) else MISSING
+    return f"{value:.{digits}f}".replace("-", "\u2212") if math.isfinite(value) else NO_VALUE
 
 
 def format_change(value: float, digits: int = 3) -> str:
@@ -140,7 +140,7 @@ class Estimate:
     def seeds(self) -> str:
         """The spread over seeds, or "" of one seed."""
         spread = format_score(self.seed_sd, _DIGITS.get(self.metric, 3))
-        return "" if spread == MISSING else f"seeds ± {spread}"
+        return "" if spread == NO_VALUE else f"seeds ± {spread}"
 
     @property
     def rule(self) -> str:

@@ -11,7 +11,7 @@ from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.reporting.answers import describe_difference, local_arms, main_arms
 from fedpedbrain.reporting.results import (
     CLASS_MEANS,
-    MISSING,
+    NO_VALUE,
     TOO_FEW_PATIENTS,
     Estimate,
     Judgement,
@@ -96,7 +96,7 @@ def _headline_row(
 ) -> HeadlineRow:
     score = Cell(value.score, detail_lines(value.interval or value.caveat, value.seeds, value.rule))
     if difference is None:
-        return HeadlineRow(arm, colour, score, Cell(MISSING), Cell("reference"), None)
+        return HeadlineRow(arm, colour, score, Cell(NO_VALUE), Cell("reference"), None)
     strip = None
     if difference.has_interval:
         strip = Strip(*(50.0 + 50.0 * end / limit for end in (difference.low, difference.high, difference.value)))
@@ -170,7 +170,7 @@ def _count_cell(column: Sequence[Estimate | None], classes: str) -> Cell:
     """How many cases a column's scores are of (the most, where a rule leaves out others with each arm), and classes."""
     known = [estimate for estimate in column if estimate]
     if not known:
-        return Cell(MISSING)
+        return Cell(NO_VALUE)
     largest = max(known, key=lambda estimate: estimate.num_cases)
     few = TOO_FEW_PATIENTS if largest.caveat == TOO_FEW_PATIENTS else ""
     return Cell(f"n = {largest.num_cases}", detail_lines(classes, few))
@@ -182,7 +182,7 @@ def _score_rows(estimates: Mapping[str, Sequence[Estimate | None]], colours: Map
 
 def _score_cell(estimate: Estimate | None) -> Cell:
     if estimate is None:
-        return Cell(MISSING)
+        return Cell(NO_VALUE)
     return Cell(estimate.score, detail_lines(estimate.interval, estimate.seeds, estimate.rule))
 
 
@@ -207,6 +207,6 @@ def difference_table(
 
 def _difference_cell(difference: Estimate | None) -> Cell:
     if difference is None:
-        return Cell(MISSING)
+        return Cell(NO_VALUE)
     numbers = (describe_difference(difference), difference.bound, difference.seeds, difference.rule)
     return Cell(difference.short_reading, detail_lines(*numbers))

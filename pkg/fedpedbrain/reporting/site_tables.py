@@ -6,7 +6,7 @@ from typing import Any
 from fedpedbrain.cohort import TEST
 from fedpedbrain.evaluation.site_comparison import ALL_BUT_ONE, ALL_SITES, MIN_PATIENTS_OF_SITE, ONE_SITE
 from fedpedbrain.reporting.answers import federated_arms, site_gains
-from fedpedbrain.reporting.results import MISSING, Estimate, Measure, Results, format_score, headline_measures
+from fedpedbrain.reporting.results import NO_VALUE, Estimate, Measure, Results, format_score, headline_measures
 from fedpedbrain.reporting.style import readable, sentence_case
 from fedpedbrain.reporting.tables import Cell, Group, Table, detail_lines
 
@@ -118,6 +118,6 @@ def _left_out(results: Results, arm: str, measure: Measure) -> Sequence[str]:
 
 def _place_cell(estimate: Estimate | None, is_own: bool = False) -> Cell:
     if estimate is None:
-        return Cell(MISSING)
+        return Cell(NO_VALUE)
     own = "its own site" if is_own else ""
     return Cell(estimate.score, detail_lines(estimate.interval, f"n = {estimate.num_cases}", own, estimate.rule))

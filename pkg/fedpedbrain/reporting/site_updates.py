@@ -9,7 +9,7 @@ from typing import Any
 
 from fedpedbrain.files import read_table
 from fedpedbrain.reporting.arms_in_words import rounds_in_words
-from fedpedbrain.reporting.results import MISSING, count_noun, format_names
+from fedpedbrain.reporting.results import NO_VALUE, count_noun, format_names
 from fedpedbrain.reporting.style import readable, sentence_case
 from fedpedbrain.reporting.tables import Cell, Group, Table
 
@@ -122,7 +122,7 @@ def _rounds(updates: Sequence[Update], several_seeds: bool) -> str:
     return "; ".join(parts)
 
 
-def describe_disagreement(updates: Iterable[Update], several_seeds: bool) -> list[str]:
+def describe_disagreeing_sites(updates: Iterable[Update], several_seeds: bool) -> list[str]:
     """One sentence an arm in some of whose rounds every update points away from the others."""
     of_rounds = _grouped(updates, lambda update: (update.arm, update.seed, update.round))
     present = [there for _, of_round in of_rounds if (there := _there(of_round))]
@@ -164,7 +164,7 @@ def _site_cells(updates: Sequence[Update], several_seeds: bool) -> list[Cell]:
     ]
     known = [update for update in updates if not math.isnan(update.cosine)]
     if not known:
-        return [*map(Cell, cells), Cell(MISSING), Cell(MISSING)]
+        return [*map(Cell, cells), Cell(NO_VALUE), Cell(NO_VALUE)]
     lowest = min(known, key=lambda update: update.cosine)
     cosines = [_signed(median(update.cosine for update in known))]
     cosines += [f"{_signed(lowest.cosine)} ({_rounds([lowest], several_seeds)})"]
@@ -206,7 +206,7 @@ def updates_part(updates: Sequence[Update], several_seeds: bool) -> UpdatesPart 
         len({update.arm for update in updates}),
         len(marks),
         describe_marks(marks, several_seeds),
-        describe_disagreement(updates, several_seeds),
+        describe_disagreeing_sites(updates, several_seeds),
         updates_table(updates, marks, several_seeds),
     )
 

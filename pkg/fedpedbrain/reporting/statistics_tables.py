@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from fedpedbrain.cohort import DIAGNOSIS
-from fedpedbrain.evaluation.metric_facts import EMPTY_RULES, METRICS, Origin
+from fedpedbrain.evaluation.metric_facts import EMPTY_RULES, METRICS, MetricOrigin
 from fedpedbrain.reporting.answers import describe_difference, main_arms
 from fedpedbrain.reporting.headlines import describe_margin
 from fedpedbrain.reporting.results import (
-    MISSING,
+    NO_VALUE,
     Estimate,
     Judgement,
     Measure,
@@ -32,7 +32,7 @@ _OF_ALL = Measure(DIAGNOSIS, "accuracy", "")
 def format_p_value(value: float) -> str:
     """Three digits after the point, and no smaller number than they can tell."""
     if not math.isfinite(value):
-        return MISSING
+        return NO_VALUE
     return "<\u00a00.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -70,7 +70,7 @@ def origin_table(study: Mapping[str, Any]) -> Table:
     """What computes each metric of the study, and what the project's tests hold it against."""
     measures = [m for group in measure_groups(study["regions"], study["classes"]).values() for m in group]
     measures += class_measures("") if study["classes"] else []
-    names: dict[Origin, dict[str, str]] = {}
+    names: dict[MetricOrigin, dict[str, str]] = {}
     for measure in measures:
         names.setdefault(METRICS[measure.metric].origin, {})[measure.metric] = metric_title(measure.metric)
     rows = [
@@ -165,9 +165,9 @@ def _test_cells(difference: Estimate, judgement: Judgement, num_patients: str, h
     return [
         Cell(num_patients),
         Cell(describe_difference(difference), difference.bound or difference.caveat),
-        *([Cell(difference.seeds.removeprefix("seeds ") or MISSING)] if has_seeds else []),
+        *([Cell(difference.seeds.removeprefix("seeds ") or NO_VALUE)] if has_seeds else []),
         Cell(format_p_value(judgement.p_value)),
         Cell(format_p_value(judgement.p_holm), num_arms),
-        Cell(sentence_case(judgement.noninferiority) or MISSING, margin),
-        Cell(difference.rule or MISSING),
+        Cell(sentence_case(judgement.noninferiority) or NO_VALUE, margin),
+        Cell(difference.rule or NO_VALUE),
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedpedbrain.cohort import SPLITS, VALIDATION
-from fedpedbrain.reporting.results import MISSING, count_noun, format_bytes, format_score
+from fedpedbrain.reporting.results import NO_VALUE, count_noun, format_bytes, format_score
 from fedpedbrain.reporting.style import readable, sentence_case
 
 
@@ -75,7 +75,7 @@ def cohort_tables(study: Mapping[str, Any], audit: Mapping[str, Any]) -> list[Ta
         images.append(
             [Cell(site["site"]), Cell(", ".join(site["shapes"])), Cell(", ".join(site["spacings_mm"]))]
             + ([Cell(str(site["num_empty_masks"]))] if study["regions"] else [])
-            + [Cell(MISSING if volume is None else f"{volume:.1f}") for volume in volumes]
+            + [Cell(NO_VALUE if volume is None else f"{volume:.1f}") for volume in volumes]
         )
     columns = ["Site", "Voxels (D x H x W)", "Spacing (mm)", *(["Cases without outline"] if study["regions"] else [])]
     columns += [f"Median {readable(region)} (ml)" for region in study["regions"]]
@@ -134,7 +134,7 @@ def cost_table(
         cells.append(Cell(format_bytes(item["model_bytes"])))
         if arm["exchanges_weights"]:
             total, number = sum(upload.num_bytes for upload in sent), sum(upload.num_updates for upload in sent)
-            cells.append(Cell(format_bytes(total / number) if number else MISSING))
+            cells.append(Cell(format_bytes(total / number) if number else NO_VALUE))
             cells.append(Cell(format_bytes(total), f"{count_noun(number, 'update')}, {count_noun(len(sent), 'round')}"))
         else:
             cells += [Cell("nothing"), Cell("nothing")]

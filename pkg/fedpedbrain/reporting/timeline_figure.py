@@ -53,7 +53,7 @@ def draw_timeline(jobs: pd.DataFrame, summary: Mapping[str, Any], styles: Mappin
     Parameters
     ----------
     jobs : a row a job, see ``measure_timeline_files``
-    summary : see ``evaluation.timeline.summarize``
+    summary : see ``evaluation.timeline.summarize_timeline``
     styles : how to draw each arm
     """
     if jobs.empty:

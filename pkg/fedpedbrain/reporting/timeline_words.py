@@ -9,7 +9,7 @@ from fedpedbrain.reporting.results import count_noun, format_names
 
 
 def timeline_part(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Sentences on a run, see ``evaluation.timeline.summarize``; None where no job has left a record of when it ran."""
+    """Sentences on a run, see ``summarize_timeline``; None where no job has left a record of when it ran."""
     if not summary["num_jobs"]:
         return {"run": None}
     return {"run": {"busy": describe_devices(summary), "path": describe_path(summary), "notes": describe_run(summary)}}

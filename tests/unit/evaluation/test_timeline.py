@@ -11,7 +11,7 @@ from fedpedbrain.evaluation.timeline import (
     mean_busy,
     measure_timeline_files,
     read_jobs,
-    summarize,
+    summarize_timeline,
 )
 from fedpedbrain.files import read_table
 from fedpedbrain.usage import Usage, usage_line
@@ -125,20 +125,20 @@ def test_what_is_busy_is_a_mean_over_each_bin():
 
 
 def test_a_run_in_numbers():
-    summary = summarize(RUN, [], [])
+    summary = summarize_timeline(RUN, [], [])
     assert (summary["num_jobs"], summary["wall_seconds"], summary["idle_seconds"]) == (5, 12.0, 1.0)
     assert summary["cpu"] == {"num_devices": 2, "busy_share": round(15.5 / 24.0, 4)}
     assert summary["gpu"] is None
     assert summary["mean_cores"] == pytest.approx(15.5 / 12.0, abs=1e-3)
     assert (summary["path_seconds"]["training"], summary["num_path_jobs"]) == (9.5, 3)
-    assert summarize([], [], [])["num_jobs"] == 0
+    assert summarize_timeline([], [], [])["num_jobs"] == 0
 
 
 def test_gpus_count_from_their_first_job_to_their_last():
     jobs = [make_job("build_shard", 0.0, 10.0, arm="")]
     jobs += [make_job("train_site", 10.0, 14.0, busy_from=12.0, gpu_id="a")]
     jobs += [make_job("train_site", 12.0, 20.0, gpu_id="b")]
-    assert summarize(jobs, [], [])["gpu"] == {"num_devices": 2, "busy_share": (2 + 8) / (2 * 8)}
+    assert summarize_timeline(jobs, [], [])["gpu"] == {"num_devices": 2, "busy_share": (2 + 8) / (2 * 8)}
 
 
 @pytest.fixture

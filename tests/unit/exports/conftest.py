@@ -11,7 +11,7 @@ from fedpedbrain.evaluation.comparison import compare_arms_files
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.exports.model_folders import FolderFiles, write_model_folders_files
 from fedpedbrain.exports.results import ExportFiles, export_results_files
-from fedpedbrain.exports.round_values import RoundFiles
+from fedpedbrain.exports.round_values import RoundValueFiles
 from fedpedbrain.files import write_json, write_table
 from study_arms import arm
 
@@ -160,7 +160,7 @@ def write_exports(folder: Path, regions, classes, seeds, arms, privacy, title) -
         selections=selections,
         cards=cards,
         models=tables["models"],
-        rounds=RoundFiles(histories, [*chain(*trainings)], [*chain(*validations)], inspections),
+        rounds=RoundValueFiles(histories, [*chain(*trainings)], [*chain(*validations)], inspections),
         metrics_csv=exported.folder / "metrics.csv",
         rounds_csv=exported.folder / "rounds.csv",
         event_folder=exported.folder / "tensorboard",

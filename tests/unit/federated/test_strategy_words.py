@@ -6,7 +6,7 @@ import yaml
 from fedpedbrain.arm_settings import STRATEGIES as FACTS
 from fedpedbrain.arm_settings import WITHOUT_EXCHANGE
 from fedpedbrain.arms import build_arms
-from fedpedbrain.federated.strategies import STRATEGIES, build_strategy
+from fedpedbrain.federated.strategies import STRATEGY_CLASSES, build_strategy
 from fedpedbrain.federated.strategies.cyclic import Cyclic
 from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteRule, SiteUpdate, Strategy
 from torch import nn
@@ -19,7 +19,7 @@ def strategy_schema(schema_path):
 
 
 def test_config_job_graph_and_package_know_the_same_strategies(strategy_schema):
-    assert set(strategy_schema["name"]["enum"]) == set(FACTS) == set(STRATEGIES)
+    assert set(strategy_schema["name"]["enum"]) == set(FACTS) == set(STRATEGY_CLASSES)
 
 
 def test_the_config_allows_the_options_of_the_strategies_and_no_others(strategy_schema):

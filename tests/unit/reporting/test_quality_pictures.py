@@ -6,7 +6,7 @@ from fedpedbrain.reporting import pages, quality_pictures
 from fedpedbrain.reporting.quality_pictures import (
     cut_planes,
     describe_case,
-    draw_case,
+    draw_planes,
     largest_slices,
     plane_sizes,
     plot_quality_files,
@@ -52,10 +52,10 @@ def test_all_planes_have_one_scale_in_mm():
 def test_what_is_outlined_is_drawn_and_nothing_else():
     image = np.full(SHAPE, 100, np.uint8)
     masks = np.zeros((1, *SHAPE), np.uint8)
-    plain = np.asarray(draw_case(image, masks, (2.0, 1.0, 1.0), True))
+    plain = np.asarray(draw_planes(image, masks, (2.0, 1.0, 1.0), True))
     assert (plain[..., 0] == plain[..., 2]).mean() > 0.99
     masks[0, 1:3, 2:6, 2:6] = 1
-    outlined = np.asarray(draw_case(image, masks, (2.0, 1.0, 1.0), True)).astype(int)
+    outlined = np.asarray(draw_planes(image, masks, (2.0, 1.0, 1.0), True)).astype(int)
     orange = outlined[..., 0] - outlined[..., 2] > 100
     # In each of the three planes.
     assert all(part.any() for part in np.array_split(orange, 3, axis=1))
@@ -63,7 +63,7 @@ def test_what_is_outlined_is_drawn_and_nothing_else():
 
 def test_right_is_named_only_where_somebody_knows_it():
     image, masks = np.zeros(SHAPE, np.uint8), np.zeros((1, *SHAPE), np.uint8)
-    known, unknown = (np.asarray(draw_case(image, masks, (2.0, 1.0, 1.0), known)) for known in (True, False))
+    known, unknown = (np.asarray(draw_planes(image, masks, (2.0, 1.0, 1.0), known)) for known in (True, False))
     assert set(np.unique(unknown)) == {0, 255}
     letter = np.argwhere((known != unknown).any(axis=2))
     # At the left edge, halfway up.

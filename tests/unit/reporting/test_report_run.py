@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from fedpedbrain.evaluation.critical_path import Job, critical_path, kind_of
-from fedpedbrain.evaluation.timeline import assign_devices, cut_pauses, summarize
+from fedpedbrain.evaluation.critical_path import Job, critical_path, kind_of_job
+from fedpedbrain.evaluation.timeline import assign_devices, cut_pauses, summarize_timeline
 from fedpedbrain.reporting.report import write_report_files
 from fedpedbrain.reporting.style import arm_styles
 from fedpedbrain.reporting.timeline_figure import draw_timeline
@@ -81,10 +81,10 @@ def table_of(jobs):
     jobs, pauses = cut_pauses(jobs)
     on_path = {job.name for job in critical_path(jobs)}
     rows = [
-        vars(job) | {"kind": kind_of(job.rule), "device": device, "on_critical_path": int(job.name in on_path)}
+        vars(job) | {"kind": kind_of_job(job.rule), "device": device, "on_critical_path": int(job.name in on_path)}
         for job, device in zip(jobs, assign_devices(jobs), strict=True)
     ]
-    return pd.DataFrame(rows), summarize(jobs, pauses, [])
+    return pd.DataFrame(rows), summarize_timeline(jobs, pauses, [])
 
 
 def make_run(arms, num_rounds, num_sites, num_gpus):

@@ -14,7 +14,7 @@ from fedpedbrain.federated.strategies.server_optimizers import FedAvgM, fed_adag
 from fedpedbrain.federated.strategies.strategy import Strategy
 
 # Options and what the job graph has to know of each stand in fedpedbrain.arm_settings.
-STRATEGIES: dict[str, Callable[..., Strategy]] = {
+STRATEGY_CLASSES: dict[str, Callable[..., Strategy]] = {
     "fedavg": Strategy,
     "fedprox": FedProx,
     "scaffold": Scaffold,
@@ -35,4 +35,4 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
 
 def build_strategy(settings: Mapping[str, Any]) -> Strategy:
     """Make the strategy that an arm's ``strategy`` block names, with its options."""
-    return STRATEGIES[settings["name"]](**{key: value for key, value in settings.items() if key != "name"})
+    return STRATEGY_CLASSES[settings["name"]](**{key: value for key, value in settings.items() if key != "name"})
