@@ -12,7 +12,7 @@ rule find_duplicates:
         "results/logs/cohort/duplicates.log",
     benchmark:
         "results/benchmarks/cohort/duplicates.tsv"
-    priority: schedule.UNBLOCKS_TRAINING
+    priority: priorities.UNBLOCKS_TRAINING
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -48,7 +48,7 @@ rule audit_cohort:
         "results/logs/cohort/audit.log",
     benchmark:
         "results/benchmarks/cohort/audit.tsv"
-    priority: schedule.UNBLOCKS_TRAINING
+    priority: priorities.UNBLOCKS_TRAINING
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -1,5 +1,5 @@
 # Facts of the study as upper-case names, wildcard constraints and input functions. The config is read in
-# fedpedbrain.study alone.
+# fedpedbrain.study.study alone.
 import os
 from functools import partial
 from importlib.metadata import version
@@ -9,13 +9,13 @@ from types import SimpleNamespace
 from snakemake.exceptions import WorkflowError
 
 from fedpedbrain.data.case_counts import count_cases, count_left_out
-from fedpedbrain.data.flpedbrain_files import block_of_sites
+from fedpedbrain.data.sources.flpedbrain.files import block_of_sites
 from fedpedbrain.data.layouts import digest_of_rows, list_source_files, modules_of_other_sources, settings_of_site
-from fedpedbrain.errors import StudyError
-from fedpedbrain.fingerprint import code_fingerprint, remember_sources
-from fedpedbrain.jobs import limit_jobs
-from fedpedbrain.study import load_study
-from fedpedbrain.worker import announce_worker
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.planning.fingerprint import code_fingerprint, remember_sources
+from fedpedbrain.jobs.job import limit_jobs
+from fedpedbrain.study.study import load_study
+from fedpedbrain.jobs.worker import announce_worker
 
 # Short jobs of this run fork from one process that has imported what they need; one sent elsewhere is its own process.
 PRELOAD = ["snakemake.script", "torch", "fedpedbrain.federated.site", "fedpedbrain.evaluation.validation"]

@@ -5,7 +5,7 @@ from functools import cache
 
 from snakemake.logging import logger
 
-from fedpedbrain import disk
+from fedpedbrain.planning import disk
 
 
 @cache

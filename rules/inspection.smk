@@ -15,7 +15,7 @@ rule inspect_updates:
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/inspect.tsv"
     # Before any training: the round's updates stay on the disk until it has run.
-    priority: schedule.FREES_DISK
+    priority: priorities.FREES_DISK
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -1,5 +1,5 @@
 # Which files of an arm stay on the disk when its rounds are over, and what is made of them.
-from fedpedbrain.kept_rounds import arms_in_rounds, kept_rounds, rounds_of_kept_states
+from fedpedbrain.planning.kept_rounds import arms_in_rounds, kept_rounds, rounds_of_kept_states
 
 # Arm to the rounds whose models stay on the disk, are validated, and may be chosen, and to those whose site states stay.
 KEPT_ROUNDS = {

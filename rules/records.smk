@@ -4,11 +4,11 @@ import re
 
 from snakemake.persistence.file import FilePersistence
 
-from fedpedbrain.cluster_jobs import refuse_leftover_jobs
-from fedpedbrain.federated.stamps import split_by_stamp
-from fedpedbrain.files import remove_unfinished, write_out
-from fedpedbrain.records import UNKNOWN, complete_records, files_without_record, keep_records
-from fedpedbrain.run_lock import take_run_lock
+from fedpedbrain.jobs.leftover_jobs import refuse_leftover_jobs
+from fedpedbrain.planning.stamps import split_by_stamp
+from fedpedbrain.base.files import remove_unfinished, write_out
+from fedpedbrain.planning.records import UNKNOWN, complete_records, files_without_record, keep_records
+from fedpedbrain.jobs.run_lock import take_run_lock
 
 RECORDS = Path("results/records")
 # What trains carries a stamp of its settings.

@@ -1,7 +1,7 @@
 # Which job goes first where several could start; no priority makes a job stale.
 from functools import cache
 
-from fedpedbrain import schedule
+from fedpedbrain.planning import priorities
 
 # A job that computes on a GPU counts as one core of this machine, whatever its threads: with more, GPUs would stand idle
 # where cores are few, and two cores are seldom free at once while shorter jobs wait for one.
@@ -12,7 +12,7 @@ CORES_OF_TRAINING = 1 if HAS_GPUS and workflow.local_exec else STUDY.config["tra
 @cache
 def sizes_of_sites():
     """Cases or patients of every site, as well as they are known by now."""
-    return schedule.known_sizes("results/cohort/splits.tsv", partial(count_cases, STUDY.source_settings), SITES)
+    return priorities.known_sizes("results/cohort/splits.tsv", partial(count_cases, STUDY.source_settings), SITES)
 
 
 def largest_first(wildcards):
@@ -23,10 +23,10 @@ def largest_first(wildcards):
 def training_first(wildcards):
     """Priority of a site's training: sites with most cases first, of arms with most work still to do."""
     arm, number = STUDY.arms[wildcards.arm], int(wildcards.round)
-    return schedule.training_priority(arm, wildcards.site, number, LAST_ROUND, sizes_of_sites())
+    return priorities.training_priority(arm, wildcards.site, number, LAST_ROUND, sizes_of_sites())
 
 
 def validation_last(wildcards):
     """Priority of a validation: after all training, but where a phase starts from the round that it helps to choose."""
     arm, number = STUDY.arms[wildcards.arm], int(wildcards.round)
-    return schedule.validation_priority(arm, number, LAST_ROUND, sizes_of_sites())
+    return priorities.validation_priority(arm, number, LAST_ROUND, sizes_of_sites())

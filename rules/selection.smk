@@ -43,7 +43,7 @@ rule select_phase_start:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/select.log",
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/select.tsv"
-    priority: schedule.UNBLOCKS_TRAINING
+    priority: priorities.UNBLOCKS_TRAINING
     conda:
         "../envs/study.yaml"
     threads: 1

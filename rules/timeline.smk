@@ -14,7 +14,7 @@ rule measure_timeline:
     benchmark:
         "results/benchmarks/reporting/measure_timeline.tsv"
     # After figures and videos, where cores are few, so that they are part of it.
-    priority: schedule.LAST
+    priority: priorities.LAST
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -15,7 +15,7 @@ rule make_keys:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/keys-{site}.log",
     benchmark:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/keys-{site}.tsv"
-    priority: schedule.UNBLOCKS_TRAINING
+    priority: priorities.UNBLOCKS_TRAINING
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -93,7 +93,7 @@ rule aggregate_round:
         "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/aggregate.tsv"
     wildcard_constraints:
         arm=WITH_KEPT_MODELS,
-    priority: schedule.UNBLOCKS_TRAINING
+    priority: priorities.UNBLOCKS_TRAINING
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import yaml
-from fedpedbrain.cohort import Case, write_cases
-from fedpedbrain.data.dataset import digest_on_grid
-from fedpedbrain.files import write_table
+from fedpedbrain.base.cases import Case, write_cases
+from fedpedbrain.base.files import write_table
+from fedpedbrain.data.grid.dataset import digest_on_grid
 from journalled_disk import JournalledDisk
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -240,7 +240,7 @@ def spec() -> dict:
 def write_constant_model(spec):
     """``write_constant_model(path, regions, class_name)``: a network that sees these everywhere, whatever the image."""
     import torch
-    from fedpedbrain.lineage import Lineage
+    from fedpedbrain.base.lineage import Lineage
     from fedpedbrain.models.files import ModelFile, ModelSpec, save_model_file
 
     def _write(path: Path, regions=(), class_name="", round_number=1) -> Path:

@@ -1,12 +1,12 @@
 """Average the updates of a round."""
 
-from fedpedbrain.jobs import job_log
-from fedpedbrain.worker import fork_from_worker
+from fedpedbrain.jobs.job import job_log
+from fedpedbrain.jobs.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
-    from fedpedbrain.devices import take_device
     from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
+    from fedpedbrain.jobs.devices import take_device
 
     take_device(0, snakemake.threads)
     of = snakemake.wildcards

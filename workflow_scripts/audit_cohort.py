@@ -1,9 +1,9 @@
 """Audit the preprocessed cohort."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.data.audit import audit_cohort_files
+    from fedpedbrain.data.checks.audit import audit_cohort_files
 
     audit_cohort_files(
         shard_folders=snakemake.params.folders,

@@ -1,6 +1,6 @@
 """Preprocess one site's cases."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
     from fedpedbrain.data.shards import build_shard_files

@@ -1,9 +1,9 @@
 """Hold all sites of the cohort against each other."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.data.cohort_check import check_cohort_files
+    from fedpedbrain.data.checks.cohort_check import check_cohort_files
 
     check_cohort_files(
         site_index_paths=snakemake.input.indexes,

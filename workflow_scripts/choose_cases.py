@@ -1,6 +1,6 @@
 """Choose the cases of the gallery."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
     from fedpedbrain.evaluation.case_choice import choose_cases_files

@@ -1,6 +1,6 @@
 """Write the tables that compare the arms."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
     from fedpedbrain.evaluation.comparison import compare_arms_files

@@ -1,9 +1,9 @@
 """Convert DICOM series to a BIDS folder."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.data.bids_conversion import convert_dicom_files
+    from fedpedbrain.data.conversion.bids_conversion import convert_dicom_files
 
     convert_dicom_files(
         dicom_root=snakemake.params.dicom_root,

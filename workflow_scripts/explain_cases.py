@@ -1,12 +1,12 @@
 """Explain an arm's best model on the chosen cases."""
 
-from fedpedbrain.jobs import job_log
-from fedpedbrain.worker import fork_from_worker
+from fedpedbrain.jobs.job import job_log
+from fedpedbrain.jobs.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
-    from fedpedbrain.devices import take_device
     from fedpedbrain.evaluation.explanations import explain_cases_files
+    from fedpedbrain.jobs.devices import take_device
 
     explain_cases_files(
         model_path=snakemake.input.model,

@@ -1,6 +1,6 @@
 """Write the study's results for other programs."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
     from fedpedbrain.exports.results import ExportFiles, export_results_files

@@ -1,9 +1,9 @@
 """Fetch the weights that all arms start from."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.downloads import download
+    from fedpedbrain.base.downloads import download
 
     download(
         source=snakemake.params.pretrained["source"],

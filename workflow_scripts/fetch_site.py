@@ -1,9 +1,9 @@
 """Fetch the files of one site."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.data.flpedbrain_fetching import fetch_site_files
+    from fedpedbrain.data.sources.flpedbrain.fetching import fetch_site_files
 
     fetch_site_files(
         site=snakemake.wildcards.site,

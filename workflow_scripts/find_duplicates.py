@@ -1,9 +1,9 @@
 """Find cases that are one image, or look like it."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.data.duplicates import find_duplicates_files
+    from fedpedbrain.data.checks.duplicates import find_duplicates_files
 
     find_duplicates_files(
         shard_folders=snakemake.params.folders,

@@ -1,6 +1,6 @@
 """List and check every case of one site."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
     from fedpedbrain.data.index import index_site_files

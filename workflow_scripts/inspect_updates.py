@@ -1,7 +1,7 @@
 """Compare the updates of a round."""
 
-from fedpedbrain.jobs import job_log
-from fedpedbrain.worker import fork_from_worker
+from fedpedbrain.jobs.job import job_log
+from fedpedbrain.jobs.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):

@@ -1,9 +1,9 @@
 """Add up what the jobs of an arm took of time, memory and GPU."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.evaluation.cost import measure_cost_files
+    from fedpedbrain.jobs.course.cost import measure_cost_files
 
     of = snakemake.wildcards
     measure_cost_files(

@@ -1,9 +1,9 @@
 """Put together when the jobs of the run ran."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.evaluation.timeline import measure_timeline_files
+    from fedpedbrain.jobs.course.timeline import measure_timeline_files
 
     measure_timeline_files(
         logs=snakemake.params.logs,

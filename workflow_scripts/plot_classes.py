@@ -1,9 +1,9 @@
 """Draw how well each class is told from the rest."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.comparison_figures import plot_classes_files
+    from fedpedbrain.reporting.figures.comparison_figures import plot_classes_files
 
     plot_classes_files(
         summary_path=snakemake.input.summary,

@@ -1,8 +1,8 @@
 """Draw the cohort figure."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.count_figures import plot_cohort_files
+    from fedpedbrain.reporting.figures.count_figures import plot_cohort_files
 
     plot_cohort_files(snakemake.input.audit, snakemake.output.figure, snakemake.params.dpi)

@@ -1,9 +1,9 @@
 """Draw the comparison figure."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.comparison_figures import plot_comparison_files
+    from fedpedbrain.reporting.figures.comparison_figures import plot_comparison_files
 
     plot_comparison_files(
         summary_path=snakemake.input.summary,

@@ -1,9 +1,9 @@
 """Draw the confusion matrices."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.count_figures import plot_confusion_files
+    from fedpedbrain.reporting.figures.count_figures import plot_confusion_files
 
     plot_confusion_files(
         confusion_path=snakemake.input.confusion,

@@ -1,9 +1,9 @@
 """Draw the convergence figure."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.convergence_figure import plot_convergence_files
+    from fedpedbrain.reporting.figures.convergence_figure import plot_convergence_files
 
     plot_convergence_files(
         history_paths=snakemake.input.histories,

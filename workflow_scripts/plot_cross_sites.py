@@ -1,9 +1,9 @@
 """Draw every arm at every site."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.site_figures import plot_cross_sites_files
+    from fedpedbrain.reporting.figures.site_figures import plot_cross_sites_files
 
     plot_cross_sites_files(
         cross_sites_path=snakemake.input.cross_sites,

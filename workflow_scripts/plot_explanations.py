@@ -1,9 +1,9 @@
 """Draw what explains the models on the chosen cases."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.explanation_pictures import plot_explanations_files
+    from fedpedbrain.reporting.pictures.explanation_pictures import plot_explanations_files
 
     plot_explanations_files(
         choice_path=snakemake.input.choice,

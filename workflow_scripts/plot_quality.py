@@ -1,9 +1,9 @@
 """Draw one site's cases as the network sees them."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.quality_pictures import plot_quality_files
+    from fedpedbrain.reporting.pictures.quality_pictures import plot_quality_files
 
     plot_quality_files(
         shard_folder=snakemake.params.folders[0],

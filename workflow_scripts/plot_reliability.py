@@ -1,9 +1,9 @@
 """Draw the reliability diagrams."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.agreement_figures import plot_reliability_files
+    from fedpedbrain.reporting.figures.agreement_figures import plot_reliability_files
 
     plot_reliability_files(
         reliability_path=snakemake.input.reliability,

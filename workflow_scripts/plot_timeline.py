@@ -1,9 +1,9 @@
 """Draw when the jobs of the run ran."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.timeline_figure import plot_timeline_files
+    from fedpedbrain.reporting.figures.timeline_figure import plot_timeline_files
 
     plot_timeline_files(
         jobs_path=snakemake.input.jobs,

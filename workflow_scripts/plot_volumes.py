@@ -1,9 +1,9 @@
 """Draw predicted and true volumes."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.agreement_figures import plot_volumes_files
+    from fedpedbrain.reporting.figures.agreement_figures import plot_volumes_files
 
     plot_volumes_files(
         scores_paths=snakemake.input.scores,

@@ -1,12 +1,12 @@
 """Predict every held-out patient with an arm's best model."""
 
-from fedpedbrain.jobs import job_log
-from fedpedbrain.worker import fork_from_worker
+from fedpedbrain.jobs.job import job_log
+from fedpedbrain.jobs.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
-    from fedpedbrain.devices import take_device
     from fedpedbrain.evaluation.predictions import predict_cases_files
+    from fedpedbrain.jobs.devices import take_device
 
     predict_cases_files(
         model_path=snakemake.input.model,

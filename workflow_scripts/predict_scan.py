@@ -1,10 +1,10 @@
 """Predict one new scan with one model."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.devices import take_device
     from fedpedbrain.inference.scan import ScanPlan, predict_scan_files
+    from fedpedbrain.jobs.devices import take_device
 
     predict_scan_files(
         scan_paths=snakemake.params.scan,

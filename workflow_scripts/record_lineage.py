@@ -1,11 +1,11 @@
 """Record the history of an arm's models."""
 
-from fedpedbrain.jobs import job_log
-from fedpedbrain.worker import fork_from_worker
+from fedpedbrain.jobs.job import job_log
+from fedpedbrain.jobs.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
-    from fedpedbrain.federated.history_files import ArmFiles, record_lineage_files
+    from fedpedbrain.federated.chain.chain_files import ArmFiles, record_lineage_files
 
     files = ArmFiles(
         arm=snakemake.wildcards.arm,

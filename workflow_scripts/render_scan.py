@@ -1,9 +1,9 @@
 """Render the slices of a new scan with what the models outline."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.scan_video import render_scan_files
+    from fedpedbrain.reporting.pictures.scan_video import render_scan_files
 
     render_scan_files(
         scan_name=snakemake.wildcards.scan,

@@ -1,9 +1,9 @@
 """Render the videos of the case gallery."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.video import render_videos_files
+    from fedpedbrain.reporting.pictures.video import render_videos_files
 
     render_videos_files(
         choice_path=snakemake.input.choice,

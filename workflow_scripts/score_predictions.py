@@ -1,6 +1,6 @@
 """Score an arm's predictions."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
     from fedpedbrain.evaluation.scores import score_predictions_files

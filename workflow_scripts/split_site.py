@@ -1,9 +1,9 @@
 """Assign every patient of one site to a split."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.data.splits import split_site_files
+    from fedpedbrain.data.checks.splits import split_site_files
 
     split_site_files(
         index_path=snakemake.input.index,

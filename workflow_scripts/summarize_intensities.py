@@ -1,9 +1,9 @@
 """Describe what the training images of an arm look like."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.data.training_intensities import summarize_intensities_files
+    from fedpedbrain.data.checks.training_intensities import summarize_intensities_files
 
     summarize_intensities_files(
         shard_folders=snakemake.params.folders,

@@ -1,12 +1,12 @@
 """Train one site for one round."""
 
-from fedpedbrain.jobs import job_log
-from fedpedbrain.worker import fork_from_worker
+from fedpedbrain.jobs.job import job_log
+from fedpedbrain.jobs.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
-    from fedpedbrain.devices import take_device
     from fedpedbrain.federated.site import SiteFiles, SitePlan, run_site_round
+    from fedpedbrain.jobs.devices import take_device
     from fedpedbrain.training.epochs import SiteRound
 
     of, given = snakemake.wildcards, snakemake.input

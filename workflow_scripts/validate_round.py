@@ -1,12 +1,12 @@
 """Score a round's global model on the validation patients."""
 
-from fedpedbrain.jobs import job_log
-from fedpedbrain.worker import fork_from_worker
+from fedpedbrain.jobs.job import job_log
+from fedpedbrain.jobs.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
-    from fedpedbrain.devices import take_device
     from fedpedbrain.evaluation.validation import validate_round_files
+    from fedpedbrain.jobs.devices import take_device
 
     validate_round_files(
         model_path=snakemake.input.model,

@@ -1,9 +1,9 @@
 """Write the page of the audit."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.audit_page import write_audit_page_files
+    from fedpedbrain.reporting.pages.audit_page import write_audit_page_files
 
     write_audit_page_files(
         audit_path=snakemake.input.audit,

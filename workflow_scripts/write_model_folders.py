@@ -1,6 +1,6 @@
 """Write a folder for every model that can be published as it is."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
     from fedpedbrain.exports.model_folders import FolderFiles, write_model_folders_files

@@ -1,9 +1,9 @@
 """Write the study's report."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.report import ReportInputs, write_report_files
+    from fedpedbrain.reporting.pages.report import ReportInputs, write_report_files
 
     given = snakemake.input
     inputs = ReportInputs(

@@ -1,9 +1,9 @@
 """Write the page of a new scan."""
 
-from fedpedbrain.jobs import job_log
+from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.scan_page import write_scan_page_files
+    from fedpedbrain.reporting.pages.scan_page import write_scan_page_files
 
     write_scan_page_files(
         scan=snakemake.wildcards.scan,

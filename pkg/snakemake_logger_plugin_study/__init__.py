@@ -10,8 +10,8 @@ import sys
 import time
 import traceback
 
-from fedpedbrain.files import full_disk
-from fedpedbrain.jobs import failure_reason
+from fedpedbrain.base.files import full_disk
+from fedpedbrain.jobs.job import failure_reason
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 

@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 import yaml
+from fedpedbrain.base.files import sha256_of_file, write_json, write_out
+from fedpedbrain.base.lineage import Lineage
 from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
-from fedpedbrain.files import sha256_of_file, write_json, write_out
-from fedpedbrain.lineage import Lineage
+from fedpedbrain.jobs.usage import peak_memory_mb
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
-from fedpedbrain.study import load_study
-from fedpedbrain.usage import peak_memory_mb
+from fedpedbrain.study.study import load_study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_UPDATES = 16

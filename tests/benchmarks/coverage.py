@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from fedpedbrain.cohort import DIAGNOSIS
+from fedpedbrain.base.cases import DIAGNOSIS
 from fedpedbrain.evaluation.classification import calibration_error, class_scores, group_scores, reliability_bins
 from fedpedbrain.evaluation.diagnosis_scores import score_group
 from fedpedbrain.evaluation.intervals import bootstrap_interval

@@ -7,7 +7,7 @@ computes and trains layers that feed nothing, everything is float32 in the defau
 import numpy as np
 import scipy.ndimage
 import torch
-from fedpedbrain.models.i3d_unet import I3DUNet, Inception
+from fedpedbrain.models.architectures.i3d_unet import I3DUNet, Inception
 from torch import nn
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from fedpedbrain.usage import read_usage_line
+from fedpedbrain.jobs.usage import read_usage_line
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_SITES, FEW_SITES = 16, 4

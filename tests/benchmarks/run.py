@@ -19,13 +19,13 @@ import numpy as np
 import torch
 import yaml
 from averaging import NUM_CLASSES, NUM_UPDATES, averaging
-from fedpedbrain.cohort import Case, write_cases
-from fedpedbrain.data.dataset import digest_on_grid
-from fedpedbrain.devices import keep_freed_memory
+from fedpedbrain.base.cases import Case, write_cases
+from fedpedbrain.data.grid.dataset import digest_on_grid
+from fedpedbrain.jobs.devices import keep_freed_memory
 from fedpedbrain.models import build_model
-from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel
-from fedpedbrain.reporting.video import write_video
-from fedpedbrain.study import load_study
+from fedpedbrain.reporting.pictures.frames import CaseView, FramePainter, Panel
+from fedpedbrain.reporting.pictures.video import write_video
+from fedpedbrain.study.study import load_study
 from fedpedbrain.training.augmentation import Augmentation
 from fedpedbrain.training.execution import autocast, prepare_training
 from fedpedbrain.training.losses import JointLoss
@@ -199,10 +199,10 @@ def start_up() -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "job.py")
-        script.write_text("from fedpedbrain.worker import fork_from_worker\nfork_from_worker()\n" + FIRST_STEP)
+        script.write_text("from fedpedbrain.jobs.worker import fork_from_worker\nfork_from_worker()\n" + FIRST_STEP)
         announced = f"""
 import os, subprocess, sys, time
-from fedpedbrain.worker import announce_worker
+from fedpedbrain.jobs.worker import announce_worker
 announce_worker(os.getpid(), ["torch"])
 times = []
 for _ in range(6):
@@ -219,8 +219,8 @@ print(sorted(times[1:])[2])
 MEMORY_JOB = """
 import sys
 from pathlib import Path
-from fedpedbrain.usage import peak_memory_mb
-from fedpedbrain.devices import take_device
+from fedpedbrain.jobs.usage import peak_memory_mb
+from fedpedbrain.jobs.devices import take_device
 from fedpedbrain.models.pretrained import initialize_model_files
 from fedpedbrain.federated.site import SiteFiles, SitePlan, train_site_files
 from fedpedbrain.training.epochs import SiteRound

@@ -1,7 +1,7 @@
 """The published files from a hub to a trained round, with the real client and a server on the loopback interface."""
 
 import pytest
-from fedpedbrain.cohort import read_cases
+from fedpedbrain.base.cases import read_cases
 from fedpedbrain.models.files import load_model_file
 from flpedbrain_files import published_files
 from hub_server import Hub

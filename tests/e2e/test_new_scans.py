@@ -8,8 +8,8 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 import yaml
-from fedpedbrain.data.sources import open_source
-from fedpedbrain.study import load_study
+from fedpedbrain.data.sources.source import open_source
+from fedpedbrain.study.study import load_study
 from workspace import REPOSITORY, TINY
 
 pytestmark = pytest.mark.slow

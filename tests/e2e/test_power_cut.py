@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fedpedbrain.records import record_name
+from fedpedbrain.planning.records import record_name
 from workspace import TINY, Workspace
 
 pytestmark = pytest.mark.slow

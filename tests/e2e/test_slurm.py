@@ -89,7 +89,7 @@ def test_a_study_on_slurm_survives_a_drained_node_and_a_cancelled_job(cluster, s
     local_run, local = start("local", "--cores", "1")
     wait_until(lambda: list((workspace.folder / "results/logs").rglob("train-*.log")), "a site trains")
     # A job elsewhere is a process of its own; none is forked by a worker of the run.
-    assert not [process for process in workspace.processes() if "fedpedbrain.worker" in process]
+    assert not [process for process in workspace.processes() if "fedpedbrain.jobs.worker" in process]
     [training] = [job for job in cluster.jobs() if "train_site" in job["Comment"]]
     cluster.ask("scancel", training["JobId"])
     output, _ = run.communicate(timeout=400)

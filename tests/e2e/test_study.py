@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import open_browser
-from fedpedbrain.cohort import read_split_cases
+from fedpedbrain.base.cases import read_split_cases
 from fedpedbrain.models.files import load_model_file
 from workspace import TINY
 

@@ -13,14 +13,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fedpedbrain.arm_settings import WITHOUT_EXCHANGE, merged_block
 from fedpedbrain.federated.site import SiteFiles, SitePlan, run_site_round
 from fedpedbrain.models.files import (
     load_model_file,
     save_model_file,
 )
 from fedpedbrain.models.pretrained import initialize_model_files
-from fedpedbrain.study import Study, load_study
+from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE, merged_block
+from fedpedbrain.study.study import Study, load_study
 from fedpedbrain.training.epochs import SiteRound
 from hub_server import Hub
 from snakemake.utils import update_config

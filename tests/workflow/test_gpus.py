@@ -63,7 +63,7 @@ rule job:
 JOB = """
 import sys, time
 from pathlib import Path
-from fedpedbrain.devices import lock_free_gpu, visible_gpu_ids
+from fedpedbrain.jobs.devices import lock_free_gpu, visible_gpu_ids
 gpu = lock_free_gpu(visible_gpu_ids(), Path("locks"))
 busy = Path(f"busy-{gpu}")
 busy.touch(exist_ok=False)

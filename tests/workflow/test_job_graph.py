@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from fedpedbrain.evaluation.critical_path import WAITS_FOR
+from fedpedbrain.jobs.course.critical_path import WAITS_FOR
 from workspace import TINY, Workspace
 
 

@@ -4,7 +4,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from fedpedbrain.study import load_study
+from fedpedbrain.study.study import load_study
 
 FOLDER = "results/models/arm/seed-0"
 SITES = ["east", "north", "south"]

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.data.layouts import find_pictures, read_listing, read_participants
-from fedpedbrain.errors import StudyError
 
 
 def _count_simulated(settings: Mapping[str, Any]) -> dict[str, int]:
@@ -55,7 +55,7 @@ def count_cases(settings: Mapping[str, Any]) -> dict[str, int]:
 
     Parameters
     ----------
-    settings : ``fedpedbrain.study.Study.source_settings``
+    settings : ``fedpedbrain.study.study.Study.source_settings``
     """
     counts = _COUNTS[settings["cohort"]["source"]](settings)
     return {site: counts.get(site, 0) for site in settings["sites"]}

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedpedbrain.cohort import write_cases
-from fedpedbrain.data.sources import open_source
+from fedpedbrain.base.cases import write_cases
+from fedpedbrain.data.sources.source import open_source
 
 
 def index_site_files(source_settings: Mapping, index_path: str | Path) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedpedbrain.data.flpedbrain_files import block_of_sites, find_files, sites_before
-from fedpedbrain.errors import StudyError
-from fedpedbrain.files import check_inside, files_below, read_table
-from fedpedbrain.image_files import files_of_image
-from fedpedbrain.lineage import digest_of
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import check_inside, files_below, read_table
+from fedpedbrain.base.image_files import files_of_image
+from fedpedbrain.base.lineage import digest_of
+from fedpedbrain.data.sources.flpedbrain.files import block_of_sites, find_files, sites_before
 
 # What a cell of a table says where nothing is known.
 NOT_AVAILABLE = ("n/a", "")
@@ -231,7 +231,7 @@ def settings_of_site(settings: Mapping[str, Any], site: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    settings : ``fedpedbrain.study.Study.source_settings``
+    settings : ``fedpedbrain.study.study.Study.source_settings``
     """
     source = settings["cohort"]["source"]
     cohort = {key: value for key, value in settings["cohort"].items() if key != "sites"}

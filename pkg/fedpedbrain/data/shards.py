@@ -7,22 +7,21 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from fedpedbrain.cohort import read_split_cases, write_cases
-from fedpedbrain.data.dataset import digest_on_grid
-from fedpedbrain.data.frame_table import CaseFrame, Geometry, write_frames
-from fedpedbrain.data.geometry import (
+from fedpedbrain.base.cases import read_split_cases, write_cases
+from fedpedbrain.base.files import replacing, write_table
+from fedpedbrain.data.formats.volumes import Volume
+from fedpedbrain.data.grid.dataset import digest_on_grid, middle_part
+from fedpedbrain.data.grid.frame_table import CaseFrame, Geometry, write_frames
+from fedpedbrain.data.grid.geometry import (
     cut_to_outline,
     grid_frame,
     inside_frame,
     resample_image,
     resample_region,
 )
-from fedpedbrain.data.grid import middle_part
-from fedpedbrain.data.intensity import scale_intensity
-from fedpedbrain.data.memory_maps import create_array, forget_pages
-from fedpedbrain.data.sources import open_source
-from fedpedbrain.data.volumes import Volume
-from fedpedbrain.files import replacing, write_table
+from fedpedbrain.data.grid.intensity import scale_intensity
+from fedpedbrain.data.grid.memory_maps import create_array, forget_pages
+from fedpedbrain.data.sources.source import open_source
 
 OUTLINE_COLUMNS = ("case", "region", "scan_ml", "cut_ml")
 

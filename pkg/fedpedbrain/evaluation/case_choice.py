@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedpedbrain.cohort import HELD_OUT, TEST, UNKNOWN_CLASS
-from fedpedbrain.data.dataset import ShardDataset
-from fedpedbrain.files import read_table, write_table
+from fedpedbrain.base.cases import HELD_OUT, TEST, UNKNOWN_CLASS
+from fedpedbrain.base.files import read_table, write_table
+from fedpedbrain.data.grid.dataset import ShardDataset
 
 MEDIAN, WORST, BEST, ONLY, BETWEEN = "median", "worst", "best", "only", "between"
 # How many of a group's first cases are the median, the worst and the best.

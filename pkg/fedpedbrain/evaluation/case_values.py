@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedpedbrain.cohort import DIAGNOSIS, HELD_OUT, TEST
+from fedpedbrain.base.cases import DIAGNOSIS, HELD_OUT, TEST
 from fedpedbrain.evaluation.intervals import bootstrap_interval
 from fedpedbrain.evaluation.metric_facts import REGION_METRICS
 from fedpedbrain.evaluation.tables import POOLED_SCOPE

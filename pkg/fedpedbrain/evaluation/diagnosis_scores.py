@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedpedbrain.cohort import DIAGNOSIS
+from fedpedbrain.base.cases import DIAGNOSIS
 from fedpedbrain.evaluation.case_values import scopes_of
 from fedpedbrain.evaluation.classification import (
     calibration_error,

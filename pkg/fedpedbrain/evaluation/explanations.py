@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from fedpedbrain.cohort import HELD_OUT
-from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.base.cases import HELD_OUT
+from fedpedbrain.base.files import replacing
+from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.evaluation.case_choice import read_choice
-from fedpedbrain.files import replacing
 from fedpedbrain.models.files import load_model_file
 from fedpedbrain.models.prediction import FLIPS, most_probable_class, predict_probabilities
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from fedpedbrain.cohort import HELD_OUT
-from fedpedbrain.data.dataset import ShardDataset
-from fedpedbrain.data.memory_maps import create_array
-from fedpedbrain.files import replacing, write_table
+from fedpedbrain.base.cases import HELD_OUT
+from fedpedbrain.base.files import replacing, write_table
+from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.data.grid.memory_maps import create_array
 from fedpedbrain.models.files import ModelFile, load_model_file
 from fedpedbrain.models.prediction import Prediction, predict_cases
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from fedpedbrain.cohort import HELD_OUT
-from fedpedbrain.data.dataset import ShardDataset
-from fedpedbrain.data.frame_table import CaseFrame, read_frames
-from fedpedbrain.data.region_labels import label_regions
-from fedpedbrain.files import replacing
+from fedpedbrain.base.cases import HELD_OUT
+from fedpedbrain.base.files import replacing
+from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.data.grid.frame_table import CaseFrame, read_frames
+from fedpedbrain.data.grid.geometry import label_regions
 
 
 def restore_labels(regions: np.ndarray, frame: CaseFrame) -> sitk.Image:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fedpedbrain.cohort import HELD_OUT
-from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.base.cases import HELD_OUT
+from fedpedbrain.base.files import read_table, write_table
+from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.evaluation.lesions import count_covered_lesions, count_lesions
 from fedpedbrain.evaluation.metric_facts import REGION_METRICS
 from fedpedbrain.evaluation.metrics import dice_coefficient
 from fedpedbrain.evaluation.surfaces import grid_diagonal_mm, surface_distances
-from fedpedbrain.files import read_table, write_table
 
 # The rule is named in the rows that it decided, whether it gave the value or left the case out (value nan).
 SCORE_COLUMNS = ("arm", "seed", "case", "patient", "site", "split", "class", "target", "metric", "value", "empty_rule")

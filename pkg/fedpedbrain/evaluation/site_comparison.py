@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from fedpedbrain.cohort import TEST
+from fedpedbrain.base.cases import TEST
 from fedpedbrain.evaluation.case_values import estimate, paired_values
 from fedpedbrain.evaluation.diagnosis_scores import GroupScores
 from fedpedbrain.evaluation.metric_facts import HIGHER, METRICS, ZERO

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from fedpedbrain.files import replacing
+from fedpedbrain.base.files import replacing
 
 POOLED_SCOPE = "all test patients"
 # A case's value comes from the rule for empty masks (num_by_rule), or the rule leaves the case out (num_left_out).

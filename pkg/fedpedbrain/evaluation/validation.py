@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedpedbrain.cohort import VALIDATION
-from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.base.cases import VALIDATION
+from fedpedbrain.base.files import read_json_rows, replacing, sha256_of_file, write_json, write_table
+from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.evaluation.metrics import dice_coefficient
 from fedpedbrain.evaluation.predictions import predict_dataset
 from fedpedbrain.federated.personal import load_personal_models
-from fedpedbrain.files import read_json_rows, replacing, sha256_of_file, write_json, write_table
 from fedpedbrain.models.files import load_model_file
 
 HISTORY_COLUMNS = (

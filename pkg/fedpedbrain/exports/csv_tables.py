@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from fedpedbrain.base.files import replacing
 from fedpedbrain.evaluation.case_values import case_values
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.evaluation.tables import read_results
 from fedpedbrain.exports.round_values import RoundValue
-from fedpedbrain.files import replacing
 
 # What values are made of, in the scores of cases but not among the values themselves.
 _BESIDE_VALUES = ("true_volume_ml", "predicted_volume_ml", "probability")

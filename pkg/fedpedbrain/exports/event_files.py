@@ -15,9 +15,9 @@ from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from fedpedbrain.base.files import replacing
 from fedpedbrain.exports.model_runs import ModelRun
 from fedpedbrain.exports.round_values import ALL_SITES, RoundValue
-from fedpedbrain.files import replacing
 
 # TensorBoard knows its files by the second part of the name; the third is usually a time.
 FILE_NAME = "events.out.tfevents.0"

@@ -15,11 +15,11 @@ from typing import Any
 
 import yaml
 
+from fedpedbrain.base.files import replacing
+from fedpedbrain.base.lineage import digest_of
 from fedpedbrain.exports.model_runs import ModelKey, ModelRun
 from fedpedbrain.exports.round_values import ALL_SITES
-from fedpedbrain.files import replacing
-from fedpedbrain.lineage import digest_of
-from fedpedbrain.reporting.style import readable
+from fedpedbrain.reporting.figures.style import readable
 
 # MLflow's numbers for a run that came to its end and for one that was started by hand.
 _FINISHED, _LOCAL = 3, 4

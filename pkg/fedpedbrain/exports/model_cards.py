@@ -9,14 +9,14 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from fedpedbrain.cohort import EXTERNAL, TEST, TRAIN, VALIDATION
+from fedpedbrain.base.cases import EXTERNAL, TEST, TRAIN, VALIDATION
 from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.exports.model_runs import ModelRun, ModelScore
-from fedpedbrain.reporting.answers import SOURCE_NOTES, describe_value
-from fedpedbrain.reporting.arms_in_words import weight_in_words
+from fedpedbrain.reporting.figures.style import readable, sentence_case
 from fedpedbrain.reporting.results import NO_VALUE, Estimate, Measure, format_names, headline_measures, measure_groups
-from fedpedbrain.reporting.style import readable, sentence_case
+from fedpedbrain.reporting.words.answers import SOURCE_NOTES, describe_value
+from fedpedbrain.reporting.words.arms_in_words import weight_in_words
 
 # As the hub names them, by whether a study has regions.
 _TASKS = {True: "image-segmentation", False: "image-classification"}

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedpedbrain.base.files import replacing
 from fedpedbrain.evaluation.tables import read_results
 from fedpedbrain.exports.model_cards import CardFacts, build_card
 from fedpedbrain.exports.model_runs import build_runs, load_model_scores, load_selections
-from fedpedbrain.files import replacing
 from fedpedbrain.reporting.results import estimates_by_key
 
 

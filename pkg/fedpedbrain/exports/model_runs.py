@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedpedbrain.cohort import TEST
+from fedpedbrain.base.cases import TEST
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.exports.round_values import RoundValue
-from fedpedbrain.reporting.arms_in_words import how_it_trains, kind_of, who_trains
 from fedpedbrain.reporting.results import Estimate, estimates_by_key
+from fedpedbrain.reporting.words.arms_in_words import how_it_trains, kind_of, who_trains
 
 ModelKey = tuple[str, int]
 # What of an arm is not a setting of it, or is said by another parameter.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedpedbrain.files import read_json_rows, read_table
+from fedpedbrain.base.files import read_json_rows, read_table
 
 # In place of a site, of which no name holds a space.
 ALL_SITES = "all sites"

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedpedbrain.federated.privacy import epsilon_of
-from fedpedbrain.files import read_json_rows, write_json
+from fedpedbrain.base.files import read_json_rows, write_json
+from fedpedbrain.federated.exchange.privacy import epsilon_of
 from fedpedbrain.training.private import is_private, sample_rate
 
 # With fewer, the weightiest site is more than a tenth of the average, and noise that hides it is in proportion.

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.exchange import decode
-from fedpedbrain.federated.updates import parameter_names
-from fedpedbrain.files import sha256_of_file, write_table
-from fedpedbrain.lineage import MISSING, Lineage
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import sha256_of_file, write_table
+from fedpedbrain.base.lineage import MISSING, Lineage
+from fedpedbrain.federated.exchange.encoding import decode
+from fedpedbrain.federated.exchange.updates import parameter_names
 from fedpedbrain.models.files import load_model_file
 
 logger = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fedpedbrain.base.files import sha256_of_file
 from fedpedbrain.federated.state import SiteState, load_state
-from fedpedbrain.files import sha256_of_file
 from fedpedbrain.models.files import ModelFile, load_model_file, save_model_file
 
 

@@ -9,18 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.exchange import Form, expected_beside, receive
-from fedpedbrain.federated.privacy import noise_like, server_noise_deviation
-from fedpedbrain.federated.secure_sum import from_fixed_point, sum_masked
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import sha256_of_file, write_json
+from fedpedbrain.base.lineage import MISSING, AveragedUpdate, Lineage
+from fedpedbrain.base.seeds import derive_seed
+from fedpedbrain.federated.exchange.encoding import Form, expected_beside, receive
+from fedpedbrain.federated.exchange.privacy import noise_like, server_noise_deviation
+from fedpedbrain.federated.exchange.secure_sum import from_fixed_point, sum_masked
+from fedpedbrain.federated.exchange.updates import check_history, check_update, count_of, is_finite, parameter_names
 from fedpedbrain.federated.state import ServerState, load_state, save_state
 from fedpedbrain.federated.strategies import build_strategy
 from fedpedbrain.federated.strategies.strategy import Combined, RoundUpdates, SiteUpdate, Weights
-from fedpedbrain.federated.updates import check_history, check_update, count_of, is_finite, parameter_names
-from fedpedbrain.files import sha256_of_file, write_json
-from fedpedbrain.lineage import MISSING, AveragedUpdate, Lineage
 from fedpedbrain.models.files import ModelFile, RecentPartsOnly, load_model_file, save_model_file
-from fedpedbrain.seeds import derive_seed
 
 logger = logging.getLogger(__name__)
 

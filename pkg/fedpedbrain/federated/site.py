@@ -9,22 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedpedbrain.cohort import TRAIN
-from fedpedbrain.data.dataset import ShardDataset
-from fedpedbrain.data.partition import rows_of_part
-from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.exchange import encode
-from fedpedbrain.federated.privacy import clip_difference
-from fedpedbrain.federated.secure_sum import mask, read_key, to_fixed_point
+from fedpedbrain.base.cases import TRAIN
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import sha256_of_file, write_json
+from fedpedbrain.base.lineage import MISSING, Lineage, digest_of
+from fedpedbrain.base.seeds import derive_seed
+from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.data.grid.partition import rows_of_part
+from fedpedbrain.federated.exchange.encoding import encode
+from fedpedbrain.federated.exchange.privacy import clip_difference
+from fedpedbrain.federated.exchange.secure_sum import mask, read_key, to_fixed_point
+from fedpedbrain.federated.exchange.updates import count_of, is_finite, masking_context
 from fedpedbrain.federated.state import ServerState, SiteState, load_state, save_state
 from fedpedbrain.federated.strategies import build_strategy
 from fedpedbrain.federated.strategies.fedprox import ProximalRule
 from fedpedbrain.federated.strategies.strategy import SiteRule, Strategy
-from fedpedbrain.federated.updates import count_of, is_finite, masking_context
-from fedpedbrain.files import sha256_of_file, write_json
-from fedpedbrain.lineage import MISSING, Lineage, digest_of
 from fedpedbrain.models.files import ModelFile, load_model_file, save_model_file
-from fedpedbrain.seeds import derive_seed
 from fedpedbrain.training.epochs import SiteRound, train_model
 from fedpedbrain.training.execution import (
     batch_statistics_names,

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fedpedbrain.data.checks.training_intensities import head_quantiles, intensity_distance
 from fedpedbrain.data.formats.scan import Scan
-from fedpedbrain.data.orientation import tilt_degrees
-from fedpedbrain.data.training_intensities import head_quantiles, intensity_distance
+from fedpedbrain.data.grid.orientation import tilt_degrees
 
 # Both ends of the axes (D, H, W).
 _SIDES = (("feet", "head"), ("front", "back"), ("right", "left"))

@@ -9,16 +9,15 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from fedpedbrain.data.formats import read_scan
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import replacing, sha256_of_file, write_json
+from fedpedbrain.data.checks.training_intensities import read_intensities
+from fedpedbrain.data.formats.reading import read_scan
 from fedpedbrain.data.formats.scan import Scan
-from fedpedbrain.data.geometry import restore_region, to_lps
-from fedpedbrain.data.grid import middle_part
-from fedpedbrain.data.region_labels import label_regions
+from fedpedbrain.data.formats.volumes import Volume, check_same_grid
+from fedpedbrain.data.grid.dataset import middle_part
+from fedpedbrain.data.grid.geometry import label_regions, restore_region, to_lps
 from fedpedbrain.data.shards import preprocess_images
-from fedpedbrain.data.training_intensities import read_intensities
-from fedpedbrain.data.volumes import Volume, check_same_grid
-from fedpedbrain.errors import StudyError
-from fedpedbrain.files import replacing, sha256_of_file, write_json
 from fedpedbrain.inference.quality import (
     Check,
     check_clipped,

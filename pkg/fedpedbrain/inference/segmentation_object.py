@@ -12,9 +12,9 @@ import pydicom
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DS
 
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import replacing
 from fedpedbrain.data.formats.scan import Scan
-from fedpedbrain.errors import StudyError
-from fedpedbrain.files import replacing
 
 _SOFTWARE = "fedpedbrain"
 # Beyond what scanners number their own series with.

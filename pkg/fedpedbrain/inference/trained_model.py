@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.models.files import ModelFile, load_model_file
 
 # What no kind of model file but these can be asked to do, and what to give instead.

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedpedbrain.errors import StudyError
-from fedpedbrain.files import replacing
-from fedpedbrain.lineage import Lineage
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import replacing
+from fedpedbrain.base.lineage import Lineage
 from fedpedbrain.models.networks import build_model
 from fedpedbrain.models.packing import pack, unpack
 

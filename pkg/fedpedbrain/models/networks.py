@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from fedpedbrain.errors import StudyError
-from fedpedbrain.models.i3d_unet import I3DUNet
-from fedpedbrain.models.unet import UNet
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.models.architectures.i3d_unet import I3DUNet
+from fedpedbrain.models.architectures.unet import UNet
 
 MODELS: dict[str, type[nn.Module]] = {"unet": UNet, "i3d_unet": I3DUNet}
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedpedbrain.data.grid import middle_part
+from fedpedbrain.data.grid.dataset import middle_part
 from fedpedbrain.models.files import ModelFile
 from fedpedbrain.models.sliding_window import Window, blend_windows
 

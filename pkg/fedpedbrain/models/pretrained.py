@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedpedbrain.errors import StudyError
-from fedpedbrain.files import check_sha256, sha256_of_file
-from fedpedbrain.lineage import Lineage, digest_of
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import check_sha256, sha256_of_file
+from fedpedbrain.base.lineage import Lineage, digest_of
+from fedpedbrain.models.architectures.i3d_unet import ConvUnit, Inception
 from fedpedbrain.models.files import (
     ModelFile,
     ModelSpec,
@@ -26,7 +27,6 @@ from fedpedbrain.models.files import (
     save_model_file,
     save_tensors,
 )
-from fedpedbrain.models.i3d_unet import ConvUnit, Inception
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from fedpedbrain.cohort import DIAGNOSIS, EXTERNAL, TEST
+from fedpedbrain.base.cases import DIAGNOSIS, EXTERNAL, TEST
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.significance import largest_unseen_share
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
-from fedpedbrain.reporting.style import readable
+from fedpedbrain.reporting.figures.style import readable
 
 NO_VALUE = "–"
 TOO_FEW_PATIENTS = "too few patients for an interval"

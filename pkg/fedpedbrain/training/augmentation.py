@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedpedbrain.seeds import derive_seed
+from fedpedbrain.base.seeds import derive_seed
 
 # Intensities are stored as uint8.
 _UNIT = 1.0 / 255.0

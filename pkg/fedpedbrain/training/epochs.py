@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedpedbrain.data.dataset import ShardDataset
-from fedpedbrain.seeds import derive_seed
+from fedpedbrain.base.seeds import derive_seed
+from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.training.augmentation import Augmentation
 from fedpedbrain.training.execution import autocast, training_batch_norms
 from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX, JointLoss, class_weights

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.models.prediction import to_device
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.training.execution import autocast, training_batch_norms
 from fedpedbrain.training.losses import JointLoss
 

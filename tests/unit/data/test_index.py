@@ -1,8 +1,8 @@
 import pytest
-from fedpedbrain.cohort import read_cases
+from fedpedbrain.base.cases import read_cases
+from fedpedbrain.base.errors import CohortError
 from fedpedbrain.data.index import index_site_files
 from fedpedbrain.data.layouts import settings_of_site
-from fedpedbrain.errors import CohortError
 
 
 @pytest.fixture

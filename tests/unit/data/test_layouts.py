@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import yaml
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.data.layouts import digest_of_rows, list_dicom_files, list_source_files, settings_of_site
-from fedpedbrain.data.sources import open_source
-from fedpedbrain.errors import StudyError
-from fedpedbrain.study import Study
+from fedpedbrain.data.sources.source import open_source
+from fedpedbrain.study.study import Study
 
 
 def test_a_simulated_cohort_reads_no_files(config):

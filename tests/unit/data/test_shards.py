@@ -4,15 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from fedpedbrain.cohort import read_cases
-from fedpedbrain.data.dataset import ShardDataset
-from fedpedbrain.data.frame_table import Geometry, read_frames
-from fedpedbrain.data.geometry import grid_frame
+from fedpedbrain.base.cases import read_cases
+from fedpedbrain.base.files import read_table, write_table
+from fedpedbrain.data.formats.volumes import Volume
+from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.data.grid.frame_table import Geometry, read_frames
+from fedpedbrain.data.grid.geometry import grid_frame
 from fedpedbrain.data.index import index_site_files
 from fedpedbrain.data.layouts import settings_of_site
 from fedpedbrain.data.shards import build_shard_files, measure_outlines, preprocess_images, preprocess_mask
-from fedpedbrain.data.volumes import Volume
-from fedpedbrain.files import read_table, write_table
 
 SPLITS = {"sub-01": "train", "sub-02": "test", "sub-03": "train", "sub-04": "validation", "sub-00": "train"}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from fedpedbrain.base.files import read_table, write_table
 from fedpedbrain.evaluation.comparison import compare_arms_files
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
-from fedpedbrain.files import read_table, write_table
 from scored_cases import CLASSES, SETTINGS, TABLES, Scored, Tables
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "coverage.py"

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from fedpedbrain.base.files import write_table
 from fedpedbrain.evaluation.case_choice import (
     choose_cases,
     choose_cases_files,
@@ -7,7 +8,6 @@ from fedpedbrain.evaluation.case_choice import (
     read_choice,
     spread_order,
 )
-from fedpedbrain.files import write_table
 
 
 def score_rows(case, class_name, dice, probability=0.5, split="test", true_ml=5.0):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from fedpedbrain.base.files import read_table
+from fedpedbrain.base.lineage import Lineage
 from fedpedbrain.evaluation.predictions import predict_cases_files
-from fedpedbrain.files import read_table
-from fedpedbrain.lineage import Lineage
 from fedpedbrain.models.files import ModelFile, ModelSpec, save_model_file
 
 CPU = torch.device("cpu")

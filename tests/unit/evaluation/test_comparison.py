@@ -3,11 +3,11 @@ import warnings
 
 import numpy as np
 import pytest
-from fedpedbrain.cohort import DIAGNOSIS
+from fedpedbrain.base.cases import DIAGNOSIS
+from fedpedbrain.base.files import write_table
 from fedpedbrain.evaluation import tables as columns_of
 from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
-from fedpedbrain.files import write_table
 from scored_cases import CLASSES, Scored
 from sklearn.metrics import accuracy_score
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from fedpedbrain.data.frame_table import CaseFrame, Geometry, write_frames
-from fedpedbrain.data.geometry import grid_frame
+from fedpedbrain.data.grid.frame_table import CaseFrame, Geometry, write_frames
+from fedpedbrain.data.grid.geometry import grid_frame
 from fedpedbrain.evaluation.restoration import restore_labels, restore_predictions_files
 
 GRID = (4, 8, 8)

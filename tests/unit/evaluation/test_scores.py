@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from fedpedbrain.base.files import read_table, write_table
 from fedpedbrain.evaluation.metric_facts import EMPTY_RULES, METRICS, REGION_METRICS
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS, region_scores, score_predictions_files
-from fedpedbrain.files import read_table, write_table
 
 SETTINGS = {"surface_tolerance_mm": 5.0, "lesion_overlap": 0.1}
 VOLUMES = ("true_volume_ml", "predicted_volume_ml")

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from fedpedbrain.base.files import read_table, sha256_of_file
 from fedpedbrain.evaluation.validation import (
     HISTORY_COLUMNS,
     build_history,
@@ -12,7 +13,6 @@ from fedpedbrain.evaluation.validation import (
     selection_score,
     validate_round_files,
 )
-from fedpedbrain.files import read_table, sha256_of_file
 
 CPU = torch.device("cpu")
 DECISION = {"threshold": 0.5, "smallest_region_ml": 0.0}

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fedpedbrain.base.files import write_json, write_table
 from fedpedbrain.evaluation.comparison import compare_arms_files
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.exports.model_folders import FolderFiles, write_model_folders_files
 from fedpedbrain.exports.results import ExportFiles, export_results_files
 from fedpedbrain.exports.round_values import RoundValueFiles
-from fedpedbrain.files import write_json, write_table
 from study_arms import arm
 
 REPOSITORY = Path(__file__).resolve().parents[3]

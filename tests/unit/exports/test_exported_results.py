@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 import yaml
+from fedpedbrain.base.files import files_below
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.exports.model_runs import run_parameters
-from fedpedbrain.files import files_below
 from study_arms import arm
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG, parse_session_start_info_plugin_data

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from fedpedbrain.federated.accounting import account_cases, account_privacy_files, account_sites
-from fedpedbrain.federated.privacy import epsilon_of
+from fedpedbrain.federated.exchange.privacy import epsilon_of
 
 DELTA = 1e-5
 PRIVACY = {

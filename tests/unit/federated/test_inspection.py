@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fedpedbrain.arm_settings import WITHOUT_EXCHANGE
-from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.exchange import encode
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import read_table, sha256_of_file
+from fedpedbrain.base.lineage import MISSING, AveragedUpdate
+from fedpedbrain.federated.exchange.encoding import encode
 from fedpedbrain.federated.inspection import InspectionFiles, compare_differences, inspect_updates_files
-from fedpedbrain.files import read_table, sha256_of_file
-from fedpedbrain.lineage import MISSING, AveragedUpdate
 from fedpedbrain.models.files import ModelFile, load_model_file, save_model_file
+from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE
 
 PLAIN = WITHOUT_EXCHANGE["exchange"]
 ONE, TWO = torch.tensor([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]]), torch.tensor([[0.0, 0.0, 5.0], [0.0, 0.0, 0.0]])

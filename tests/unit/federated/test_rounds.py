@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fedpedbrain.arm_settings import WITHOUT_EXCHANGE
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import sha256_of_file, write_json
+from fedpedbrain.base.lineage import AveragedUpdate, Lineage
+from fedpedbrain.federated.exchange.updates import WEIGHTINGS
 from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
-from fedpedbrain.federated.updates import WEIGHTINGS
-from fedpedbrain.files import sha256_of_file, write_json
-from fedpedbrain.lineage import AveragedUpdate, Lineage
 from fedpedbrain.models.files import (
     ModelFile,
     ModelSpec,
@@ -19,6 +18,7 @@ from fedpedbrain.models.files import (
     save_model_file,
     save_tensors,
 )
+from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE
 
 
 class Exchange:

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fedpedbrain.cohort import read_cases
-from fedpedbrain.data.dataset import ShardDataset
-from fedpedbrain.errors import StudyError
-from fedpedbrain.files import sha256_of_file
-from fedpedbrain.lineage import digest_of
+from fedpedbrain.base.cases import read_cases
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import sha256_of_file
+from fedpedbrain.base.lineage import digest_of
+from fedpedbrain.base.seeds import derive_seed
+from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.models.files import (
     load_model_file,
     load_tensors,
 )
 from fedpedbrain.models.prediction import to_device
 from fedpedbrain.models.pretrained import initialize_model_files
-from fedpedbrain.seeds import derive_seed
 from fedpedbrain.training.augmentation import Augmentation
 from fedpedbrain.training.epochs import SiteRound, epoch_batches, refresh_batch_statistics, train_model
 from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX

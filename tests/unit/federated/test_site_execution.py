@@ -146,7 +146,7 @@ def test_deterministic_algorithms_change_nothing_on_the_cpu(train, settings):
 TRAIN_TWO_SITES = """
 import json, sys
 from pathlib import Path
-from fedpedbrain.devices import take_device
+from fedpedbrain.jobs.devices import take_device
 from fedpedbrain.federated.site import SiteFiles, SitePlan, train_site_files
 from fedpedbrain.training.epochs import SiteRound
 folder, plan, device = Path(sys.argv[1]), SitePlan(**json.loads(sys.argv[2])), take_device(0, 1)

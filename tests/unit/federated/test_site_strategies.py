@@ -6,16 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fedpedbrain.arm_settings import WITHOUT_EXCHANGE, merged_block
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import sha256_of_file
+from fedpedbrain.federated.exchange.secure_sum import make_key_files
 from fedpedbrain.federated.personal import load_personal_models, personalize_model_files
 from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
-from fedpedbrain.federated.secure_sum import make_key_files
 from fedpedbrain.federated.site import SiteFiles, train_site_files
 from fedpedbrain.federated.state import ServerState, SiteState, load_state
-from fedpedbrain.files import sha256_of_file
 from fedpedbrain.models.files import load_model_file
 from fedpedbrain.models.pretrained import initialize_model_files
+from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE, merged_block
 from fedpedbrain.training.epochs import SiteRound
 
 SITES = ("north", "south")

@@ -9,9 +9,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 from dicom_files import IDENTIFYING
-from fedpedbrain.data.volumes import Volume
-from fedpedbrain.errors import StudyError
-from fedpedbrain.files import sha256_of_file, write_json
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import sha256_of_file, write_json
+from fedpedbrain.data.formats.volumes import Volume
 from fedpedbrain.inference.scan import ScanPlan, ScanPrediction, predict_scan_files, predict_volume
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file
 from PIL import Image

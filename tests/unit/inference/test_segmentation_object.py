@@ -6,8 +6,8 @@ import numpy as np
 import pydicom
 import pytest
 import yaml
-from fedpedbrain.data.formats import read_scan
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.data.formats.reading import read_scan
 from fedpedbrain.inference.segmentation_object import write_segmentation_object
 from workspace import REPOSITORY
 

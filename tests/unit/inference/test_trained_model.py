@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.inference.trained_model import check_channels, load_trained_model
 from fedpedbrain.models.files import load_model_file, save_model_file
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import fedpedbrain
 import pytest
 import torch
-from fedpedbrain.errors import StudyError
-from fedpedbrain.lineage import AveragedUpdate, Lineage
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.lineage import AveragedUpdate, Lineage
 from fedpedbrain.models.files import (
     ModelFile,
     ModelSpec,

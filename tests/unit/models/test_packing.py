@@ -2,8 +2,8 @@ import json
 
 import pytest
 import torch
-from fedpedbrain.errors import StudyError
-from fedpedbrain.lineage import Lineage
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.lineage import Lineage
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, load_tensors, save_model_file, save_tensors
 from fedpedbrain.models.packing import pack, unpack
 

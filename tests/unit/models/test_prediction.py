@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from fedpedbrain.data.dataset import ShardDataset
+from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.models.files import ModelSpec
 from fedpedbrain.models.outputs import Logits
 from fedpedbrain.models.prediction import (

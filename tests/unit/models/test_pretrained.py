@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from fedpedbrain.errors import StudyError
-from fedpedbrain.files import sha256_of_file
-from fedpedbrain.lineage import Lineage
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import sha256_of_file
+from fedpedbrain.base.lineage import Lineage
 from fedpedbrain.models import load_pretrained, save_reference_checkpoint
+from fedpedbrain.models.architectures.i3d_unet import I3DUNet
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, load_tensors, save_model_file, save_tensors
-from fedpedbrain.models.i3d_unet import I3DUNet
 from fedpedbrain.models.pretrained import initialize_model_files, unused_reference_weights
 from torch import Tensor, nn
 

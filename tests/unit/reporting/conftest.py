@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import open_browser
-from fedpedbrain.cohort import DIAGNOSIS, SPLITS, Case
-from fedpedbrain.evaluation.cost import COST_COLUMNS
+from fedpedbrain.base.cases import DIAGNOSIS, SPLITS, Case
+from fedpedbrain.base.files import write_table
 from fedpedbrain.evaluation.metric_facts import HIGHER
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.evaluation.significance import judge_margin
@@ -26,19 +26,19 @@ from fedpedbrain.evaluation.tables import (
     SUMMARY_COLUMNS,
     TEST_COLUMNS,
 )
-from fedpedbrain.evaluation.timeline import measure_timeline_files
-from fedpedbrain.files import write_table
-from fedpedbrain.reporting.agreement_figures import plot_reliability_files, plot_volumes_files
-from fedpedbrain.reporting.comparison_figures import plot_classes_files, plot_comparison_files
-from fedpedbrain.reporting.convergence_figure import plot_convergence_files
-from fedpedbrain.reporting.count_figures import plot_cohort_files, plot_confusion_files
-from fedpedbrain.reporting.explanation_pictures import EXPLANATION_COLUMNS
-from fedpedbrain.reporting.report import ReportInputs, by_stem
-from fedpedbrain.reporting.site_figures import plot_cross_sites_files
-from fedpedbrain.reporting.timeline_figure import plot_timeline_files
-from fedpedbrain.reporting.update_figures import plot_updates_files
-from fedpedbrain.reporting.video import VIDEO_COLUMNS
-from fedpedbrain.usage import Usage, usage_line
+from fedpedbrain.jobs.course.cost import COST_COLUMNS
+from fedpedbrain.jobs.course.timeline import measure_timeline_files
+from fedpedbrain.jobs.usage import Usage, usage_line
+from fedpedbrain.reporting.figures.agreement_figures import plot_reliability_files, plot_volumes_files
+from fedpedbrain.reporting.figures.comparison_figures import plot_classes_files, plot_comparison_files
+from fedpedbrain.reporting.figures.convergence_figure import plot_convergence_files
+from fedpedbrain.reporting.figures.count_figures import plot_cohort_files, plot_confusion_files
+from fedpedbrain.reporting.figures.site_figures import plot_cross_sites_files
+from fedpedbrain.reporting.figures.timeline_figure import plot_timeline_files
+from fedpedbrain.reporting.figures.update_figures import plot_updates_files
+from fedpedbrain.reporting.pages.report import ReportInputs, by_stem
+from fedpedbrain.reporting.pictures.explanation_pictures import EXPLANATION_COLUMNS
+from fedpedbrain.reporting.pictures.video import VIDEO_COLUMNS
 from study_arms import arm
 
 COLOURS = {"pooled-arm": "#0072B2", "fedavg": "#D55E00"}

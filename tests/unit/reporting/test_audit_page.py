@@ -2,13 +2,13 @@ import re
 
 import numpy as np
 import pytest
-from fedpedbrain.data.audit import audit_cohort_files
-from fedpedbrain.data.cohort_check import LEFT_OUT_COLUMNS
-from fedpedbrain.data.duplicates import EXACT, NEAR, find_duplicates_files
+from fedpedbrain.base.files import write_table
+from fedpedbrain.data.checks.audit import audit_cohort_files
+from fedpedbrain.data.checks.cohort_check import LEFT_OUT_COLUMNS
+from fedpedbrain.data.checks.duplicates import EXACT, NEAR, find_duplicates_files
 from fedpedbrain.data.shards import OUTLINE_COLUMNS
-from fedpedbrain.files import write_table
-from fedpedbrain.reporting.audit_page import MOST_SHOWN_PAIRS, count_pairs, histogram_path, write_audit_page_files
-from fedpedbrain.reporting.quality_pictures import plot_quality_files
+from fedpedbrain.reporting.pages.audit_page import MOST_SHOWN_PAIRS, count_pairs, histogram_path, write_audit_page_files
+from fedpedbrain.reporting.pictures.quality_pictures import plot_quality_files
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from fedpedbrain.base.files import read_table, write_table
 from fedpedbrain.evaluation.case_choice import CHOICE_COLUMNS
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
-from fedpedbrain.files import read_table, write_table
-from fedpedbrain.reporting.explanation_pictures import overlay_map, plot_explanations_files
+from fedpedbrain.reporting.pictures.explanation_pictures import overlay_map, plot_explanations_files
 from PIL import Image
 
 

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fedpedbrain.reporting import pages, quality_pictures
-from fedpedbrain.reporting.quality_pictures import (
+from fedpedbrain.reporting.pages import pages
+from fedpedbrain.reporting.pictures import quality_pictures
+from fedpedbrain.reporting.pictures.quality_pictures import (
     cut_planes,
     describe_case,
     draw_planes,

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from fedpedbrain.base.files import write_table
 from fedpedbrain.evaluation.comparison import compare_arms_files
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.evaluation.tables import (
@@ -13,8 +14,6 @@ from fedpedbrain.evaluation.tables import (
     SUMMARY_COLUMNS,
     TEST_COLUMNS,
 )
-from fedpedbrain.files import write_table
-from fedpedbrain.reporting import answers, headlines
 from fedpedbrain.reporting.results import (
     Estimate,
     Judgement,
@@ -24,8 +23,9 @@ from fedpedbrain.reporting.results import (
     format_change,
     format_score,
 )
-from fedpedbrain.reporting.score_tables import headline_table
-from fedpedbrain.reporting.statistics_tables import answer_margins
+from fedpedbrain.reporting.tables.score_tables import headline_table
+from fedpedbrain.reporting.tables.statistics_tables import answer_margins
+from fedpedbrain.reporting.words import answers, headlines
 from study_arms import arm
 
 TABLE_COLUMNS = {

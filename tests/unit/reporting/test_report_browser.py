@@ -3,7 +3,7 @@
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from fedpedbrain.reporting.report import write_report_files
+from fedpedbrain.reporting.pages.report import write_report_files
 from PIL import Image
 from study_arms import arm
 

@@ -2,8 +2,8 @@ import math
 import re
 
 import pytest
-from fedpedbrain.reporting.cost_tables import energy_wh, format_energy, format_seconds, load_costs, usage_part
-from fedpedbrain.reporting.report import write_report_files
+from fedpedbrain.reporting.pages.report import write_report_files
+from fedpedbrain.reporting.tables.cost_tables import energy_wh, format_energy, format_seconds, load_costs, usage_part
 
 COST = {"cpu_seconds": 7200.0, "gpu_seconds": 1800.0}
 

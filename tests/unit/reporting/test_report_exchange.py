@@ -4,11 +4,21 @@ import math
 
 import pandas as pd
 import pytest
-from fedpedbrain.arm_colours import arm_colours
-from fedpedbrain.arm_settings import STRATEGIES
 from fedpedbrain.evaluation.tables import read_results
-from fedpedbrain.reporting import answers, headlines
-from fedpedbrain.reporting.arms_in_words import (
+from fedpedbrain.reporting.figures.comparison_figures import draw_comparison
+from fedpedbrain.reporting.figures.convergence_figure import draw_convergence
+from fedpedbrain.reporting.figures.style import arm_styles
+from fedpedbrain.reporting.results import Results
+from fedpedbrain.reporting.tables.site_updates import (
+    Update,
+    find_marks,
+    load_updates,
+    participation_table,
+    updates_part,
+)
+from fedpedbrain.reporting.tables.tables import Upload, cost_table, privacy_table
+from fedpedbrain.reporting.words import answers, headlines
+from fedpedbrain.reporting.words.arms_in_words import (
     PERSONAL_NOTE,
     STRATEGY_WORDS,
     arm_table,
@@ -18,12 +28,8 @@ from fedpedbrain.reporting.arms_in_words import (
     weight_in_words,
     who_trains,
 )
-from fedpedbrain.reporting.comparison_figures import draw_comparison
-from fedpedbrain.reporting.convergence_figure import draw_convergence
-from fedpedbrain.reporting.results import Results
-from fedpedbrain.reporting.site_updates import Update, find_marks, load_updates, participation_table, updates_part
-from fedpedbrain.reporting.style import arm_styles
-from fedpedbrain.reporting.tables import Upload, cost_table, privacy_table
+from fedpedbrain.study.colours import arm_colours
+from fedpedbrain.study.strategy_facts import STRATEGIES
 from study_arms import arm
 
 SITES = {"a": ["a"], "b": ["b"]}

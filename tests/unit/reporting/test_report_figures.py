@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from fedpedbrain.evaluation.tables import read_results
-from fedpedbrain.reporting.agreement_figures import draw_reliability, draw_volumes, held_out_volumes
-from fedpedbrain.reporting.comparison_figures import comparison_groups, draw_classes, draw_comparison
-from fedpedbrain.reporting.convergence_figure import draw_convergence
-from fedpedbrain.reporting.count_figures import draw_cohort, draw_confusion
-from fedpedbrain.reporting.site_figures import draw_cross_sites
-from fedpedbrain.reporting.site_updates import Update
-from fedpedbrain.reporting.style import FAINT, arm_styles
-from fedpedbrain.reporting.update_figures import draw_updates
+from fedpedbrain.reporting.figures.agreement_figures import draw_reliability, draw_volumes, held_out_volumes
+from fedpedbrain.reporting.figures.comparison_figures import comparison_groups, draw_classes, draw_comparison
+from fedpedbrain.reporting.figures.convergence_figure import draw_convergence
+from fedpedbrain.reporting.figures.count_figures import draw_cohort, draw_confusion
+from fedpedbrain.reporting.figures.site_figures import draw_cross_sites
+from fedpedbrain.reporting.figures.style import FAINT, arm_styles
+from fedpedbrain.reporting.figures.update_figures import draw_updates
+from fedpedbrain.reporting.tables.site_updates import Update
 from matplotlib.colors import to_rgba
 from PIL import Image
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from fedpedbrain.reporting import report
-from fedpedbrain.reporting.reading_notes import describe_selection
-from fedpedbrain.reporting.report import write_report_files
+from fedpedbrain.reporting.pages import report
+from fedpedbrain.reporting.pages.report import write_report_files
+from fedpedbrain.reporting.words.reading_notes import describe_selection
 from study_arms import arm
 
 SIMULATED = "scores say nothing clinical"
@@ -317,5 +317,6 @@ def test_equal_input_gives_an_equal_report(report_of):
 
 
 def test_the_report_loads_no_torch():
-    code = "import sys, fedpedbrain.reporting.report, fedpedbrain.reporting.video; sys.exit('torch' in sys.modules)"
+    code = "import sys, fedpedbrain.reporting.pages.report, fedpedbrain.reporting.pictures.video; "
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

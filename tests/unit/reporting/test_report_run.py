@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from fedpedbrain.evaluation.critical_path import Job, critical_path, kind_of_job
-from fedpedbrain.evaluation.timeline import assign_devices, cut_pauses, summarize_timeline
-from fedpedbrain.reporting.report import write_report_files
-from fedpedbrain.reporting.style import arm_styles
-from fedpedbrain.reporting.timeline_figure import draw_timeline
-from fedpedbrain.reporting.timeline_words import describe_devices, describe_path, describe_run, timeline_part
+from fedpedbrain.jobs.course.critical_path import Job, critical_path, kind_of_job
+from fedpedbrain.jobs.course.timeline import assign_devices, cut_pauses, summarize_timeline
+from fedpedbrain.reporting.figures.style import arm_styles
+from fedpedbrain.reporting.figures.timeline_figure import draw_timeline
+from fedpedbrain.reporting.pages.report import write_report_files
+from fedpedbrain.reporting.words.timeline_words import describe_devices, describe_path, describe_run, timeline_part
 
 SUMMARY = {
     "num_jobs": 5,

@@ -1,7 +1,7 @@
 import matplotlib
 import pytest
-from fedpedbrain.arm_colours import OKABE_ITO, PALETTE, arm_colours
-from fedpedbrain.reporting.style import apply_style, arm_styles, is_dark, readable
+from fedpedbrain.reporting.figures.style import apply_style, arm_styles, is_dark, readable
+from fedpedbrain.study.colours import OKABE_ITO, PALETTE, arm_colours
 
 
 def test_a_configured_colour_wins():

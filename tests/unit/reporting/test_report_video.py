@@ -1,13 +1,13 @@
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from fedpedbrain.cohort import read_cases
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.cases import read_cases
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import read_table, write_table
 from fedpedbrain.evaluation.case_choice import ChosenCase, choose_cases_files
-from fedpedbrain.files import read_table, write_table
-from fedpedbrain.reporting.case_words import CaseScores, describe_choice
-from fedpedbrain.reporting.frames import CaseView, FramePainter, Panel, draw_region, line_distance
-from fedpedbrain.reporting.video import render_videos_files, write_video
+from fedpedbrain.reporting.pictures.frames import CaseView, FramePainter, Panel, draw_region, line_distance
+from fedpedbrain.reporting.pictures.video import render_videos_files, write_video
+from fedpedbrain.reporting.words.case_words import CaseScores, describe_choice
 from PIL import Image
 
 SCORE_COLUMNS = ("arm", "seed", "case", "patient", "site", "split", "class", "target", "metric", "value")

@@ -7,9 +7,9 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from fedpedbrain.files import write_json
-from fedpedbrain.reporting.scan_page import check_rows, overlap_rows, verdict, warnings, write_scan_page_files
-from fedpedbrain.reporting.scan_video import (
+from fedpedbrain.base.files import write_json
+from fedpedbrain.reporting.pages.scan_page import check_rows, overlap_rows, verdict, warnings, write_scan_page_files
+from fedpedbrain.reporting.pictures.scan_video import (
     build_scan_view,
     load_model_views,
     overview_slices,

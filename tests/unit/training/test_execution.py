@@ -1,6 +1,6 @@
 import pytest
 import torch
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.models import build_model
 from fedpedbrain.training.execution import (
     autocast,

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 import yaml
-from fedpedbrain.study import load_study
+from fedpedbrain.study.study import load_study
 from fedpedbrain.training.optimizers import (
     OPTIMIZERS,
     SCHEDULES,

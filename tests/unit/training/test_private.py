@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.models import build_model
 from fedpedbrain.models.prediction import to_device
 from fedpedbrain.training.epochs import Batch, train_epochs

@@ -6,11 +6,11 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.data.formats.dicom_geometry import stack_series
 from fedpedbrain.data.formats.dicom_headers import Series, find_series
 from fedpedbrain.data.formats.dicom_pixels import read_values
 from fedpedbrain.data.formats.scan import Scan
-from fedpedbrain.errors import StudyError
 
 _MOST_NAMED = 6
 

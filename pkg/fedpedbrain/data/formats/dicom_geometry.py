@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.data.formats.dicom_headers import Instance, Series
-from fedpedbrain.data.volumes import check_num_voxels
-from fedpedbrain.errors import StudyError
+from fedpedbrain.data.formats.volumes import check_num_voxels
 
 # Two direction cosines, and two pixel spacings (relative), that differ by less are one.
 _SAME_DIRECTION = 1e-3

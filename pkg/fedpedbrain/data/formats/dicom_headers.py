@@ -14,9 +14,9 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
-from fedpedbrain.errors import StudyError
-from fedpedbrain.files import files_below
-from fedpedbrain.image_files import is_dicom
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import files_below
+from fedpedbrain.base.image_files import is_dicom
 
 # Warnings about values would quote them.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE

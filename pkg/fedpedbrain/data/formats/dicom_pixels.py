@@ -13,10 +13,10 @@ from pydicom.dataset import FileDataset
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, generate_uid
 
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.data.formats.dicom_geometry import Frame
 from fedpedbrain.data.formats.dicom_headers import PIXEL_TAGS, read_tags
-from fedpedbrain.data.volumes import check_num_voxels
-from fedpedbrain.errors import StudyError
+from fedpedbrain.data.formats.volumes import check_num_voxels
 
 # Multi-frame Grayscale Word Secondary Capture: pixels of any kind that nothing else belongs to.
 _PLAIN_FRAMES = "1.2.840.10008.5.1.4.1.1.7.3"

@@ -8,7 +8,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import SegmentationStorage
 
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
 
 
 def is_segmentation(path: Path) -> bool:

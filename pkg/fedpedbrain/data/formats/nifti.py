@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedpedbrain.data.formats.nifti_headers import geometry_notes
 from fedpedbrain.data.formats.scan import Scan
-from fedpedbrain.data.nifti_headers import geometry_notes
-from fedpedbrain.data.volumes import check_finite, read_volume
+from fedpedbrain.data.formats.volumes import check_finite, read_volume
 
 
 def read_nifti(path: Path, settings: Mapping[str, Any]) -> Scan:

@@ -11,10 +11,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from fedpedbrain.data.formats.plain_geometry import image_of_array
-from fedpedbrain.data.formats.scan import Scan
-from fedpedbrain.data.volumes import check_num_voxels
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.data.formats.scan import Scan, image_of_array
+from fedpedbrain.data.formats.volumes import check_num_voxels
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _NUMBERS = "biuf"

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fedpedbrain.data.formats.plain_geometry import image_of_array
-from fedpedbrain.data.formats.scan import Scan
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.data.formats.scan import Scan, image_of_array
+from fedpedbrain.data.formats.volumes import check_num_voxels
 from fedpedbrain.data.layouts import PICTURE_SUFFIXES
-from fedpedbrain.data.volumes import check_num_voxels
-from fedpedbrain.errors import StudyError
 
 _SLICE = re.compile(r"slice_(\d+)\.png", re.IGNORECASE)
 # Grey pictures that were saved as colour with loss come back with channels that differ by this much.

@@ -1,8 +1,10 @@
 """One image as its files lay it out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 
@@ -13,7 +15,7 @@ class Scan:
     Attributes
     ----------
     image : three axes, one value a voxel, in the file's own units; LPS, mm
-    form : a word of ``fedpedbrain.data.formats.READERS``
+    form : a word of ``reading.READERS``
     files : what it was read from, slices in the order of the image's third axis
     is_orientation_known : False where the form carries no geometry and the config's word was taken for it
     notes : what was found and worked around, one line each, without anything that identifies a patient
@@ -26,3 +28,22 @@ class Scan:
     is_orientation_known: bool = True
     notes: tuple[str, ...] = ()
     frame_numbers: tuple[int, ...] = ()
+
+
+def image_of_array(array: np.ndarray, spacing_mm: Sequence[float]) -> sitk.Image:
+    """An image whose axes are the patient's.
+
+    Parameters
+    ----------
+    array : (D, H, W): feet to head, front to back, the patient's right to left
+    spacing_mm : distance between voxel centres (D, H, W)
+
+    Returns
+    -------
+    LPS, the first voxel at 0
+    """
+    # SimpleITK has no half precision and no truth values, and wants the machine's own byte order.
+    dtype = {"e": np.dtype(np.float32), "?": np.dtype(np.uint8)}.get(array.dtype.char, array.dtype.newbyteorder("="))
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=dtype))
+    image.SetSpacing([float(size) for size in spacing_mm[::-1]])
+    return image

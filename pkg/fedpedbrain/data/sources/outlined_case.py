@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from fedpedbrain.cohort import Case
-from fedpedbrain.data.copies import voxel_digests
-from fedpedbrain.data.orientation import describe_orientation
-from fedpedbrain.data.volumes import check_same_grid
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.cases import Case
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.data.formats.volumes import check_same_grid
+from fedpedbrain.data.grid.orientation import describe_orientation
+from fedpedbrain.data.sources.copies import voxel_digests
 
 
 def check_labels(place: str | Path, mask: np.ndarray, labels: Collection[int]) -> None:

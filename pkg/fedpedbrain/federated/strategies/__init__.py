@@ -13,7 +13,7 @@ from fedpedbrain.federated.strategies.scaffold import Scaffold
 from fedpedbrain.federated.strategies.server_optimizers import FedAvgM, fed_adagrad, fed_adam, fed_yogi
 from fedpedbrain.federated.strategies.strategy import Strategy
 
-# Options and what the job graph has to know of each stand in fedpedbrain.arm_settings.
+# Options and what the job graph has to know of each stand in fedpedbrain.study.strategy_facts.
 STRATEGY_CLASSES: dict[str, Callable[..., Strategy]] = {
     "fedavg": Strategy,
     "fedprox": FedProx,

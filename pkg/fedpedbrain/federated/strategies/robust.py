@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fedpedbrain.arm_settings import fewest_for_krum
-from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.averaging import weighted_mean
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.federated.exchange.averaging import weighted_mean
 from fedpedbrain.federated.strategies.strategy import Combined, Memory, RoundUpdates, Strategy, Weights
+from fedpedbrain.study.strategy_facts import fewest_for_krum
 
 
 class ElementWise(Strategy):

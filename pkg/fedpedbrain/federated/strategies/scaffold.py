@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from fedpedbrain.federated.averaging import average_weights
+from fedpedbrain.federated.exchange.averaging import average_weights
 from fedpedbrain.federated.strategies.strategy import (
     Combined,
     Memory,

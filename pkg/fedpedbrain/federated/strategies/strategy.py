@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fedpedbrain.errors import StudyError
-from fedpedbrain.federated.averaging import CombineRows, Sliceable, combine_pieces, weighted_mean
-from fedpedbrain.federated.updates import is_finite
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.federated.exchange.averaging import CombineRows, Sliceable, combine_pieces, weighted_mean
+from fedpedbrain.federated.exchange.updates import is_finite
 
 Weights = Mapping[str, Tensor]
 # What a strategy keeps or sends beside the weights: dicts of tensors by name.

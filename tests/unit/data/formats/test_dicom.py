@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_files import IDENTIFYING, sample_image, write_enhanced, write_series
-from fedpedbrain.data.formats import read_scan
 from fedpedbrain.data.formats.dicom_headers import find_series
 from fedpedbrain.data.formats.dicom_pixels import read_stored_values
+from fedpedbrain.data.formats.reading import read_scan
 from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import encapsulate

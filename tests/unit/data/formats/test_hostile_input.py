@@ -15,10 +15,10 @@ import pytest
 import SimpleITK as sitk
 import torch
 from dicom_files import IDENTIFYING, sample_image, write_enhanced, write_series
-from fedpedbrain.data.formats import read_scan
-from fedpedbrain.data.memory_maps import create_array
-from fedpedbrain.errors import StudyError
-from fedpedbrain.files import check_inside, replacing
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import check_inside, replacing
+from fedpedbrain.data.formats.reading import read_scan
+from fedpedbrain.data.grid.memory_maps import create_array
 from PIL import Image
 from pydicom.dataset import Dataset
 

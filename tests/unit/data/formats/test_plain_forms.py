@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from fedpedbrain.data.formats import read_scan
+from fedpedbrain.data.formats.reading import read_scan
 from PIL import Image
 
 # Upright: the first row is the nose, the first column the patient's right.

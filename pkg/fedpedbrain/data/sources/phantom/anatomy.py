@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from fedpedbrain.errors import StudyError
+from fedpedbrain.base.errors import StudyError
 
 MAP_SPACING_MM = 2.0
 TISSUE_VALUES = {"gm": 0.50, "wm": 0.38, "csf": 1.0}

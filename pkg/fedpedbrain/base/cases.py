@@ -1,0 +1,131 @@
+"""The words of a cohort: what a case is, and the tables that carry cases from one job to the next."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from fedpedbrain.base.errors import CohortError
+from fedpedbrain.base.files import read_table, write_table
+
+TRAIN, VALIDATION, TEST, EXTERNAL = "train", "validation", "test", "external"
+SPLITS = (TRAIN, VALIDATION, TEST, EXTERNAL)
+# Patients that no model has learnt from or was chosen by.
+HELD_OUT = (TEST, EXTERNAL)
+UNKNOWN_CLASS = ""
+# Stands for all classes together where a table of scores names a region or a class.
+DIAGNOSIS = "diagnosis"
+# Columns that hold several texts, and what parts them.
+_LISTS = ("images", "grid_sha256", "voxel_sha256")
+_LIST_SEPARATOR = ";"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One imaging study.
+
+    Attributes
+    ----------
+    case, patient, site : identifiers; splits are made by patient
+    class_name : diagnosis, or ``UNKNOWN_CLASS`` (the case then counts for segmentation alone)
+    images : one path a channel (empty for a simulated case)
+    mask : path of the mask, or "" where nothing is outlined
+    shape : voxels (D, H, W) as stored
+    spacing_mm : distance between voxel centres (D, H, W)
+    sha256 : of everything that the case's shard row is made from
+    split : one of ``SPLITS``, or "" before splitting
+    grid_spacing_mm : distance between voxel centres of the network's grid (D, H, W), or () before preprocessing
+    grid_sha256 : of its images and of its regions on that grid, or () before preprocessing
+    orientation : how the slices lie in the patient, as ``data.orientation`` words it, or "" where nobody knows
+    voxel_sha256 : of the voxels of each image that is not blank, whatever file holds them
+    """
+
+    case: str
+    patient: str
+    site: str
+    class_name: str
+    images: tuple[str, ...]
+    mask: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    sha256: str
+    split: str = ""
+    grid_spacing_mm: tuple[float, ...] = ()
+    grid_sha256: tuple[str, ...] = ()
+    orientation: str = ""
+    voxel_sha256: tuple[str, ...] = ()
+
+    @property
+    def grid_voxel_ml(self) -> float:
+        """Volume of one voxel of the network's grid."""
+        return math.prod(self.grid_spacing_mm) / 1000.0
+
+    def plane_aspect(self, height: int, width: int) -> float:
+        """Height (front to back) over width, both in mm, of a grid's plane of so many voxels."""
+        _, height_mm, width_mm = self.grid_spacing_mm
+        return height * height_mm / (width * width_mm)
+
+    def to_row(self) -> dict[str, str]:
+        """The case as a table row."""
+        row = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in _LISTS:
+            row[name] = _LIST_SEPARATOR.join(row[name])
+        row["shape"] = "x".join(map(str, self.shape))
+        for name in ("spacing_mm", "grid_spacing_mm"):
+            row[name] = "x".join(f"{value:.6g}" for value in row[name])
+        return row
+
+    @classmethod
+    def from_row(cls, row: dict[str, str]) -> "Case":
+        """The case of a table row."""
+        values = dict(row)
+        lists = {name: tuple(filter(None, values.pop(name).split(_LIST_SEPARATOR))) for name in _LISTS}
+        shape = tuple(int(size) for size in values.pop("shape").split("x"))
+        spacings = {
+            name: tuple(float(size) for size in values.pop(name).split("x") if size)
+            for name in ("spacing_mm", "grid_spacing_mm")
+        }
+        return cls(**values, **spacings, **lists, shape=shape)
+
+
+CASE_COLUMNS = tuple(field.name for field in fields(Case))
+
+
+def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
+    """Write cases as a table."""
+    write_table(path, CASE_COLUMNS, (case.to_row() for case in cases))
+
+
+def read_cases(path: str | Path) -> list[Case]:
+    """Read a table of cases."""
+    return [Case.from_row(row) for row in read_table(path)]
+
+
+def read_split_cases(index_path: str | Path, splits_path: str | Path) -> list[Case]:
+    """Read the index with every case's split filled in.
+
+    Raises
+    ------
+    CohortError : names every patient that the table of splits gives two splits or another word than ``SPLITS``, and
+        every patient of the index that it does not know
+    """
+    cases = read_cases(index_path)
+    split_of: dict[str, str] = {}
+    problems = []
+    for row in read_table(splits_path):
+        patient, split = row["patient"], row["split"]
+        if split not in SPLITS:
+            problems.append(f"{splits_path}: patient {patient} is {split!r}, expected one of {', '.join(SPLITS)}")
+        elif split_of.setdefault(patient, split) != split:
+            problems.append(
+                f"{splits_path}: patient {patient} is {split_of[patient]} and {split}; a patient has one split: keep "
+                "one of the rows, or delete the file and run again"
+            )
+    unknown = dict.fromkeys(case.patient for case in cases if case.patient not in split_of)
+    if not problems:
+        problems = [
+            f"{splits_path}: patient {patient} has no split; delete the file and run again" for patient in unknown
+        ]
+    if problems:
+        raise CohortError(problems)
+    return [replace(case, split=split_of[case.patient]) for case in cases]

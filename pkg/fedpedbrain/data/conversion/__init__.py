@@ -1,0 +1,1 @@
+"""DICOM series to a BIDS folder."""

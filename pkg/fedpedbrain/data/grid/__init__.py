@@ -1,0 +1,1 @@
+"""The network's grid: geometry, intensities, and data sets of preprocessed cases."""

@@ -1,0 +1,95 @@
+"""Reading shards: cases of one or several sites, memory-mapped, one case in memory at a time."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from copy import copy
+from pathlib import Path
+
+import numpy as np
+
+from fedpedbrain.base.cases import Case, read_cases
+from fedpedbrain.base.errors import StudyError
+
+# Arrays of a shard, in the order in which a case states their digests.
+_PARTS = ("images", "masks")
+
+
+def middle_part(size: Sequence[int], part: Sequence[int]) -> tuple[slice, ...]:
+    """Where the middle ``part`` voxels of ``size`` lie along each axis."""
+    starts = ((outer - inner) // 2 for outer, inner in zip(size, part, strict=True))
+    return tuple(slice(start, start + inner) for start, inner in zip(starts, part, strict=True))
+
+
+def digest_on_grid(array: np.ndarray) -> str:
+    """SHA-256 of a case's images uint8 (C, D, H, W) or regions uint8 (R, D, H, W), as its shard holds them."""
+    return hashlib.sha256(array.tobytes()).hexdigest()
+
+
+class ShardDataset:
+    """The cases of some splits of some shards, addressed by one running row.
+
+    Parameters
+    ----------
+    folders : shard folders, each with ``images.npy``, ``masks.npy`` and ``cases.tsv``
+    splits : which splits to keep
+
+    Raises
+    ------
+    StudyError : a case that is read is not the one that the shard's table was written with; it is named
+    """
+
+    def __init__(self, folders: Sequence[str | Path], splits: Collection[str]) -> None:
+        self.cases: list[Case] = []
+        self._places: list[tuple[int, int]] = []
+        # Arrays that were read before, and are what the table says.
+        self._checked: set[tuple[int, int, str]] = set()
+        self._folders = [Path(folder) for folder in folders]
+        for number, folder in enumerate(self._folders):
+            for row, case in enumerate(read_cases(folder / "cases.tsv")):
+                if case.split in splits:
+                    self.cases.append(case)
+                    self._places.append((number, row))
+
+    def select(self, rows: Sequence[int]) -> "ShardDataset":
+        """The data set of some rows alone."""
+        selected = copy(self)
+        selected.cases = [self.cases[row] for row in rows]
+        selected._places = [self._places[row] for row in rows]
+        return selected
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def image(self, row: int) -> np.ndarray:
+        """One case's images, uint8 (C, D, H, W)."""
+        return self._read(row, "images")
+
+    def mask(self, row: int) -> np.ndarray:
+        """One case's regions, uint8 (R, D, H, W), 0 or 1."""
+        return self._read(row, "masks")
+
+    def _read(self, row: int, part: str) -> np.ndarray:
+        """Copy one case out of a shard, mapped for that long only: pages once read would count as memory in use."""
+        shard, place = self._places[row]
+        path = self._folders[shard] / f"{part}.npy"
+        array = np.array(np.load(path, mmap_mode="r")[place])
+        if (shard, place, part) not in self._checked:
+            self._check(self.cases[row], part, array, path)
+            self._checked.add((shard, place, part))
+        return array
+
+    @staticmethod
+    def _check(case: Case, part: str, array: np.ndarray, path: Path) -> None:
+        """Refuse what the job that preprocessed the case did not write: nothing else tells that it was changed."""
+        stated = dict(zip(_PARTS, case.grid_sha256, strict=False)).get(part, "no digest")
+        found = digest_on_grid(array)
+        if stated != found:
+            raise StudyError(
+                f"{path}: case {case.case}: expected SHA-256 {stated[:12]}, found {found[:12]}; "
+                f"delete {path.parent} and run again"
+            )
+
+    def class_indices(self, classes: Sequence[str], unknown_index: int) -> np.ndarray:
+        """Class index of every case, int64 (N,); ``unknown_index`` where the diagnosis is not among ``classes``."""
+        index_of = {name: index for index, name in enumerate(classes)}
+        return np.array([index_of.get(case.class_name, unknown_index) for case in self.cases], dtype=np.int64)

@@ -1,0 +1,125 @@
+"""A cohort that a table lists: one row a case, images and masks of any form."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from fedpedbrain.base.cases import UNKNOWN_CLASS, Case
+from fedpedbrain.base.errors import CohortError, StudyError
+from fedpedbrain.base.files import check_inside, files_below, sha256_of_file
+from fedpedbrain.base.lineage import digest_of
+from fedpedbrain.data.formats.dicom_segmentation import is_segmentation, read_segmentation
+from fedpedbrain.data.formats.reading import read_scan
+from fedpedbrain.data.formats.scan import Scan
+from fedpedbrain.data.formats.volumes import Volume
+from fedpedbrain.data.layouts import NOT_AVAILABLE, read_listing
+from fedpedbrain.data.sources.class_names import map_classes
+from fedpedbrain.data.sources.outlined_case import outlined_case
+
+
+class ListedSource:
+    """Every row of a table is a case; its cells name files or folders of images, from the table's folder on.
+
+    Parameters
+    ----------
+    root : folder of the table and of what it names
+    sites : sites whose cases are wanted; rows of other sites are left out
+    classes : class names of the study; empty where nothing is classified
+    normal_class : the class whose cases need no mask, since they carry no tumour
+    labels : mask labels that the study's regions are made of
+    settings : the ``listed`` block of the config
+    formats : the ``formats`` block of the config
+    """
+
+    def __init__(
+        self,
+        root: str | None,
+        sites: Sequence[str],
+        classes: Sequence[str],
+        normal_class: str | None,
+        labels: Collection[int],
+        settings: Mapping[str, Any],
+        formats: Mapping[str, Any],
+    ) -> None:
+        self._rows = read_listing(root, settings, bool(classes), bool(labels))
+        self._root = Path(root)
+        self._sites = list(sites)
+        self._classes = list(classes)
+        self._normal_class = normal_class
+        self._labels = set(labels)
+        self._settings, self._columns = settings, settings["columns"]
+        self._formats = formats
+
+    def find_cases(self) -> list[Case]:
+        """List the cases of the sites; every file is read, checked and hashed."""
+        table, cases = self._root / self._settings["table"], []
+        rows = [row for row in self._rows if row[self._columns["site"]] in self._sites]
+        found = {row[self._columns["site"]] for row in rows}
+        problems = [
+            f"{table}: no case of site {site!r} in column {self._columns['site']!r}; correct cohort.sites"
+            for site in self._sites
+            if site not in found
+        ]
+        class_of = self._class_names(rows)
+        for row in rows:
+            try:
+                cases.append(self._check_case(row, class_of))
+            except StudyError as error:
+                problems.append(f"site {row[self._columns['site']]}, case {row[self._columns['case']]}: {error}")
+        if problems:
+            raise CohortError(problems)
+        return cases
+
+    def read_case(self, case: Case) -> Volume:
+        """Read one case's images and mask."""
+        images = tuple(read_scan(path, self._formats).image for path in case.images)
+        return Volume(images, self._read_mask(Path(case.mask), images[0]) if case.mask else None)
+
+    def _class_names(self, rows: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
+        """Value of the class column to the class that it stands for."""
+        if not self._classes:
+            return {}
+        cells = [(row[self._columns["class"]], row[self._columns["site"]]) for row in rows]
+        counts = Counter(cell for cell in cells if cell[0] not in NOT_AVAILABLE)
+        return map_classes(counts, self._classes, self._settings["class_map"], "listed.class_map")
+
+    def _path(self, cell: str) -> Path:
+        path = self._root / cell
+        check_inside(path, self._root)
+        return path
+
+    def _read_mask(self, path: Path, scan: sitk.Image) -> sitk.Image:
+        return read_segmentation(path, scan) if is_segmentation(path) else read_scan(path, self._formats).image
+
+    def _check_case(self, row: Mapping[str, str], class_of: Mapping[str, str]) -> Case:
+        paths = [self._path(row[column]) for column in self._columns["images"]]
+        scans = [read_scan(path, self._formats) for path in paths]
+        class_name = class_of.get(row.get(self._columns["class"], ""), UNKNOWN_CLASS)
+        mask = None
+        cell = row[self._columns["mask"]] if self._labels else ""
+        if cell not in NOT_AVAILABLE:
+            mask = (self._path(cell), self._read_mask(self._path(cell), scans[0].image))
+        elif self._labels and (class_name == UNKNOWN_CLASS or class_name != self._normal_class):
+            raise StudyError(
+                "no mask, which would count as no tumour; name one (an empty one where there is none), or leave it out"
+            )
+        names = {key: row[self._columns[key]] for key in ("case", "patient", "site")} | {"class_name": class_name}
+        return outlined_case(
+            names,
+            [(path, scan.image) for path, scan in zip(paths, scans, strict=True)],
+            mask,
+            self._labels,
+            self._digest(scans, mask, class_name),
+            all(scan.is_orientation_known for scan in scans),
+        )
+
+    def _digest(self, scans: Sequence[Scan], mask: tuple[Path, sitk.Image] | None, class_name: str) -> str:
+        """Digest of everything that the case is made from."""
+        files = [file for scan in scans for file in scan.files]
+        if mask:
+            files += files_below(mask[0]) if mask[0].is_dir() else [mask[0]]
+        assumed = {scan.form: self._formats.get(scan.form) for scan in scans}
+        return digest_of({"files": [sha256_of_file(file) for file in files], "class": class_name, "read": assumed})

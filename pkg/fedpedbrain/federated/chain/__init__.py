@@ -1,0 +1,1 @@
+"""The chain of models that an arm leaves, recorded and verified."""

@@ -1,0 +1,1 @@
+"""How updates travel and are combined: encoding, checks, averaging, privacy."""

@@ -1,0 +1,1 @@
+"""How a job runs, and what it took."""

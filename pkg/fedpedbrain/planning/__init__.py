@@ -1,0 +1,1 @@
+"""What the job graph asks: fingerprints, kept rounds, priorities, disk, records."""

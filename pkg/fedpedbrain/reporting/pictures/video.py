@@ -1,0 +1,151 @@
+"""Videos of held-out cases: the image, the true outline and what each arm predicts, slice by slice."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from PIL import Image
+
+from fedpedbrain.base.cases import HELD_OUT
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import read_table, replacing, write_table
+from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.evaluation.case_choice import read_choice
+from fedpedbrain.reporting.figures.style import readable
+from fedpedbrain.reporting.pictures.frames import CaseView, FramePainter, Panel
+from fedpedbrain.reporting.words.case_words import CaseScores, describe_choice
+
+VIDEO_COLUMNS = ("case", "site", "class", "seed", "file", "poster", "reason", "results")
+VIDEO_COLUMNS += ("num_slices", "poster_slice", "frames_per_second", "are_sides_known")
+_TRUE_COLOUR = "#FFFFFF"
+# BT.709 is what browsers assume. The index goes to the front, so that playing can start at once.
+_FILTERS = "scale=out_color_matrix=bt709:out_range=tv,setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+# A key frame every so many lets a page jump to any slice: what lies between is decoded from the last key frame on.
+_SLICES_A_KEY_FRAME = 8
+_ENCODING = (
+    f"-vf {_FILTERS} -preset superfast -crf 21 -threads 1 -g {_SLICES_A_KEY_FRAME} -movflags +faststart "
+    "-fflags +bitexact -flags:v +bitexact"
+)
+
+
+@dataclass(frozen=True)
+class ArmPredictions:
+    """What one arm and seed predicts for the held-out cases: masks uint8 (N, R, D, H, W) and its scores."""
+
+    arm: str
+    colour: str
+    masks: np.ndarray
+    scores: CaseScores
+
+
+def load_predictions(
+    masks_path: str | Path, scores_path: str | Path, num_cases: int, arm: str, colour: str
+) -> ArmPredictions:
+    """Read what an arm predicts; masks of another number of cases are refused."""
+    masks = np.load(masks_path, mmap_mode="r")
+    if len(masks) != num_cases:
+        raise StudyError(
+            f"{masks_path}: expected a mask for each of the {num_cases} held-out cases, found {len(masks)}; "
+            "delete it and predict again"
+        )
+    return ArmPredictions(arm, colour, masks, CaseScores(read_table(scores_path)))
+
+
+def build_view(dataset: ShardDataset, row: int, arms: Sequence[ArmPredictions], regions: Sequence[str]) -> CaseView:
+    """Gather what the video of one held-out case shows."""
+    case, true_masks = dataset.cases[row], dataset.mask(row)
+    panels = [Panel("Image")]
+    if regions:
+        panels.append(Panel("True outline", arms[0].scores.true_lines(case, regions), true_masks, _TRUE_COLOUR))
+    panels += [
+        Panel(readable(arm.arm), arm.scores.lines(case, regions), arm.masks[row] if regions else None, arm.colour)
+        for arm in arms
+    ]
+    words = [f"case {case.case}", f"site {case.site}"]
+    if case.class_name:
+        words.append(f"true class {readable(case.class_name)}")
+    if len(regions) > 1:
+        words.append(f"regions from full colour to pale: {', '.join(map(readable, regions))}")
+    image = dataset.image(row)[0]
+    aspect = case.plane_aspect(*image.shape[1:])
+    return CaseView(image, true_masks, panels, "  ·  ".join(words), aspect, are_sides_known=bool(case.orientation))
+
+
+def write_video(painter: FramePainter, path: Path, frames_per_second: float) -> None:
+    """Encode all frames as H.264 in an MP4 that every browser plays."""
+    height, width = painter.size
+    with replacing(path) as temporary:
+        writer = imageio_ffmpeg.write_frames(
+            str(temporary),
+            (width, height),
+            fps=frames_per_second,
+            codec="libx264",
+            macro_block_size=2,
+            quality=None,
+            output_params=_ENCODING.split(),
+        )
+        writer.send(None)
+        for frame in painter:
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
+
+
+def render_videos_files(
+    choice_path: str | Path,
+    shard_folders: Sequence[str | Path],
+    masks_paths: Sequence[str | Path],
+    scores_paths: Sequence[str | Path],
+    videos_folder: str | Path,
+    arms: Sequence[str],
+    regions: Sequence[str],
+    classes: Sequence[str],
+    colours: Mapping[str, str],
+    frames_per_second: float,
+    panel_pixels: int,
+) -> None:
+    """Write a video and a poster for each chosen case, and ``videos.tsv`` that lists them.
+
+    Parameters
+    ----------
+    choice_path : the chosen cases
+    shard_folders : in the order in which the predictions were made
+    masks_paths, scores_paths : predicted masks and scores of one seed, one of each arm in ``arms``
+    arms : arms to show; the first has decided which cases
+    colours : of these arms, those of the figures
+    regions, classes, frames_per_second, panel_pixels : see the config
+    """
+    dataset = ShardDataset(shard_folders, HELD_OUT)
+    shown = [
+        load_predictions(masks_path, scores_path, len(dataset), arm, colours[arm])
+        for arm, masks_path, scores_path in zip(arms, masks_paths, scores_paths, strict=True)
+    ]
+    row_of = {case.case: row for row, case in enumerate(dataset.cases)}
+    entries = []
+    for chosen in read_choice(choice_path):
+        case = dataset.cases[row_of[chosen.case]]
+        view = build_view(dataset, row_of[chosen.case], shown, regions)
+        files = _write_case(view, Path(videos_folder) / case.case, chosen.slice_index, panel_pixels, frames_per_second)
+        results = [("true", shown[0].scores.true_lines(case, regions))] if regions else []
+        results += [(readable(arm.arm), arm.scores.lines(case, regions)) for arm in shown]
+        facts = {"case": case.case, "site": case.site, "class": case.class_name, "seed": shown[0].scores.seed}
+        facts |= {"reason": describe_choice(chosen, arms[0], bool(classes))}
+        facts |= {"results": "; ".join(f"{name}: {', '.join(lines)}" for name, lines in results)}
+        facts |= {"num_slices": len(view.image), "poster_slice": chosen.slice_index + 1}
+        facts |= {"frames_per_second": frames_per_second, "are_sides_known": int(view.are_sides_known)}
+        entries.append({**facts, **files})
+    write_table(Path(videos_folder) / "videos.tsv", VIDEO_COLUMNS, entries)
+
+
+def _write_case(
+    view: CaseView, stem: Path, poster_slice: int, panel_pixels: int, frames_per_second: float
+) -> dict[str, str]:
+    """Write a case's video and poster; returns their names."""
+    painter = FramePainter(view, panel_pixels)
+    # Not ``with_suffix``, which would cut a case name at its last dot.
+    names = {"file": f"{stem.name}.mp4", "poster": f"{stem.name}.jpg"}
+    write_video(painter, stem.parent / names["file"], frames_per_second)
+    with replacing(stem.parent / names["poster"]) as temporary:
+        Image.fromarray(painter.paint(poster_slice)).save(temporary, quality=88)
+    return names

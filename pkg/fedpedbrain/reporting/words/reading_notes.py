@@ -1,0 +1,89 @@
+"""Sentences beside tables and figures without which their numbers would be misread; each from config and tables."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedpedbrain.reporting.figures.style import readable
+from fedpedbrain.reporting.results import Measure, Results, count_noun, format_names
+from fedpedbrain.reporting.tables.tables import count_validation_patients
+
+
+def notes_part(
+    results: Results, study: Mapping[str, Any], audit: Mapping[str, Any], selections: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """All of these sentences, as the report's sections name them."""
+    return {
+        "selection_notes": describe_selection(study, audit, selections),
+        "outline_note": describe_outline_rules(study, audit),
+        "volume_cases": count_volume_cases(results, study),
+    }
+
+
+def count_volume_cases(results: Results, study: Mapping[str, Any]) -> str:
+    """How many test cases and cases of external sites have an outline, region by region, and how each is drawn."""
+    parts = []
+    for region in study["regions"]:
+        # Tumour Dice is over the same cases as the figure: those with an outline.
+        dice = Measure(region, "dice", "")
+        test = [results.value(study["reference_arm"], dice)]
+        external = [results.value(study["reference_arm"], dice, site) for site in results.external_sites]
+        tested, outside = (sum(value.num_cases for value in found if value) for found in (test, external))
+        words = f"{count_noun(tested, 'test case')} (filled)"
+        if outside:
+            words += f" and {count_noun(outside, 'case')} of external sites (open)"
+        parts.append(f"{readable(region)} {words}" if len(study["regions"]) > 1 else words)
+    return "; ".join(parts)
+
+
+def describe_outline_rules(study: Mapping[str, Any], audit: Mapping[str, Any]) -> str:
+    """What decides on outlines and on when two agree, and the size of the voxels that this must be read against."""
+    settings = study["config"]["evaluation"]
+    rules = [
+        f"Surfaces agree within {settings['surface_tolerance_mm']:g} mm; a lesion is found where the other outline "
+        f"holds {100 * settings['lesion_overlap']:g} % of its voxels; predicted regions below "
+        f"{settings['smallest_region_ml']:g} ml are left out."
+    ]
+    if study["normal_class"] and settings["empty_when_normal"]:
+        rules.append(f"A case predicted as {readable(study['normal_class'])} gets no outline.")
+    sites_of: dict[tuple[float, ...], list[str]] = {}
+    for site in audit["sites"]:
+        if site["held_out_grid_spacing_mm"]:
+            spacing = tuple(round(size, 1) for size in site["held_out_grid_spacing_mm"])
+            sites_of.setdefault(spacing, []).append(site["site"])
+    if sites_of:
+        sizes = [
+            f"{' x '.join(f'{size:.1f}' for size in spacing)} mm ({math.prod(spacing) / 1000:.2g} ml)"
+            + (f" at {format_names(sites)}" if len(sites_of) > 1 else "")
+            for spacing, sites in sites_of.items()
+        ]
+        rules.append(
+            f"Read these against a voxel of the grid (D x H x W, median over held-out cases): {format_names(sizes)}."
+        )
+    return " ".join(rules)
+
+
+def describe_selection(
+    study: Mapping[str, Any], audit: Mapping[str, Any], selections: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """By whom and by what rounds were chosen, and which arms might have gone on to improve."""
+    everyone = count_validation_patients(audit, study["training_sites"])
+    score = format_names([*(["tumour Dice"] if study["regions"] else []), *(["accuracy"] if study["classes"] else [])])
+    mean = f"the mean of {score}" if study["regions"] and study["classes"] else score
+    notes = [
+        f"Curves are over {count_noun(everyone, 'validation patient')}, all of the training sites. An arm's round is "
+        "the one with the highest score over those of its own sites, since a local arm has no others; the score is "
+        f"{mean}."
+    ]
+    counts = sorted({item["num_validated"] for item in selections})
+    if counts[0] < study["num_rounds"]:
+        span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        notes.append(f"Of an arm's {study['num_rounds']} rounds {span} were validated; the chosen one is among these.")
+    last = [
+        readable(item["arm"]) + (f" (seed {item['seed']})" if len(study["seeds"]) > 1 else "")
+        for item in selections
+        if item["selection_score"] is not None and item["round"] == item["num_rounds"]
+    ]
+    if last:
+        notes.append(f"No plateau shown for {format_names(last)}: the best round is the last.")
+    return notes

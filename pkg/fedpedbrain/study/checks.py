@@ -1,0 +1,165 @@
+"""What a config's values may not say together, which its schema cannot see."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedpedbrain.base.cases import DIAGNOSIS
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.study.arm_checks import check_arm, check_noise
+from fedpedbrain.study.arms import POOLED_SITE, Arm
+
+# As ``fedpedbrain.models.architectures.i3d_unet.SMALLEST_SIZE``, which would load torch.
+I3D_SMALLEST_GRID = (8, 17, 17)
+
+
+def check_cohort(config: Mapping[str, Any]) -> None:
+    """Refuse sites, regions, classes, splits and channels that contradict each other."""
+    cohort = config["cohort"]
+    sites = [*cohort["sites"]["training"], *cohort["sites"]["external"]]
+    twice = [site for site in sites if sites.count(site) > 1]
+    if twice:
+        raise StudyError(f"cohort.sites: {twice[0]!r} is listed twice; a site trains or is external")
+    if POOLED_SITE in sites:
+        raise StudyError(f"cohort.sites: {POOLED_SITE!r} is the name of all sites together; rename the site")
+    if not cohort["regions"] and not cohort["classes"]:
+        raise StudyError("cohort: no regions and no classes; name what the models shall predict")
+    names = [region["name"] for region in cohort["regions"]]
+    if len(set(names)) < len(names):
+        raise StudyError("cohort.regions: two regions have one name; rename one")
+    # Tables of scores name a region, a class or the diagnosis as a whole in one column.
+    both = [name for name in names if name in (*cohort["classes"], DIAGNOSIS)]
+    if both:
+        raise StudyError(f"cohort.regions: {both[0]!r} is a class's name or that of all diagnoses, too; rename it")
+    if DIAGNOSIS in cohort["classes"]:
+        raise StudyError(f"cohort.classes: {DIAGNOSIS!r} is the name of all diagnoses together; rename the class")
+    normal = cohort["normal_class"]
+    if normal is not None and normal not in cohort["classes"]:
+        raise StudyError(f"cohort.normal_class: {normal!r} is none of cohort.classes; add it there or write null")
+    splits = cohort["splits"]
+    if splits["test_fraction"] + splits["validation_fraction"] >= 1.0:
+        raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
+    _check_channels(config)
+    _check_class_map(config)
+    if cohort["source"] == "class_folders" and cohort["regions"]:
+        raise StudyError("cohort.regions: the class_folders source has no outlines; write []")
+    if cohort["source"] == "flpedbrain":
+        _check_flpedbrain(config["flpedbrain"], sites, normal)
+
+
+def check_training(config: Mapping[str, Any]) -> None:
+    """Refuse a loss or a network that cannot learn from the cohort."""
+    unknown = set(config["training"]["loss"]["class_weights"]) - set(config["cohort"]["classes"])
+    if unknown:
+        raise StudyError(f"training.loss.class_weights: {min(unknown)!r} is none of cohort.classes; correct it")
+    _check_loss_weights(config)
+    {"unet": _check_unet_grid, "i3d_unet": _check_i3d_grid}[config["network"]["name"]](config)
+
+
+def check_arms(config: Mapping[str, Any], arms: Mapping[str, Arm]) -> None:
+    """Refuse arms that contradict themselves, each other, or what the config says of them elsewhere."""
+    _check_arm_names("evaluation.reference_arm", [config["evaluation"]["reference_arm"]], arms)
+    _check_arm_names("reporting.video.arms", config["reporting"]["video"]["arms"], arms)
+    for arm in arms.values():
+        check_arm(arm, config["study"]["rounds"], config["study"]["seeds"])
+        check_noise(arm, config["network"]["name"], config["training"]["loss"])
+    _check_local_arms(config)
+
+
+def _check_loss_weights(config: Mapping[str, Any]) -> None:
+    """Refuse a loss that is 0 whatever the network predicts."""
+    loss, cohort = config["training"]["loss"], config["cohort"]
+    tasks = {"segmentation_weight": cohort["regions"], "classification_weight": cohort["classes"]}
+    weights = {key: loss[key] for key, names in tasks.items() if names}
+    if not any(weights.values()):
+        named = " and ".join(f"{key} 0" for key in weights)
+        raise StudyError(f"training.loss: nothing is learnt with {named}; raise one")
+
+
+def _check_local_arms(config: Mapping[str, Any]) -> None:
+    """A site is compared with its own local arm: with two of them nobody could tell which is meant."""
+    alone = [block["name"] for block in config["arms"] if block["participants"] == "alone"]
+    if len(alone) > 1:
+        raise StudyError(f"arms: {alone[0]!r} and {alone[1]!r} both have participants alone; keep one of them")
+
+
+def _check_channels(config: Mapping[str, Any]) -> None:
+    """Every channel comes from one image: one suffix each in a BIDS folder, one column each in a table, else one."""
+    channels, source = config["cohort"]["channels"], config["cohort"]["source"]
+    named = {"bids": ("bids.image_suffixes", config["bids"]["image_suffixes"])}
+    named |= {"listed": ("listed.columns.images", config["listed"]["columns"]["images"])}
+    if source not in named:
+        if len(channels) != 1:
+            raise StudyError(f"cohort.channels: the {source} source has one channel, found {len(channels)}; name one")
+        return
+    key, names = named[source]
+    if len(channels) != len(names):
+        raise StudyError(
+            f"cohort.channels: {len(channels)} channels but {len(names)} {key}; give one of each a channel"
+        )
+
+
+def _check_class_map(config: Mapping[str, Any]) -> None:
+    """Refuse a name of a diagnosis that would stand for no class."""
+    source, classes = config["cohort"]["source"], config["cohort"]["classes"]
+    for name, target in config[source].get("class_map", {}).items():
+        if classes and target not in classes:
+            raise StudyError(
+                f"{source}.class_map: {name!r} leads to {target!r}, which is none of cohort.classes "
+                f"({', '.join(classes)}); correct it"
+            )
+
+
+def _check_flpedbrain(block: Mapping[str, Any], sites: Sequence[str], normal_class: str | None) -> None:
+    """Refuse normal cases of a study without normal cases, and parts and cases of sites that it does not have."""
+    if block["normal_fraction"] > 0 and normal_class not in block["label_names"]:
+        raise StudyError(
+            f"flpedbrain.normal_fraction: normal cases are asked for, but cohort.normal_class {normal_class!r} is "
+            "none of flpedbrain.label_names; correct it or set the fraction to 0"
+        )
+    unknown = sorted(set(block["site_parts"]) - set(sites))
+    if unknown:
+        raise StudyError(f"flpedbrain.site_parts: {unknown[0]!r} is none of cohort.sites; correct it")
+    strange = sorted(case for case in block["left_out_cases"] if case.split("-")[0] not in sites)
+    if strange:
+        raise StudyError(f"flpedbrain.left_out_cases: {strange[0]!r} is of none of cohort.sites; correct its name")
+
+
+def _check_arm_names(key: str, names: Sequence[str], arms: Mapping[str, Arm]) -> None:
+    for name in names:
+        if name not in arms:
+            raise StudyError(f"{key}: {name!r} is none of the study's arms ({', '.join(arms)})")
+
+
+def _check_i3d_grid(config: Mapping[str, Any]) -> None:
+    """Refuse a grid that the encoder would shrink to nothing."""
+    grid = config["preprocessing"]["grid"]
+    if any(size < least for size, least in zip(grid, I3D_SMALLEST_GRID, strict=True)):
+        raise StudyError(
+            f"preprocessing.grid: i3d_unet needs at least {list(I3D_SMALLEST_GRID)}, found {grid}; enlarge it"
+        )
+
+
+def _check_unet_grid(config: Mapping[str, Any]) -> None:
+    """A U-Net halves the grid at every stage: refuse one that does not divide, or that ends as a single voxel."""
+    grid, unet = config["preprocessing"]["grid"], config["network"]["unet"]
+    if len(unet["channels"]) != len(unet["strides"]):
+        raise StudyError(
+            f"network.unet: {len(unet['channels'])} channels but {len(unet['strides'])} strides; "
+            "give one of each a stage"
+        )
+    for axis, size in enumerate(grid):
+        divisor = 1
+        for stride in unet["strides"]:
+            divisor *= stride[axis]
+        if size % divisor:
+            raise StudyError(
+                f"preprocessing.grid: {size} voxels along {'DHW'[axis]} are not a multiple of {divisor}, "
+                "the product of network.unet.strides there; change one of them"
+            )
+    deepest = [size // math.prod(stride[axis] for stride in unet["strides"]) for axis, size in enumerate(grid)]
+    if math.prod(deepest) == 1:
+        raise StudyError(
+            "preprocessing.grid: the deepest stage of network.unet is a single voxel, which instance normalisation "
+            "cannot scale; enlarge the grid or lower the strides"
+        )

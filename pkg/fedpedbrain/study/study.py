@@ -1,0 +1,400 @@
+"""The study that a config describes: the one place that reads the config's keys.
+
+Imported while the job graph is built, so it needs the standard library, jsonschema and PyYAML alone.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedpedbrain.base.downloads import is_address
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.lineage import digest_of
+from fedpedbrain.base.seeds import derive_seed
+from fedpedbrain.study.arms import Arm, build_arms
+from fedpedbrain.study.checks import check_arms, check_cohort, check_training
+from fedpedbrain.study.colours import arm_colours
+from fedpedbrain.study.scan_request import ScanRequest
+from fedpedbrain.study.schema import check_config, restore_types
+
+# Which choices of a block of ``training`` read an option of it, where not all do.
+_READERS = {
+    "optimizer": {"momentum": {"sgd"}},
+    "schedule": {
+        "step_rounds": {"step"},
+        "step_factor": {"step"},
+        "horizon_rounds": {"cosine", "polynomial"},
+        "final_factor": {"cosine", "polynomial"},
+        "polynomial_power": {"polynomial"},
+    },
+    "loss": {"focal_gamma": {"dice_focal", "focal"}},
+}
+# Sources whose files may have any of the forms that ``formats`` speaks of.
+_SOURCES_OF_ANY_FORM = ("listed", "class_folders")
+# Source settings to the number of cases of each site.
+CountCases = Callable[[Mapping[str, Any]], Mapping[str, int]]
+
+
+class Study:
+    """A checked config.
+
+    Parameters
+    ----------
+    config : the merged config
+    schema : JSON schema of the config
+    count_cases : gives the number of cases of each site, from ``source_settings``; needed where phases speak of the
+        largest sites
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], schema: Mapping[str, Any], count_cases: CountCases | None = None
+    ) -> None:
+        self._count_cases = count_cases
+        self.config = restore_types(config, schema, schema)
+        check_config(self.config, schema)
+        check_cohort(self.config)
+        check_training(self.config)
+        check_arms(self.config, self.arms)
+
+    @property
+    def training_sites(self) -> list[str]:
+        """Sites that train, in the order of the config."""
+        return self.config["cohort"]["sites"]["training"]
+
+    @property
+    def external_sites(self) -> list[str]:
+        """Sites never trained on."""
+        return self.config["cohort"]["sites"]["external"]
+
+    @property
+    def sites(self) -> list[str]:
+        """All sites."""
+        return [*self.training_sites, *self.external_sites]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the study."""
+        return self.config["study"]["seeds"]
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds of every arm."""
+        return self.config["study"]["rounds"]
+
+    @cached_property
+    def arms(self) -> dict[str, Arm]:
+        """Every arm by name, ``alone`` and ``all_but_one`` spread out to one arm a site."""
+        return build_arms(self.config["arms"], self.config["arm_defaults"], self.training_sites, self._sizes)
+
+    def _sizes(self) -> Mapping[str, int]:
+        if self._count_cases is None:
+            raise ValueError("Study: phases speak of the largest sites, but nothing was given to count cases with")
+        try:
+            return self._count_cases(self.source_settings)
+        except StudyError:
+            # A new scan is predicted where the cohort is not, and then nothing trains.
+            if self.needs_cohort:
+                raise
+            return dict.fromkeys(self.sites, 0)
+
+    @property
+    def source_settings(self) -> dict[str, Any]:
+        """What decides which cases there are and what they look like, at all sites."""
+        cohort = {key: value for key, value in self.config["cohort"].items() if key != "splits"}
+        source = cohort["source"]
+        block = self.config[source]
+        if source == "phantom":
+            block = block | {"cases": {site: count for site, count in block["cases"].items() if site in self.sites}}
+        return {
+            "cohort": cohort,
+            "root": self.config["cohort_root"],
+            "sites": self.sites,
+            source: block,
+        } | ({"formats": self.format_settings} if source in _SOURCES_OF_ANY_FORM else {})
+
+    @property
+    def format_settings(self) -> dict[str, Any]:
+        """What is assumed of images in forms that carry no geometry: the argument of ``read_scan``."""
+        return self.config["formats"]
+
+    @property
+    def preprocessing_settings(self) -> dict[str, Any]:
+        """How images are brought to the network's grid, without the options of intensities that were not chosen."""
+        intensity = self.config["preprocessing"]["intensity"]
+        chosen = {key: value for key, value in intensity.items() if key in ("name", intensity["name"])}
+        return self.config["preprocessing"] | {"intensity": chosen}
+
+    @property
+    def duplicate_settings(self) -> dict[str, Any]:
+        """When two cases look like one image."""
+        names = ("near_duplicate_bits", "near_duplicate_correlation")
+        return {name: self.config["audit"][name] for name in names}
+
+    @property
+    def fetched_sites(self) -> list[str]:
+        """Sites whose files are fetched from a hub."""
+        is_fetched = self.config["cohort"]["source"] == "flpedbrain" and self.config["cohort_root"] is None
+        return self.sites if is_fetched else []
+
+    @property
+    def fetch_settings(self) -> dict[str, Any]:
+        """What decides which files are fetched."""
+        names = ("repository", "revision", "sha256", "parts", "site_parts", "normals", "normal_fraction")
+        return {name: self.config["flpedbrain"][name] for name in names}
+
+    @property
+    def model_spec(self) -> dict[str, Any]:
+        """Arguments of ``ModelSpec``."""
+        network, cohort = self.config["network"], self.config["cohort"]
+        return {
+            "name": network["name"],
+            "options": network[network["name"]],
+            "channels": cohort["channels"],
+            "regions": [region["name"] for region in cohort["regions"]],
+            "classes": cohort["classes"],
+            "preprocessing": self.preprocessing_settings,
+        }
+
+    @property
+    def pretrained_settings(self) -> dict[str, Any]:
+        """Which weights all arms start from, and how much of them."""
+        return self.config["network"]["pretrained"]
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether arms start from weights made elsewhere."""
+        return self.pretrained_settings["source"] is not None
+
+    @property
+    def pretrained_path(self) -> str | None:
+        """The file of these weights, absolute; None where there are none or they have to be fetched."""
+        source = self.pretrained_settings["source"]
+        return None if source is None or is_address(source) else str(Path(source).absolute())
+
+    @cached_property
+    def training_settings(self) -> dict[str, Any]:
+        """The ``training`` block without what cannot change the result's meaning, or is an option of another choice."""
+        training = {key: value for key, value in self.config["training"].items() if key != "threads"}
+        for block, readers in _READERS.items():
+            chosen = {value for value in training[block].values() if isinstance(value, str)}
+            read = {key: value for key, value in training[block].items() if chosen & readers.get(key, chosen)}
+            training[block] = read
+        return training
+
+    @cached_property
+    def settings_digests(self) -> dict[str, str]:
+        """Arm to the digest of how it trains, for any number of rounds; what it trains on is in the lineage apart."""
+        common = {"model": self.model_spec, "training": self.training_settings}
+        return {name: digest_of(common | {"arm": arm.settings}) for name, arm in self.arms.items()}
+
+    def site_plan(self, arm_name: str, seed: int, round_number: int, site: str) -> dict[str, Any]:
+        """Arguments of ``SitePlan``: how a site's round goes. Never how many rounds there are."""
+        arm = self.arms[arm_name]
+        phase = arm.phase_of(round_number)
+        return {
+            "training": self.training_settings,
+            "arm": arm.site_settings,
+            "digest": self.settings_digests[arm_name],
+            "learning_rate": phase.learning_rate or self.config["training"]["optimizer"]["learning_rate"],
+            "start": arm.start_of(site, seed, round_number),
+            "state_round": arm.state_round(site, seed, round_number),
+            "sites": arm.sites_in_round(seed, round_number),
+            "cases_of": arm.shards_of[site],
+            "part_of": arm.participants if arm.is_repartitioned else None,
+        }
+
+    def round_plan(self, arm_name: str, round_number: int) -> dict[str, Any]:
+        """Arguments of ``RoundPlan``: how a round is averaged."""
+        arm, optimizer = self.arms[arm_name], self.config["training"]["optimizer"]
+        has_fresh_momentum = optimizer["name"] == "sgd" and not arm.keeps_optimizer_state
+        return {
+            "arm": arm.server_settings,
+            "digest": self.settings_digests[arm_name],
+            "num_sites": len(arm.phase_of(round_number).sites),
+            "is_chain": arm.is_cyclic,
+            "momentum": optimizer["momentum"] if has_fresh_momentum else 0.0,
+            "freezes_encoder": self.config["training"]["freeze_encoder"],
+        }
+
+    @property
+    def decision_settings(self) -> dict[str, Any]:
+        """What turns probabilities into regions: arguments of ``decide_regions``."""
+        evaluation = self.config["evaluation"]
+        return {
+            "threshold": evaluation["threshold"],
+            "smallest_region_ml": evaluation["smallest_region_ml"],
+            "empty_class": self.config["cohort"]["normal_class"] if evaluation["empty_when_normal"] else None,
+        }
+
+    @property
+    def test_time_flips(self) -> str:
+        """Over which mirrored copies of a case predictions are averaged."""
+        return self.config["evaluation"]["test_time_flips"]
+
+    @property
+    def scan_prediction_settings(self) -> dict[str, Any]:
+        """How a network is run on a new scan: ``flips`` and ``overlap`` of ``predict_cases``."""
+        window = self.config["inference"]["sliding_window"]
+        return {"flips": self.test_time_flips, "overlap": None if window is None else window["overlap"]}
+
+    @property
+    def comparison_settings(self) -> dict[str, Any]:
+        """What the tables that compare the arms are made with."""
+        names = ("reference_arm", "noninferiority_margin", "reliability_bins")
+        names += ("bootstrap_samples", "confidence_level", "seed")
+        return {name: self.config["evaluation"][name] for name in names}
+
+    @property
+    def scoring_settings(self) -> dict[str, float]:
+        """What a case's scores depend on beside the masks: arguments of ``region_scores``."""
+        return {name: self.config["evaluation"][name] for name in ("surface_tolerance_mm", "lesion_overlap")}
+
+    @property
+    def arm_sites(self) -> dict[str, list[str]]:
+        """Arm to the sites that it learns from."""
+        return {arm.name: arm.sites for arm in self.arms.values()}
+
+    @property
+    def kept_splits(self) -> list[str]:
+        """The splits file of an earlier study, if the config names one."""
+        keep_file = self.config["cohort"]["splits"]["keep_file"]
+        return [] if keep_file is None else [keep_file]
+
+    @property
+    def allows_missing_sites(self) -> bool:
+        """Whether some arm's rounds may go on without a site whose training failed."""
+        return any(arm.allows_missing_sites for arm in self.arms.values())
+
+    @property
+    def exchanging_arms(self) -> list[str]:
+        """Arms whose participants train apart and send weights."""
+        return [arm.name for arm in self.arms.values() if arm.exchanges_weights]
+
+    @property
+    def inspected_arms(self) -> list[str]:
+        """Arms whose updates can be compared with each other: several a round, and readable one by one."""
+        return [name for name in self.exchanging_arms if not self.arms[name].sums_securely]
+
+    @property
+    def shared_arms(self) -> list[str]:
+        """Arms that learn from more than one site."""
+        return [arm.name for arm in self.arms.values() if len(arm.sites) > 1]
+
+    @property
+    def local_sites(self) -> dict[str, str]:
+        """Arms that learn from one site alone, and that site."""
+        return {arm.name: arm.sites[0] for arm in self.arms.values() if len(arm.sites) == 1}
+
+    @property
+    def arm_style(self) -> dict[str, Any]:
+        """What the figures need to show an arm the same way everywhere."""
+        colours = self.config["reporting"]["arm_colours"]
+        return {"study_arms": list(self.arms), "local_sites": self.local_sites, "configured_colours": colours}
+
+    @property
+    def video_colours(self) -> dict[str, str]:
+        """Colour of each arm that the videos show: those of arms that they do not show are none of their business."""
+        colours = arm_colours(list(self.arms), self.config["reporting"]["arm_colours"])
+        return {arm: colours[arm] for arm in self.config["reporting"]["video"]["arms"]}
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The study in plain values, for its report."""
+        cohort = self.config["cohort"]
+        arms = [
+            {
+                "name": arm.name,
+                "participants": arm.shards_of,
+                "sites": arm.sites,
+                "left_out": arm.left_out(self.seeds, self.num_rounds),
+                **arm.description,
+            }
+            for arm in self.arms.values()
+        ]
+        return {
+            "title": self.config["study"]["title"],
+            "source": cohort["source"],
+            "arms": arms,
+            "reference_arm": self.config["evaluation"]["reference_arm"],
+            "training_sites": self.training_sites,
+            "external_sites": self.external_sites,
+            "regions": self.model_spec["regions"],
+            "classes": cohort["classes"],
+            "normal_class": cohort["normal_class"],
+            "num_rounds": self.num_rounds,
+            "seeds": self.seeds,
+            "config": self.config,
+        }
+
+    @property
+    def export_description(self) -> dict[str, Any]:
+        """The study in plain values, for its exports: of the config what decides its models and scores."""
+        # What is said of the data stands in the block that is named as their source.
+        blocks = ("cohort", self.config["cohort"]["source"], "preprocessing", "network", "training", "evaluation")
+        return self.description | {"config": {name: self.config[name] for name in blocks}}
+
+    @cached_property
+    def scan_request(self) -> ScanRequest:
+        """Which new scans are to be predicted by which models."""
+        return ScanRequest(self.config["scan"], self.config["inbox"], self.config["model"])
+
+    @property
+    def converts(self) -> bool:
+        """Whether the config names a folder of DICOM series and one for the BIDS data set that they become."""
+        return self.config["dicom_root"] is not None and self.config["bids_root"] is not None
+
+    @property
+    def participant_columns(self) -> dict[str, str]:
+        """Columns of participants.tsv for site and class."""
+        return {name: self.config["bids"][name] for name in ("site_column", "class_column")}
+
+    @property
+    def needs_cohort(self) -> bool:
+        """Whether a cohort that is not there is an error: scans are predicted and converted where it is not."""
+        return not (self.predicts_scan or self.converts)
+
+    @property
+    def predicts_scan(self) -> bool:
+        """Whether the config names a scan and a model, all that the prediction of a new scan needs."""
+        return self.scan_request.is_complete
+
+    @property
+    def scan_plan(self) -> dict[str, Any]:
+        """Arguments of ``ScanPlan``: how a new scan is predicted."""
+        return {
+            "decision": self.decision_settings,
+            "network": self.scan_prediction_settings,
+            "flags": {name: self.config["inference"][name] for name in ("least_probability", "intensity_tolerance")},
+            "formats": self.format_settings,
+        }
+
+    @property
+    def video_settings(self) -> dict[str, Any]:
+        """What the video of a new scan has in common with those of the report."""
+        return {name: self.config["reporting"]["video"][name] for name in ("frames_per_second", "panel_pixels")}
+
+    def check_files(self) -> None:
+        """Refuse files that are not there: with older results at hand, a job graph would be built without them."""
+        named = {
+            "network.pretrained.source": [self.pretrained_path] if self.pretrained_path is not None else [],
+            "cohort.splits.keep_file": self.kept_splits,
+        }
+        for key, paths in named.items():
+            for path in paths:
+                if not Path(path).is_file():
+                    raise StudyError(f"{key}: no file {path}; correct the path")
+        self.scan_request.check_files()
+
+    def model_seed(self, seed: int) -> int:
+        """Seed of the weights that all arms start from."""
+        return derive_seed(seed, "initial model")
+
+
+def load_study(config: Mapping[str, Any], schema_path: str | Path, count_cases: CountCases | None = None) -> Study:
+    """Check a config and return the study it describes; a ``StudyError`` names the key and what to do."""
+    # By the library in C: in Python alone it takes a noticeable part of every start.
+    schema = yaml.load(Path(schema_path).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    return Study(config, schema, count_cases)

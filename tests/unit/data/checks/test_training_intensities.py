@@ -1,0 +1,52 @@
+import json
+
+import numpy as np
+import pytest
+from fedpedbrain.data.checks.training_intensities import (
+    LEVELS,
+    head_quantiles,
+    intensity_distance,
+    summarize_intensities,
+    summarize_intensities_files,
+)
+
+
+def test_quantiles_are_those_of_the_head_alone():
+    # Air of 0 and 30, a head of 101 to 200: 20 % of the 99th percentile is 39.
+    image = np.concatenate([np.zeros(300), np.full(100, 30), np.arange(101, 201)]).astype(np.uint8).reshape(5, 10, 10)
+    assert head_quantiles(image) == pytest.approx(100 + 100 * LEVELS, abs=1.0)
+
+
+def test_a_blank_image_has_quantiles_of_0():
+    assert not head_quantiles(np.zeros((2, 3, 3), np.uint8)).any()
+
+
+def test_the_distance_of_a_shift_is_the_shift():
+    image = np.random.default_rng(0).integers(100, 200, (4, 8, 8)).astype(np.uint8)
+    assert intensity_distance(head_quantiles(image + 7), head_quantiles(image)) == 7.0
+
+
+def test_the_summary_has_the_mean_case_and_how_far_the_furthest_lies():
+    cases = [np.full((1, 2, 3, 3), value, dtype=np.uint8) for value in (100, 110, 150)]
+    summary = summarize_intensities(cases, ["T2w"])
+    assert summary["num_cases"] == 3
+    assert summary["channels"]["T2w"]["quantiles"] == [120.0] * 20
+    assert summary["channels"]["T2w"]["largest_distance"] == 30.0
+
+
+def test_channels_are_described_apart():
+    case = np.stack([np.full((2, 3, 3), value, dtype=np.uint8) for value in (100, 200)])
+    channels = summarize_intensities([case], ["T1w", "T2w"])["channels"]
+    assert {name: known["quantiles"][0] for name, known in channels.items()} == {"T1w": 100.0, "T2w": 200.0}
+
+
+def test_training_cases_alone_are_described(tmp_path, make_case, write_shard):
+    folders = []
+    for site, values in (("north", (100, 250)), ("south", (120, 10))):
+        cases = [make_case(f"{site}-{number}", site, split) for number, split in enumerate(("train", "test"))]
+        images = np.stack([np.full((1, 4, 8, 8), value, dtype=np.uint8) for value in values])
+        folders.append(write_shard(tmp_path / site, cases, images))
+    summarize_intensities_files(folders, tmp_path / "intensities.json", ["T2w"])
+    known = json.loads((tmp_path / "intensities.json").read_text())
+    assert known["num_cases"] == 2
+    assert known["channels"]["T2w"]["quantiles"] == [110.0] * 20
