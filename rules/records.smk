@@ -5,7 +5,7 @@ import re
 from snakemake.persistence.file import FilePersistence
 
 from fedpedbrain.jobs.leftover_jobs import refuse_leftover_jobs
-from fedpedbrain.planning.stamps import split_by_stamp
+from fedpedbrain.models.stamps import split_by_stamp
 from fedpedbrain.base.files import remove_unfinished, write_out
 from fedpedbrain.planning.records import UNKNOWN, complete_records, files_without_record, keep_records
 from fedpedbrain.jobs.run_lock import take_run_lock

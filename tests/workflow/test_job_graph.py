@@ -217,13 +217,13 @@ def test_what_training_waits_for_goes_before_it_and_validation_after_it(reposito
     text = "".join(path.read_text() for path in sorted((repository / "rules").glob("*.smk")))
     priorities = dict(re.findall(r"^rule (\w+):\n(?:(?!^rule ).*\n)*?    priority: (.+)\n", text, re.MULTILINE))
     first = ["find_duplicates", "audit_cohort", "make_keys", "aggregate_round", "select_phase_start"]
-    assert priorities == dict.fromkeys(first, "schedule.UNBLOCKS_TRAINING") | {
-        "inspect_updates": "schedule.FREES_DISK",
+    assert priorities == dict.fromkeys(first, "priorities.UNBLOCKS_TRAINING") | {
+        "inspect_updates": "priorities.FREES_DISK",
         "index_site": "largest_first",
         "build_shard": "largest_first",
         "train_site": "training_first",
         "validate_round": "validation_last",
-        "measure_timeline": "schedule.LAST",
+        "measure_timeline": "priorities.LAST",
     }
 
 

@@ -1,5 +1,5 @@
 from fedpedbrain.federated.state import ServerState, save_state
-from fedpedbrain.planning.stamps import split_by_stamp
+from fedpedbrain.models.stamps import split_by_stamp
 
 
 def test_models_and_states_say_whether_they_carry_the_settings_expected_of_them(tmp_path, write_constant_model):
