@@ -1,4 +1,4 @@
-# make run: the default study, to results/report.html.   make test: all checks.   See README.md.
+# make run: the default study, to results/report.html.   make test: all checks.   See README.md and docs/.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -46,7 +46,7 @@ GALLERY_ARMS = STUDY.config["reporting"]["video"]["arms"]
 MODEL_FILES = ["best.pth", "lineage.json", "intensities.json"]
 
 
-# The environment of every job with --sdm apptainer; profiles/README.md says how it is made.
+# The environment of every job with --sdm apptainer; docs/how-to/clusters.md says how it is made.
 container: "envs/study.sif"
 
 

@@ -1,4 +1,4 @@
-"""What a change makes run anew: the rows of the README's table, each as the exact jobs that a finished study plans."""
+"""What a change makes run anew: the rows of docs/reference/reruns.md, each as the exact jobs that a study plans."""
 
 import os
 import re
@@ -57,7 +57,7 @@ ONE_MORE_ARM += (
     "{name: fedavg, participants: sites}, {name: more, participants: sites, strategy: {name: fedprox, mu: 0.1}}]"
 )
 
-# Row of the README's table to what --config says, and the jobs that run.
+# Row of the table to what --config says, and the jobs that run.
 SETTINGS = {
     "nothing": ([], {}),
     "learning rate, or anything else of `training`": (
@@ -281,9 +281,9 @@ def test_of_records_that_are_all_lost(study_copy):
     assert study_copy.planned("--configfile", TINY, "--", HISTORY) == {}
 
 
-def test_every_row_of_the_readme_is_a_test():
-    section = (REPOSITORY / "README.md").read_text().split("\n## What reruns\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (.+?) \| .+ \|$", section, re.MULTILINE)
+def test_every_row_of_the_docs_is_a_test():
+    page = (REPOSITORY / "docs" / "reference" / "reruns.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+?) \| .+ \|$", page, re.MULTILINE)
     assert rows[1:] == [*SETTINGS, *EDITS, CORRECTED, LOST]
 
 

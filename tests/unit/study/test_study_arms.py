@@ -10,8 +10,9 @@ from fedpedbrain.study.study import load_study
 DEFAULTS = WITHOUT_EXCHANGE | {"optimizer_state": "kept"}
 
 
-def test_the_readmes_arms_are_arms_of_the_default_study(config, schema_path, repository):
-    examples = re.findall(r"```yaml\n(arms:.*?)```", (repository / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_documented_arms_are_arms_of_the_default_study(config, schema_path, repository):
+    page = repository / "docs" / "reference" / "strategies.md"
+    examples = re.findall(r"```yaml\n(arms:.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     assert examples
     for example in examples:
         config["arms"] = yaml.safe_load(example)["arms"]
