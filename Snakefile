@@ -7,16 +7,20 @@ min_version("9.27")
 configfile: workflow.source_path("config.yaml")
 
 
-# The phases, in the order in which data flow.
-PHASES = "common planning reasons schedule cohort audit start rounds kept training passing inspection selection"
-PHASES += " accounting lineage evaluation figures agreement gallery timeline reporting exports scans inference"
-PHASES += " conversion disk records"
-for phase in PHASES.split():
-
-    include: f"rules/{phase}.smk"
-
-
-report: "rules/captions/workflow.rst"
+include: "rules/common.smk"
+include: "rules/snakemake_internals.smk"
+include: "rules/rounds.smk"
+include: "rules/cohort.smk"
+include: "rules/training.smk"
+include: "rules/models.smk"
+include: "rules/evaluation.smk"
+include: "rules/gallery.smk"
+include: "rules/figures.smk"
+include: "rules/reporting.smk"
+include: "rules/scans.smk"
+include: "rules/inference.smk"
+include: "rules/conversion.smk"
+include: "rules/run.smk"
 
 
 rule cohort:
@@ -26,7 +30,7 @@ rule cohort:
 
 
 rule models:
-    """The best model of every arm and seed, and where it comes from."""
+    """The best model of every arm and seed, and its lineage."""
     input:
         expand("results/models/{arm}/seed-{seed}/{file}", arm=ARMS, seed=SEEDS, file=MODEL_FILES),
         # Made of updates that are gone afterwards: the report would want all training anew.

@@ -11,8 +11,6 @@ rule fetch_site:
         receipt="results/downloads/{site}.json",
     log:
         "results/logs/downloads/{site}.log",
-    benchmark:
-        "results/benchmarks/downloads/{site}.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -36,8 +34,6 @@ rule index_site:
         index="results/cohort/sites/{site}/index.tsv",
     log:
         "results/logs/cohort/index-{site}.log",
-    benchmark:
-        "results/benchmarks/cohort/index-{site}.tsv"
     priority: largest_first
     conda:
         "../envs/study.yaml"
@@ -64,8 +60,6 @@ rule split_site:
         splits="results/cohort/sites/{site}/splits.tsv",
     log:
         "results/logs/cohort/split-{site}.log",
-    benchmark:
-        "results/benchmarks/cohort/split-{site}.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -93,8 +87,6 @@ rule check_cohort:
         left_out="results/cohort/left_out.tsv",
     log:
         "results/logs/cohort/check.log",
-    benchmark:
-        "results/benchmarks/cohort/check.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -126,8 +118,6 @@ rule build_shard:
         frames="results/cohort/sites/{site}/frames.tsv",
     log:
         "results/logs/cohort/shard-{site}.log",
-    benchmark:
-        "results/benchmarks/cohort/shard-{site}.tsv"
     priority: largest_first
     conda:
         "../envs/study.yaml"
@@ -142,3 +132,92 @@ rule build_shard:
         "cohort: preprocessing the cases of site {wildcards.site}"
     script:
         "../workflow_scripts/build_shard.py"
+
+
+# What is in the preprocessed cohort, and what a careful reader should know of it. No training waits for it: what must not
+# be, such as a patient in two splits, check_cohort has refused before.
+
+
+rule find_duplicates:
+    """Compare all cases with each other: exact copies and near duplicates, within and across sites."""
+    input:
+        shards=shards(SITES),
+    output:
+        duplicates="results/cohort/duplicates.tsv",
+    log:
+        "results/logs/cohort/duplicates.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        folders=shard_folders,
+        settings=STUDY.duplicate_settings,
+        code=code("find_duplicates"),
+    message:
+        "cohort: looking for duplicates"
+    script:
+        "../workflow_scripts/find_duplicates.py"
+
+
+rule audit_cohort:
+    """Count and check the preprocessed cohort: cases by site, class and split, shapes, spacings, problems."""
+    input:
+        shards=shards(SITES),
+        outlines=expand("results/cohort/sites/{site}/outlines.tsv", site=SITES),
+        left_out="results/cohort/left_out.tsv",
+        duplicates="results/cohort/duplicates.tsv",
+    output:
+        audit="results/cohort/audit.json",
+        cases=expand("results/cohort/sites/{site}/audit.tsv", site=SITES),
+        table=report(
+            "results/tables/cohort.tsv",
+            caption="captions/cohort_table.rst",
+            category="Cohort",
+            labels={"table": "cases by site, class and split"},
+        ),
+    log:
+        "results/logs/cohort/audit.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        folders=shard_folders,
+        cohort=STUDY.config["cohort"],
+        settings=STUDY.config["audit"],
+        code=code("audit_cohort"),
+    message:
+        "cohort: auditing"
+    script:
+        "../workflow_scripts/audit_cohort.py"
+
+
+rule write_audit_page:
+    """The audit to look at: one HTML file that needs nothing else."""
+    input:
+        audit="results/cohort/audit.json",
+        duplicates="results/cohort/duplicates.tsv",
+        shards=shards(SITES),
+        quality=expand("results/figures/quality/{site}.png", site=SITES),
+    output:
+        page="results/cohort/audit.html",
+    log:
+        "results/logs/cohort/audit_page.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        folders=shard_folders,
+        title=STUDY.config["study"]["title"],
+        cohort=STUDY.config["cohort"],
+        settings=STUDY.config["audit"],
+        code=code("write_audit_page"),
+    message:
+        "cohort: writing results/cohort/audit.html"
+    script:
+        "../workflow_scripts/write_audit_page.py"

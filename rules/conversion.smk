@@ -14,8 +14,6 @@ rule convert_to_bids:
         description=update(CONVERTED),
     log:
         "results/logs/conversion/convert_to_bids.log",
-    benchmark:
-        "results/benchmarks/conversion/convert_to_bids.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -12,8 +12,6 @@ rule predict_cases:
         probabilities="results/predictions/{arm}/seed-{seed}/probabilities.tsv",
     log:
         "results/logs/evaluation/{arm}/seed-{seed}/predict.log",
-    benchmark:
-        "results/benchmarks/evaluation/{arm}/seed-{seed}/predict.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -42,8 +40,6 @@ rule restore_predictions:
         folder=directory("results/predictions/{arm}/seed-{seed}/scans"),
     log:
         "results/logs/evaluation/{arm}/seed-{seed}/restore.log",
-    benchmark:
-        "results/benchmarks/evaluation/{arm}/seed-{seed}/restore.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -68,8 +64,6 @@ rule score_predictions:
         scores="results/scores/{arm}/seed-{seed}.tsv",
     log:
         "results/logs/evaluation/{arm}/seed-{seed}/score.log",
-    benchmark:
-        "results/benchmarks/evaluation/{arm}/seed-{seed}/score.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -117,8 +111,6 @@ rule compare_arms:
         cross_sites="results/tables/cross_sites.tsv",
     log:
         "results/logs/evaluation/compare.log",
-    benchmark:
-        "results/benchmarks/evaluation/compare.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1

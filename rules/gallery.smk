@@ -10,8 +10,6 @@ rule choose_cases:
         choice="results/gallery/cases.tsv",
     log:
         "results/logs/reporting/choose_cases.log",
-    benchmark:
-        "results/benchmarks/reporting/choose_cases.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -39,8 +37,6 @@ rule explain_cases:
         explanations="results/gallery/{arm}/seed-{seed}.npz",
     log:
         "results/logs/evaluation/{arm}/seed-{seed}/explain.log",
-    benchmark:
-        "results/benchmarks/evaluation/{arm}/seed-{seed}/explain.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -69,8 +65,6 @@ rule plot_explanations:
         pictures=directory("results/figures/explanations"),
     log:
         "results/logs/reporting/plot_explanations.log",
-    benchmark:
-        "results/benchmarks/reporting/plot_explanations.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -99,8 +93,6 @@ rule render_videos:
         videos=directory("results/videos"),
     log:
         "results/logs/reporting/render_videos.log",
-    benchmark:
-        "results/benchmarks/reporting/render_videos.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -11,8 +11,6 @@ rule predict_scan:
         folder=directory("results/inference/{scan}/{model}"),
     log:
         "results/logs/inference/{scan}/predict-{model}.log",
-    benchmark:
-        "results/benchmarks/inference/{scan}/predict-{model}.tsv"
     conda:
         "../envs/study.yaml"
     threads: STUDY.config["training"]["threads"]
@@ -40,8 +38,6 @@ rule render_scan:
         overview="results/inference/{scan}/overview.jpg",
     log:
         "results/logs/inference/{scan}/render.log",
-    benchmark:
-        "results/benchmarks/inference/{scan}/render.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -70,8 +66,6 @@ rule write_scan_page:
         page="results/inference/{scan}/scan.html",
     log:
         "results/logs/inference/{scan}/page.log",
-    benchmark:
-        "results/benchmarks/inference/{scan}/page.tsv"
     conda:
         "../envs/study.yaml"
     threads: 1

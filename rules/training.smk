@@ -1,6 +1,54 @@
 # Rounds as rules: every arm goes through the same.
 
 
+localrules:
+    fetch_pretrained,
+
+
+rule fetch_pretrained:
+    """Fetch the weights that all arms start from, where the config gives an address."""
+    output:
+        weights="results/models/pretrained.pth",
+    log:
+        "results/logs/models/pretrained.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        pretrained=STUDY.pretrained_settings,
+        code=code("fetch_pretrained"),
+    message:
+        "fetching the weights to start from"
+    script:
+        "../workflow_scripts/fetch_pretrained.py"
+
+
+rule initialize_model:
+    """Make the weights that all arms of a seed start from."""
+    input:
+        pretrained=STUDY.pretrained_path or rules.fetch_pretrained.output if STUDY.is_pretrained else [],
+    output:
+        model="results/models/initial/seed-{seed}.pth",
+    log:
+        "results/logs/models/initial/seed-{seed}.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        spec=STUDY.model_spec,
+        pretrained=STUDY.pretrained_settings,
+        model_seed=lambda wildcards: STUDY.model_seed(int(wildcards.seed)),
+        code=code("initialize_model"),
+    message:
+        "seed {wildcards.seed}: making the start of all arms"
+    script:
+        "../workflow_scripts/initialize_model.py"
+
+
 rule make_keys:
     """Make a site's keys for one secure sum, and others whenever what it sends may have changed: masks serve once."""
     input:
@@ -13,8 +61,6 @@ rule make_keys:
         public=temp("results/models/{arm}/seed-{seed}/round-{round}/keys/{site}.public"),
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/keys-{site}.log",
-    benchmark:
-        "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/keys-{site}.tsv"
     priority: priorities.UNBLOCKS_TRAINING
     conda:
         "../envs/study.yaml"
@@ -40,15 +86,12 @@ rule train_site:
         secret_key=secret_key_of_site,
         public_keys=public_keys_of_round,
         shards=shards_of_participant,
-        audit=ancient("results/cohort/audit.json"),
     output:
         site_update=temp("results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"),
         state="results/models/{arm}/seed-{seed}/round-{round}/states/{site}.pth",
         metrics=temp("results/models/{arm}/seed-{seed}/round-{round}/metrics/{site}.json"),
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/train-{site}.log",
-    benchmark:
-        "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/train-{site}.tsv"
     wildcard_constraints:
         arm=WITH_KEPT_STATES,
     priority: training_first
@@ -89,8 +132,6 @@ rule aggregate_round:
         lineage="results/models/{arm}/seed-{seed}/round-{round}/lineage.json",
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/aggregate.log",
-    benchmark:
-        "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/aggregate.tsv"
     wildcard_constraints:
         arm=WITH_KEPT_MODELS,
     priority: priorities.UNBLOCKS_TRAINING
@@ -122,8 +163,6 @@ rule validate_round:
         validation="results/models/{arm}/seed-{seed}/round-{round}/validation.json",
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/validate.log",
-    benchmark:
-        "results/benchmarks/models/{arm}/seed-{seed}/round-{round}/validate.tsv"
     priority: validation_last
     conda:
         "../envs/study.yaml"
@@ -140,3 +179,56 @@ rule validate_round:
         f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, validating"
     script:
         "../workflow_scripts/validate_round.py"
+
+
+# Rounds whose models and states do not stay: the same rules, but for what of their outputs is temporary.
+
+
+use rule train_site as train_passing_site with:
+    output:
+        site_update=temp("results/models/{arm}/seed-{seed}/round-{round}/updates/{site}.pth"),
+        state=temp("results/models/{arm}/seed-{seed}/round-{round}/states/{site}.pth"),
+        metrics=temp("results/models/{arm}/seed-{seed}/round-{round}/metrics/{site}.json"),
+    wildcard_constraints:
+        arm=WITH_PASSING_STATES,
+
+
+use rule aggregate_round as aggregate_passing_round with:
+    output:
+        model=temp("results/models/{arm}/seed-{seed}/round-{round}/global.pth"),
+        state=temp("results/models/{arm}/seed-{seed}/round-{round}/server.pth"),
+        metrics="results/models/{arm}/seed-{seed}/round-{round}/metrics.json",
+        lineage="results/models/{arm}/seed-{seed}/round-{round}/lineage.json",
+    wildcard_constraints:
+        arm=WITH_PASSING_MODELS,
+
+
+# What single updates look like, before they are deleted. Nothing waits for it but the report. inspect_updates has no
+# fingerprint of its code: an edit would want updates that are gone, and with them all training.
+
+
+rule inspect_updates:
+    """Compare the updates of a round: how long each is, and whether it points where the others do."""
+    input:
+        start=start_of_round,
+        updates=partial(of_round, "updates/{site}.pth"),
+        model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",
+    output:
+        table="results/models/{arm}/seed-{seed}/round-{round}/inspection.tsv",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/round-{round}/inspect.log",
+    # Before any training: the round's updates stay on the disk until it has run.
+    priority: priorities.FREES_DISK
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        sites=sites_of_round,
+        exchange=lambda wildcards: STUDY.arms[wildcards.arm].block["exchange"],
+        is_chain=lambda wildcards: STUDY.arms[wildcards.arm].is_cyclic,
+    message:
+        f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, comparing the updates"
+    script:
+        "../workflow_scripts/inspect_updates.py"

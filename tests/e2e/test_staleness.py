@@ -252,11 +252,13 @@ def test_settings_count_though_the_records_folder_is_lost(study_copy):
     assert study_copy.planned("--configfile", TINY, "--config", *settings) == jobs
 
 
-def test_what_else_changes_is_seen_where_the_audit_runs_anew(finished_study):
-    # Training reads the audit as ancient.
-    learning_rate, jobs = SETTINGS["learning rate, or anything else of `training`"]
+def test_a_change_of_the_audit_trains_nothing_and_hides_no_other_change(finished_study):
     audit = "audit={small_site_patients: 4}"
     audited = {"audit_cohort": 1, "plot_cohort": 1, "write_audit_page": 1}
+    shown = finished_study.planned("--configfile", TINY, "--config", audit)
+    assert audited.items() <= shown.items()
+    assert not {"train_site", "predict_cases"} & shown.keys()
+    learning_rate, jobs = SETTINGS["learning rate, or anything else of `training`"]
     assert finished_study.planned("--configfile", TINY, "--config", audit, *learning_rate) == audited | jobs
 
 

@@ -12,7 +12,7 @@ SITES = ["east", "north", "south"]
 
 @pytest.fixture
 def functions(config, schema_path, repository):
-    """``functions(rounds, keep_every, block)``: what rounds.smk and kept.smk define for a study of one arm, ``arm``."""
+    """``functions(rounds, keep_every, block)``: what rounds.smk defines for a study of one arm, ``arm``."""
 
     def _functions(num_rounds: int = 6, keep_every: int = 1, **block) -> SimpleNamespace:
         config["study"] |= {"rounds": num_rounds, "keep_every": keep_every}
@@ -20,9 +20,9 @@ def functions(config, schema_path, repository):
         config["evaluation"]["reference_arm"] = "arm"
         config["reporting"]["video"]["arms"] = ["arm"]
         study = load_study(config, schema_path, lambda settings: {"north": 3, "east": 2, "south": 1})
-        names = {"STUDY": study, "LAST_ROUND": num_rounds, "shard_tables": list}
-        for part in ("rounds", "kept"):
-            exec((repository / f"rules/{part}.smk").read_text(), names)
+        workflow = SimpleNamespace(global_resources={}, local_exec=True)
+        names = {"STUDY": study, "LAST_ROUND": num_rounds, "shard_tables": list, "workflow": workflow}
+        exec((repository / "rules/rounds.smk").read_text(), names)
         return SimpleNamespace(**names)
 
     return _functions

@@ -44,7 +44,7 @@ def test_every_rule_runs_the_script_of_its_name():
 
 
 # Runs whenever it is named, on the files as they are. An input would first be made anew where it was changed; with an
-# output or a benchmark file, which counts as one, the rule would be up to date after its first run.
+# output the rule would be up to date after its first run.
 ALWAYS_RUN = "verify_lineage"
 # Works on files that are gone afterwards: an edit of its code must not have them made anew.
 ONCE_ONLY = "inspect_updates"
@@ -55,8 +55,9 @@ def test_every_rule_is_complete(name, block):
     assert '"""' in block, f"{name} has no docstring"
     for directive in ("log", "conda", "threads", "resources", "params", "message"):
         assert f"    {directive}:" in block, f"{name} has no {directive}"
-    for directive in ("output", "benchmark"):
-        assert (f"    {directive}:" in block) == (name != ALWAYS_RUN), f"{name}: {directive}"
+    assert ("    output:" in block) == (name != ALWAYS_RUN), f"{name}: output"
+    # Snakemake's measurements see the process that waits for a forked job: jobs measure themselves.
+    assert "    benchmark:" not in block
     assert name != ALWAYS_RUN or "    input:" not in block
     assert (f'code=code("{name}")' in block) == (name != ONCE_ONLY)
     assert not re.search(r"^\s+run:", block, re.MULTILINE)
@@ -66,7 +67,7 @@ VARIANT = re.compile(r"use rule (\w+) as (\w+) with:\n    output:\n((?: {8}.+\n)
 
 
 def test_a_variant_of_a_rule_differs_in_what_of_its_outputs_is_temporary_alone():
-    text = (REPOSITORY / "rules" / "passing.smk").read_text()
+    text = (REPOSITORY / "rules" / "training.smk").read_text()
     variants = VARIANT.findall(text)
     assert len(variants) == text.count("use rule") == 2
     for name, variant, outputs in variants:
@@ -95,7 +96,7 @@ def test_scripts_only_adapt(path):
 
 
 def test_sizes_stay_readable():
-    limits = [(path, 150) for path in RULE_FILES] + [(REPOSITORY / "Snakefile", 60)]
+    limits = [(path, 320) for path in RULE_FILES] + [(REPOSITORY / "Snakefile", 60)]
     limits += [(path, 400) for path in PACKAGE.rglob("*.py")]
     too_long = [path.name for path, limit in limits if len(path.read_text().splitlines()) > limit]
     assert not too_long

@@ -19,7 +19,7 @@ UNKNOWN = "how this file was made is not known: its record is lost"
 _RECORD = {"record_format_version": 6, "params": [UNKNOWN]}
 _PARTS = ("metadata", "incomplete")
 # Of results: no output of any job lies there.
-_WITHOUT_RECORDS = ("logs", "benchmarks", "records")
+_WITHOUT_RECORDS = ("logs", "records")
 _LONGEST_NAME = 254
 
 

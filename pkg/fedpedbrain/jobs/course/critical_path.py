@@ -58,7 +58,7 @@ WAITS_FOR: Mapping[str, tuple[str, ...]] = {
     "initialize_model": ("fetch_pretrained",),
     "make_keys": ("build_shard", "initialize_model", "select_phase_start", "aggregate_round"),
     "train_site": (
-        "audit_cohort",
+        "build_shard",
         "initialize_model",
         "make_keys",
         "select_phase_start",

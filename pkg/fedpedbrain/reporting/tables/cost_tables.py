@@ -138,8 +138,8 @@ def describe_usage(costs: Sequence[Row], power: Mapping[str, float | None]) -> l
         "not count.",
         "Not part of it is what all arms have alike (preparing the cohort, choosing the best round, scoring, "
         "reporting) and, though only some arms have it: choosing the model that a phase starts from, keys of secure "
-        "sums, comparing updates, accounting for privacy, making models of single sites, explaining cases. The "
-        "benchmark files of the results have the time of each such job.",
+        "sums, comparing updates, accounting for privacy, making models of single sites, explaining cases. Each "
+        "such job's own log has its time.",
     ]
     if watts:
         lines.append(

@@ -1,13 +1,21 @@
-# Room on the disk: what the jobs of a run will write, and refusing a run that cannot fit.
+# One run at a time in a folder, and a record of how each file was made, which lies with the results. To Snakemake a file
+# without a record is up to date whatever the settings are; here it is not.
 import math
+import re
 import shutil
 from functools import cache
 
 from snakemake.logging import logger
 
+from fedpedbrain.base.files import remove_unfinished
+from fedpedbrain.jobs.leftover_jobs import refuse_leftover_jobs
+from fedpedbrain.jobs.run_lock import take_run_lock
+from fedpedbrain.models.stamps import split_by_stamp
 from fedpedbrain.planning import disk
+from fedpedbrain.planning.records import UNKNOWN, complete_records, files_without_record, keep_records
 
 
+# Room on the disk: what the jobs of a run will write, and refusing a run that cannot fit.
 @cache
 def model_bytes():
     """Bytes of a model: of a start that is there and stays as it is, else of the network that the config describes."""
@@ -75,3 +83,58 @@ def check_disk():
     text = disk.admit(needed, shutil.disk_usage(folder).free, folder)
     if len(needed.bytes_of) > 1:
         logger.info(text)
+
+
+RECORDS = Path("results/records")
+# What trains carries a stamp of its settings.
+STAMPED = re.compile(r"results/models/([^/]+)/seed-\d+/.+\.pth")
+
+
+def complete_lost_records(lost):
+    """See to it that every job which made one of these files has records of all its outputs."""
+    paths = {*lost, *(str(folder) for path in lost for folder in Path(path).parents)}
+    for maker in workflow.rules:
+        matches = [match for output in maker.output for path in paths if (match := output.match(path))]
+        for match in matches:
+            complete_records(map(str, maker.expand_output(match.groupdict())[0]), RECORDS)
+
+
+def check_unknown():
+    """Train nothing again that may be right, and take nothing that its stamp says is not (--touch)."""
+    outputs = [output for job in workflow.dag.needrun_jobs() for output in job.output if os.path.exists(output)]
+    unknown = [output for output in outputs if workflow.persistence.params(output) == [UNKNOWN]]
+    if not (unknown or workflow.touch):
+        return
+    arms = {str(path): match[1] for path in outputs if (match := STAMPED.fullmatch(path))}
+    fresh, stale = split_by_stamp({path: STUDY.settings_digests[arm] for path, arm in arms.items()})
+    if workflow.touch and stale:
+        raise StudyError(
+            f"{stale[0]}: trained with other settings than this study's, as were {len(stale)} models and states that "
+            "--touch would take; delete them first, or set the settings back"
+        )
+    if fresh and not workflow.touch:
+        raise StudyError(
+            f"{unknown[0]}: no record says how this and {len(unknown) - 1} more files were made, and {len(fresh)} models "
+            "and states that carry this study's settings would be trained again. Bring results/records back; or, if "
+            "neither code nor cohort has changed since, take all as it is: snakemake --touch; or delete these files"
+        )
+
+
+if workflow.is_main_process:
+    keep_records(Path(".snakemake"), RECORDS)
+    complete_lost_records(files_without_record(RECORDS.parent, RECORDS))
+
+
+onstart:
+    try:
+        # In place of Snakemake's own locks (nolock in the profile), which a killed run leaves behind.
+        take_run_lock(".snakemake/run.lock")
+        if workflow.executor_plugin.name == "slurm":
+            refuse_leftover_jobs(os.getcwd())
+        # Elsewhere jobs of a killed run may still be at work.
+        if workflow.local_exec or workflow.executor_plugin.name == "slurm":
+            remove_unfinished("results")
+        check_unknown()
+        check_disk()
+    except StudyError as error:
+        raise WorkflowError(str(error)) from None

@@ -1,0 +1,221 @@
+# The best round of an arm, or of a phase of it, and with it the models that sites have for themselves.
+
+
+rule select_model:
+    """Choose the best round of an arm on its own validation patients."""
+    input:
+        models=partial(of_kept_rounds, "global.pth"),
+        validations=partial(of_kept_rounds, "validation.json"),
+        metrics=partial(of_rounds, "metrics.json"),
+    output:
+        best="results/models/{arm}/seed-{seed}/best.pth",
+        history="results/models/{arm}/seed-{seed}/history.tsv",
+        selection="results/models/{arm}/seed-{seed}/selection.json",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/select.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        own_sites=lambda wildcards: STUDY.arms[wildcards.arm].sites,
+        code=code("select_model"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: choosing the best round"
+    script:
+        "../workflow_scripts/select_model.py"
+
+
+rule select_phase_start:
+    """Choose the best round of the phase that ended before a round, which then starts from it."""
+    input:
+        models=partial(of_phase_before, "global.pth"),
+        validations=partial(of_phase_before, "validation.json"),
+        metrics=metrics_of_phase_before,
+    output:
+        best="results/models/{arm}/seed-{seed}/round-{round}/best_before.pth",
+        history="results/models/{arm}/seed-{seed}/round-{round}/history_before.tsv",
+        selection="results/models/{arm}/seed-{seed}/round-{round}/selection_before.json",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/round-{round}/select.log",
+    priority: priorities.UNBLOCKS_TRAINING
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        own_sites=lambda wildcards: STUDY.arms[wildcards.arm].sites,
+        code=code("select_phase_start"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: choosing the model that round {wildcards.round} starts from"
+    script:
+        "../workflow_scripts/select_phase_start.py"
+
+
+rule personalize_model:
+    """Put a site's own weights of the best round over the arm's best model."""
+    input:
+        model="results/models/{arm}/seed-{seed}/best.pth",
+        states=states_of_site,
+    output:
+        model="results/models/{arm}/seed-{seed}/personal/{site}.pth",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/personalize-{site}.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        rounds=rounds_of_site,
+        phase_starts=lambda wildcards: [phase.first_round for phase in STUDY.arms[wildcards.arm].phases],
+        code=code("personalize_model"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: making the model of {wildcards.site}"
+    script:
+        "../workflow_scripts/personalize_model.py"
+
+
+rule summarize_intensities:
+    """Describe what an arm's training images look like: a new scan is held against it."""
+    input:
+        shards=lambda wildcards: shards(STUDY.arms[wildcards.arm].sites),
+    output:
+        intensities="results/models/{arm}/seed-{seed}/intensities.json",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/intensities.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        folders=shard_folders,
+        channels=STUDY.model_spec["channels"],
+        code=code("summarize_intensities"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: describing the intensities of its training cases"
+    script:
+        "../workflow_scripts/summarize_intensities.py"
+
+
+# The history of every model: recorded once its arm is done, and checked against the disk whenever one asks.
+
+
+rule record_lineage:
+    """Record every file of an arm, from the common start to the best model, with its SHA-256 and its lineage."""
+    input:
+        initial="results/models/initial/seed-{seed}.pth",
+        # What jobs noted of every round, and of its files those that stay.
+        rounds=partial(of_rounds, "lineage.json"),
+        metrics=partial(of_rounds, "metrics.json"),
+        models=partial(of_kept_rounds, "global.pth"),
+        servers=partial(of_kept_rounds, "server.pth"),
+        states=kept_states,
+        beside=beside_models,
+        best="results/models/{arm}/seed-{seed}/best.pth",
+    output:
+        lineage="results/models/{arm}/seed-{seed}/lineage.json",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/record_lineage.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        kept_rounds=lambda wildcards: KEPT_ROUNDS[wildcards.arm],
+        rounds_of_kept_states=lambda wildcards: ROUNDS_OF_KEPT_STATES[wildcards.arm],
+        code=code("record_lineage"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: recording the history of its models"
+    script:
+        "../workflow_scripts/record_lineage.py"
+
+
+# Without input and output: it runs whenever it is named, on the files as they are. With an input a changed file would first
+# be made anew, and its damage would go unseen; with an output it would be up to date.
+rule verify_lineage:
+    """Check every model and site state on disk against the recorded histories; makes nothing anew."""
+    log:
+        "results/logs/models/verify_lineage.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        arms=lambda wildcards: [
+            {
+                "arm": model.arm,
+                "seed": model.seed,
+                "initial_path": f"results/models/initial/seed-{model.seed}.pth",
+                "round_paths": of_rounds("lineage.json", model),
+                "metrics_paths": of_rounds("metrics.json", model),
+                "best_path": f"results/models/{model.arm}/seed-{model.seed}/best.pth",
+                "lineage_path": f"results/models/{model.arm}/seed-{model.seed}/lineage.json",
+                "beside_paths": beside_models(model),
+                "kept_rounds": KEPT_ROUNDS[model.arm],
+                "rounds_of_kept_states": ROUNDS_OF_KEPT_STATES[model.arm],
+            }
+            for model in MODELS
+        ],
+        code=code("verify_lineage"),
+    message:
+        "checking every model against its recorded history"
+    script:
+        "../workflow_scripts/verify_lineage.py"
+
+
+# What an arm spends: privacy, where it has noise, and time, memory and energy.
+
+
+rule account_privacy:
+    """Compute epsilon of an arm's noise, over all of its rounds."""
+    input:
+        metrics=partial(of_rounds, "metrics.json"),
+    output:
+        privacy="results/models/{arm}/seed-{seed}/privacy.json",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/account_privacy.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        privacy=lambda wildcards: STUDY.arms[wildcards.arm].block["privacy"],
+        batch_size=STUDY.config["training"]["batch_size"],
+        code=code("account_privacy"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: accounting for its privacy"
+    script:
+        "../workflow_scripts/account_privacy.py"
+
+
+rule measure_cost:
+    """Add up what the jobs of an arm took of time, memory and GPU."""
+    input:
+        # Not their logs, which are read beside them: for one that is gone, nothing trains again.
+        averaging=partial(of_rounds, "lineage.json"),
+        validation=partial(of_kept_rounds, "validation.json"),
+        prediction=["results/predictions/{arm}/seed-{seed}/masks.npy"],
+    output:
+        cost="results/models/{arm}/seed-{seed}/cost.tsv",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/cost.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        logs=logs_of_arm,
+        is_chain=lambda wildcards: STUDY.arms[wildcards.arm].is_cyclic,
+        code=code("measure_cost"),
+    message:
+        "{wildcards.arm}, seed {wildcards.seed}: adding up its cost"
+    script:
+        "../workflow_scripts/measure_cost.py"
