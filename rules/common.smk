@@ -8,18 +8,20 @@ from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
-from fedpedbrain.data.case_counts import count_cases, count_left_out
 from fedpedbrain.data.sources.flpedbrain.files import block_of_sites
-from fedpedbrain.data.layouts import digest_of_rows, list_source_files, modules_of_other_sources, settings_of_site
+from fedpedbrain.data.sources.source_files import (
+    count_cases,
+    count_left_out,
+    digest_of_rows,
+    list_source_files,
+    settings_of_site,
+)
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.planning.fingerprint import code_fingerprint, remember_sources
 from fedpedbrain.jobs.job import limit_jobs
 from fedpedbrain.study.study import load_study
+from fedpedbrain.study.tables import modules_that_train
 from fedpedbrain.jobs.worker import announce_worker
-
-# Short jobs of this run fork from one process that has imported what they need; one sent elsewhere is its own process.
-PRELOAD = ["snakemake.script", "torch", "fedpedbrain.federated.site", "fedpedbrain.evaluation.validation"]
-announce_worker(os.getpid() if workflow.is_main_process else None, preload=PRELOAD)
 
 try:
     STUDY = load_study(config, workflow.source_path("schemas/config.schema.yaml"), count_cases)
@@ -33,6 +35,10 @@ except StudyError as error:
     raise WorkflowError(str(error)) from None
 
 
+# Short jobs of this run fork from one process that has imported what they need; one sent elsewhere is its own process.
+PRELOAD = ["snakemake.script", "torch", "fedpedbrain.federated.site", "fedpedbrain.evaluation.validation"]
+PRELOAD += modules_that_train(STUDY.choices)
+announce_worker(os.getpid() if workflow.is_main_process else None, preload=PRELOAD)
 limit_jobs(STUDY.config["job_limit_minutes"])
 ARMS = list(STUDY.arms)
 SEEDS = STUDY.seeds
@@ -63,10 +69,15 @@ remember_sources(Path(".snakemake/parsed_sources.json"))
 
 
 def code(rule_name):
-    """Fingerprint of a rule's script and the package code that it reaches but for unused sources; made when needed."""
+    """Fingerprint of a rule's script and the package code that it reaches, of tables of choices what is chosen."""
     script = str(Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py"))
-    unused = modules_of_other_sources(STUDY.config["cohort"]["source"])
-    return lambda wildcards: code_fingerprint(script, unused)
+    return lambda wildcards: code_fingerprint(script, choices_of(wildcards))
+
+
+def choices_of(wildcards):
+    """What a job's arm chooses, or where it has none, all arms."""
+    arm = wildcards.get("arm")
+    return STUDY.choices if arm is None else STUDY.arm_choices[arm]
 
 
 def receipts_of_site(wildcards):

@@ -1,5 +1,5 @@
 # Input functions of new scans: what a call of predict or of convert_to_bids names.
-from fedpedbrain.data.layouts import list_dicom_files
+from fedpedbrain.data.conversion.dicom_files import list_dicom_files
 
 
 def scan_files(wildcards):

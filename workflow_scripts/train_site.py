@@ -7,7 +7,7 @@ fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
     from fedpedbrain.federated.site import SiteFiles, SitePlan, run_site_round
     from fedpedbrain.jobs.devices import take_device
-    from fedpedbrain.training.epochs import SiteRound
+    from fedpedbrain.training.batches import SiteRound
 
     of, given = snakemake.wildcards, snakemake.input
     plan = SitePlan(**snakemake.params.plan)

@@ -22,13 +22,13 @@ from averaging import NUM_CLASSES, NUM_UPDATES, averaging
 from fedpedbrain.base.cases import Case, write_cases
 from fedpedbrain.data.grid.dataset import digest_on_grid
 from fedpedbrain.jobs.devices import keep_freed_memory
-from fedpedbrain.models import build_model
+from fedpedbrain.models.networks import build_model
 from fedpedbrain.reporting.pictures.frames import CaseView, FramePainter, Panel
 from fedpedbrain.reporting.pictures.video import write_video
 from fedpedbrain.study.study import load_study
 from fedpedbrain.training.augmentation import Augmentation
 from fedpedbrain.training.execution import autocast, prepare_training
-from fedpedbrain.training.losses import JointLoss
+from fedpedbrain.training.losses.joint import JointLoss
 from fedpedbrain.training.optimizers import build_optimizer
 from naive import NaiveI3DUNet, NaiveSite
 from scipy.ndimage import zoom
@@ -179,10 +179,10 @@ def curves() -> dict[str, list[float]]:
 FIRST_STEP = """
 import torch
 from fedpedbrain.training.execution import prepare_training
-from fedpedbrain.training.losses import JointLoss
+from fedpedbrain.training.losses.joint import JointLoss
 from fedpedbrain.training.optimizers import build_optimizer
 from fedpedbrain.federated.site import train_site_files
-from fedpedbrain.models import build_model
+from fedpedbrain.models.networks import build_model
 torch.set_num_threads(1)
 model = build_model("unet", 1, 1, 2, channels=[2, 2], strides=[[1, 2, 2], [2, 2, 2]], pooled_grid=[1, 2, 2])
 optimizer = build_optimizer(model.parameters(), {"name": "adamw", "weight_decay": 0.0, "momentum": 0.0}, 0.1)

@@ -21,7 +21,7 @@ from fedpedbrain.models.files import (
 from fedpedbrain.models.pretrained import initialize_model_files
 from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE, merged_block
 from fedpedbrain.study.study import Study, load_study
-from fedpedbrain.training.epochs import SiteRound
+from fedpedbrain.training.batches import SiteRound
 from hub_server import Hub
 from snakemake.utils import update_config
 

@@ -13,6 +13,8 @@ SPLITS = (TRAIN, VALIDATION, TEST, EXTERNAL)
 # Patients that no model has learnt from or was chosen by.
 HELD_OUT = (TEST, EXTERNAL)
 UNKNOWN_CLASS = ""
+# Target of such a case where its classes are numbers.
+UNKNOWN_CLASS_INDEX = -1
 # Stands for all classes together where a table of scores names a region or a class.
 DIAGNOSIS = "diagnosis"
 # Columns that hold several texts, and what parts them.

@@ -5,6 +5,7 @@ from pathlib import Path
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import files_below
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # DICOM PS3.10, 7.1.
 _PREAMBLE_BYTES = 128
 _MAGIC = b"DICM"

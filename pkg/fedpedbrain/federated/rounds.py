@@ -18,8 +18,7 @@ from fedpedbrain.federated.exchange.privacy import noise_like, server_noise_devi
 from fedpedbrain.federated.exchange.secure_sum import from_fixed_point, sum_masked
 from fedpedbrain.federated.exchange.updates import check_history, check_update, count_of, is_finite, parameter_names
 from fedpedbrain.federated.state import ServerState, load_state, save_state
-from fedpedbrain.federated.strategies import build_strategy
-from fedpedbrain.federated.strategies.strategy import Combined, RoundUpdates, SiteUpdate, Weights
+from fedpedbrain.federated.strategies.strategy import Combined, RoundUpdates, SiteUpdate, Weights, build_strategy
 from fedpedbrain.models.files import ModelFile, RecentPartsOnly, load_model_file, save_model_file
 
 logger = logging.getLogger(__name__)

@@ -21,24 +21,20 @@ from fedpedbrain.federated.exchange.privacy import clip_difference
 from fedpedbrain.federated.exchange.secure_sum import mask, read_key, to_fixed_point
 from fedpedbrain.federated.exchange.updates import count_of, is_finite, masking_context
 from fedpedbrain.federated.state import ServerState, SiteState, load_state, save_state
-from fedpedbrain.federated.strategies import build_strategy
-from fedpedbrain.federated.strategies.fedprox import ProximalRule
-from fedpedbrain.federated.strategies.strategy import SiteRule, Strategy
+from fedpedbrain.federated.strategies.proximal_rule import ProximalRule
+from fedpedbrain.federated.strategies.strategy import SiteRule, Strategy, build_strategy
 from fedpedbrain.models.files import ModelFile, load_model_file, save_model_file
-from fedpedbrain.training.epochs import SiteRound, train_model
+from fedpedbrain.training.batches import SiteRound
+from fedpedbrain.training.epochs import train_model
 from fedpedbrain.training.execution import (
     batch_statistics_names,
     explained_memory,
     freeze_batch_statistics,
     prepare_training,
 )
-from fedpedbrain.training.optimizers import (
-    build_optimizer,
-    learning_rate_of_round,
-    restore_site_state,
-    site_state_of,
-)
+from fedpedbrain.training.optimizers import build_optimizer, restore_site_state, site_state_of
 from fedpedbrain.training.private import is_private
+from fedpedbrain.training.schedules import learning_rate_of_round
 
 logger = logging.getLogger(__name__)
 

@@ -1,12 +1,8 @@
-"""Networks: one explicit table from the config's word to the class."""
+"""Networks: built by the config's word, see ``study.network_facts``."""
 
 from torch import nn
 
-from fedpedbrain.base.errors import StudyError
-from fedpedbrain.models.architectures.i3d_unet import I3DUNet
-from fedpedbrain.models.architectures.unet import UNet
-
-MODELS: dict[str, type[nn.Module]] = {"unet": UNet, "i3d_unet": I3DUNet}
+from fedpedbrain.study.network_facts import NETWORKS
 
 
 def build_model(name: str, in_channels: int, num_regions: int, num_classes: int, **options) -> nn.Module:
@@ -14,10 +10,14 @@ def build_model(name: str, in_channels: int, num_regions: int, num_classes: int,
 
     Parameters
     ----------
-    name : a key of ``MODELS``
+    name : a word of ``NETWORKS``
     in_channels, num_regions, num_classes : image channels C, segmentation outputs R, classification outputs K
     options : further arguments of that network, the config's ``network.<name>`` block
     """
-    if name not in MODELS:
-        raise StudyError(f"network.name: unknown model {name!r}; known are {', '.join(MODELS)}")
-    return MODELS[name](in_channels, num_regions, num_classes, **options)
+    return NETWORKS.load(name)(in_channels, num_regions, num_classes, **options)
+
+
+def freeze_encoder(model: nn.Module) -> None:
+    """Keep the encoder's weights and batch statistics as they are."""
+    model.encoder.requires_grad_(False)
+    model.encoder.train(False)

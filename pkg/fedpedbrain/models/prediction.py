@@ -10,6 +10,7 @@ from torch import nn
 
 from fedpedbrain.data.grid.dataset import middle_part
 from fedpedbrain.models.files import ModelFile
+from fedpedbrain.models.placement import to_device
 from fedpedbrain.models.sliding_window import Window, blend_windows
 
 
@@ -17,11 +18,6 @@ def to_network_input(images: np.ndarray, device: torch.device) -> torch.Tensor:
     """Copy uint8 images (B, C, D, H, W) to a device as float32 in [0, 1], channels last in memory."""
     batch = torch.from_numpy(images).to(device)
     return batch.to(torch.float32, memory_format=torch.channels_last_3d).div_(255.0)
-
-
-def to_device(model: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to a device with its weights channels last in memory, in which 3-D convolutions run faster."""
-    return model.to(device, memory_format=torch.channels_last_3d)
 
 
 # Copies of a case whose predictions are averaged, each by the axes that it is mirrored along.

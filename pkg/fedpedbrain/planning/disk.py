@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.arms import Arm
+from fedpedbrain.study.training_facts import OPTIMIZERS
 
-# Moments that an optimizer keeps of every weight.
-_MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1, "schedule_free_adamw": 2}
 # An update's bytes for one of a float32 weight.
 _PART_OF_FLOAT32 = {"float32": 1.0, "bfloat16": 0.5, "float16": 0.5, "int8": 0.25}
 # Masked updates are sums modulo 2**64.
@@ -72,8 +71,9 @@ class Sizes:
         """What a site keeps after a round; layers or statistics of its own alone are too few to count."""
         models = 2 if arm.facts.has_second_model else 1
         copies = arm.facts.copies_at_site + (models - 1) + arm.block["exchange"]["error_feedback"]
+        # Without momentum there is no moment.
         if arm.keeps_optimizer_state and (self.optimizer["name"] != "sgd" or self.optimizer["momentum"]):
-            copies += models * _MOMENTS[self.optimizer["name"]]
+            copies += models * OPTIMIZERS[self.optimizer["name"]].moments
         return copies and self.model_bytes() * copies
 
     def server_state(self, arm: Arm) -> float:

@@ -2,8 +2,9 @@
 
 Comments, docstrings and layout are no part of it. Neither are the import statements of the package itself, so that a
 module can move, nor what an error or a log line says. The modules that these imports lead to are part of it, and so are
-the versions of other packages. Standard library only; nothing of the code is imported, it is read as text. What a text
-says can be remembered from one process to the next.
+the versions of other packages. Of a table of choices (``base.choices``), the rows that are chosen count, with the code
+that they lead to, and no others. Standard library only: nothing of the code is imported, it is read as text. What a
+text says can be remembered from one process to the next.
 """
 
 import ast
@@ -19,6 +20,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
+
+from fedpedbrain.study.tables import Choice
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = PACKAGE_ROOT.name
@@ -82,22 +85,62 @@ def digest_of_source(source: str) -> str:
     return _parse(source).digest
 
 
+# What a row of a table says: digest of its facts, and the module that its code lies in.
+_Row = tuple[str, str]
+_TABLE = "Choices"
+_IMPLEMENTATION = re.compile(r"(\w+(?:\.\w+)*):(\w+)")
+
+
 class _Parsed(NamedTuple):
-    """What the text of a module says: digest of its tree, names that it imports, and texts that may name a file."""
+    """What the text of a module says.
+
+    Attributes
+    ----------
+    digest : of its tree, tables of choices without their rows
+    imported : names that it imports
+    texts : that may name a file
+    tables : rows of its tables of choices, by table and word
+    """
 
     digest: str
     imported: list[str]
     texts: list[str]
+    tables: dict[str, dict[str, _Row]]
+
+
+def _take_tables(tree: ast.Module) -> dict[str, dict[str, _Row]]:
+    """Take the rows of tables of choices out of a module's tree; returns them."""
+    tables = {}
+    for node in tree.body:
+        value, target = getattr(node, "value", None), getattr(node, "target", None)
+        if isinstance(node, ast.Assign):
+            target = node.targets[0]
+        is_table = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == _TABLE
+        if is_table and isinstance(target, ast.Name):
+            rows = value.args[0]
+            tables[target.id] = {key.value: _read_row(row) for key, row in zip(rows.keys, rows.values, strict=True)}
+            value.args = []
+    return tables
+
+
+def _read_row(row: ast.Call) -> _Row:
+    """The facts of a row, in which the place of any code is no more than that code's own name."""
+    module, _ = _IMPLEMENTATION.fullmatch(row.args[0].value).groups()
+    for node in ast.walk(row):
+        if isinstance(node, ast.Constant) and (place := _IMPLEMENTATION.fullmatch(str(node.value))):
+            node.value = place[2]
+    return hashlib.sha256(ast.dump(row).encode()).hexdigest(), module
 
 
 def _parse(source: str) -> _Parsed:
     tree = ast.parse(source)
+    tables = _take_tables(tree)
     nodes = list(ast.walk(tree))
     imported = sorted(set(_imported_modules(nodes)))
     constants = (node.value for node in nodes if isinstance(node, ast.Constant))
     texts = sorted({value for value in constants if isinstance(value, str) and _FILE_NAME.fullmatch(value)})
     _remove_words(nodes)
-    return _Parsed(_digest_of_tree(tree), imported, texts)
+    return _Parsed(_digest_of_tree(tree), imported, texts, tables)
 
 
 def _digest_of_tree(tree: ast.Module) -> str:
@@ -198,58 +241,96 @@ def _version(package: str) -> str | None:
         return None
 
 
-@cache
-def _read_module(path: Path) -> tuple[str, tuple[Path, ...], frozenset[str]]:
-    """Digest of a file with the files of data that it names, the files and the names of other packages that it imports.
+class _Module(NamedTuple):
+    """What a result takes from a file of the package.
 
-    Files are those of this package, with the packages they lie in.
+    Attributes
+    ----------
+    digest : of the file with the files of data that it names
+    paths : files of the package that it imports, with the packages they lie in
+    packages : names of other packages that it imports
+    tables : rows of its tables of choices, by table and word
     """
-    parsed = _parse_file(path)
-    others = {name.split(".")[0] for name in parsed.imported} - sys.stdlib_module_names - {PACKAGE, _CLIENT}
+
+    digest: str
+    paths: tuple[Path, ...]
+    packages: frozenset[str]
+    tables: dict[str, dict[str, _Row]]
+
+
+def _split_imports(imported: Iterable[str]) -> tuple[set[Path], set[str]]:
+    """Files of the package, with the packages they lie in, and names of other packages."""
+    others = {name.split(".")[0] for name in imported} - sys.stdlib_module_names - {PACKAGE, _CLIENT}
     names = set()
-    for name in parsed.imported:
+    for name in imported:
         parts = name.split(".")
         names.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
-    paths = {found for name in names if (found := _path_of_module(name)) is not None}
+    return {found for name in names if (found := _path_of_module(name)) is not None}, others
+
+
+@cache
+def _read_module(path: Path) -> _Module:
+    parsed = _parse_file(path)
+    paths, others = _split_imports(parsed.imported)
     data = (hashlib.sha256(file.read_bytes()).hexdigest() for file in _named_files(path, parsed.texts))
     digests = [parsed.digest, *data]
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    return digest, tuple(sorted(paths)), frozenset(others)
+    return _Module(digest, tuple(sorted(paths)), frozenset(others), parsed.tables)
 
 
-def _files_of_module(name: str) -> set[Path]:
-    """The file of a module, and where it is a package all files in it."""
-    base = PACKAGE_ROOT.joinpath(*name.split(".")[1:])
-    return {base.with_suffix(".py"), *base.rglob("*.py")}
+def _chosen_rows(module: _Module, chosen: Collection[Choice]) -> list[_Row]:
+    """Rows of a module's tables that are chosen: all of a table of which nothing says what is."""
+    decided = {table for table, _ in chosen}
+    return [
+        row
+        for table, rows in module.tables.items()
+        for word, row in rows.items()
+        if table not in decided or (table, word) in chosen
+    ]
 
 
-def reached_files(entry: Path, unused: Collection[str] = ()) -> set[Path]:
-    """The file and every module of this package that it reaches by imports and its result depends on.
+class _Reached(NamedTuple):
+    """What a result depends on: modules of the package by their file, rows of tables, and names of other packages."""
 
-    Parameters
-    ----------
-    unused : names of modules that are imported and never called in this study, with what they alone reach
-    """
-    left_out = NOT_PART_OF_RESULTS.union(*map(_files_of_module, unused))
-    reached: set[Path] = set()
+    modules: dict[Path, _Module]
+    rows: set[str]
+    packages: set[str]
+
+
+def _reach(entry: Path, chosen: Collection[Choice]) -> _Reached:
+    reached = _Reached({}, set(), set())
     waiting = [entry]
     while waiting:
         path = waiting.pop()
-        if path not in reached | left_out:
-            reached.add(path)
-            waiting.extend(_read_module(path)[1])
+        if path in reached.modules or path in NOT_PART_OF_RESULTS:
+            continue
+        module = reached.modules[path] = _read_module(path)
+        rows = _chosen_rows(module, chosen)
+        paths, others = _split_imports([place for _, place in rows])
+        reached.rows.update(digest for digest, _ in rows)
+        reached.packages.update(module.packages, others)
+        waiting += [*module.paths, *paths]
     return reached
 
 
-@cache
-def code_fingerprint(script: str, unused: tuple[str, ...] = ()) -> str:
-    """Fingerprint of a script, all modules of this package that it reaches by imports and what these import besides.
+def reached_files(entry: Path, chosen: Collection[Choice] = ()) -> set[Path]:
+    """The file and every module of this package that it reaches and its result depends on.
 
-    ``unused`` names modules that are left out, see ``reached_files``.
+    Parameters
+    ----------
+    chosen : what a study chooses, as table and word; of a table that it does not name, every row counts
     """
-    modules = [_read_module(path) for path in reached_files(Path(script).resolve(), unused)]
-    packages = {name for _, _, others in modules for name in others}
+    return set(_reach(entry, chosen).modules)
+
+
+@cache
+def code_fingerprint(script: str, chosen: frozenset[Choice] = frozenset()) -> str:
+    """Fingerprint of a script, all that it reaches in this package, and the versions of the packages that these import.
+
+    ``chosen`` as of ``reached_files``.
+    """
+    reached = _reach(Path(script).resolve(), chosen)
     # A module that only imports, as that of a folder, says nothing of its own: where it lies decides no result.
-    own = {digest for digest, _, _ in modules} - {_digest_of_tree(ast.Module([], []))}
-    digests = sorted(own | {f"{name} {_version(name)}" for name in packages})
+    own = {module.digest for module in reached.modules.values()} - {_digest_of_tree(ast.Module([], []))}
+    digests = sorted(own | reached.rows | {f"{name} {_version(name)}" for name in reached.packages})
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]

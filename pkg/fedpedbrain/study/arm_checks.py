@@ -5,14 +5,13 @@ from typing import Any
 
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.arms import Arm
-
-NETWORKS_WITH_BATCH_NORM = {"i3d_unet"}
+from fedpedbrain.study.network_facts import NETWORKS
 
 
 def check_noise(arm: Arm, network: str, loss: Mapping[str, Any]) -> None:
     """Refuse what would carry cases past the arm's noise: a network's statistics, or a ``training.loss`` block."""
     sites, cases = (arm.block["privacy"][key] for key in ("noise_multiplier", "example_level"))
-    if arm.is_private and network in NETWORKS_WITH_BATCH_NORM and arm.block["batch_norm"] != "frozen":
+    if arm.is_private and NETWORKS[network].has_batch_norm and arm.block["batch_norm"] != "frozen":
         raise StudyError(
             f"arms.{arm.name}.privacy.{'noise_multiplier' if sites > 0 else 'example_level'}: {network} has batch "
             "statistics, which take no noise; set the arm's batch_norm: frozen, or network.name: unet"

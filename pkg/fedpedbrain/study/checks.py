@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from fedpedbrain.base.cases import DIAGNOSIS
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.arm_checks import check_arm, check_noise
 from fedpedbrain.study.arms import POOLED_SITE, Arm
-
-# As ``fedpedbrain.models.architectures.i3d_unet.SMALLEST_SIZE``, which would load torch.
-I3D_SMALLEST_GRID = (8, 17, 17)
+from fedpedbrain.study.network_facts import NETWORKS, NetworkFacts
+from fedpedbrain.study.source_facts import SOURCES
 
 
 def check_cohort(config: Mapping[str, Any]) -> None:
@@ -41,8 +42,8 @@ def check_cohort(config: Mapping[str, Any]) -> None:
         raise StudyError("cohort.splits: test_fraction + validation_fraction leave nobody to train on; lower them")
     _check_channels(config)
     _check_class_map(config)
-    if cohort["source"] == "class_folders" and cohort["regions"]:
-        raise StudyError("cohort.regions: the class_folders source has no outlines; write []")
+    if cohort["regions"] and not SOURCES[cohort["source"]].has_outlines:
+        raise StudyError(f"cohort.regions: the {cohort['source']} source has no outlines; write []")
     if cohort["source"] == "flpedbrain":
         _check_flpedbrain(config["flpedbrain"], sites, normal)
 
@@ -53,7 +54,7 @@ def check_training(config: Mapping[str, Any]) -> None:
     if unknown:
         raise StudyError(f"training.loss.class_weights: {min(unknown)!r} is none of cohort.classes; correct it")
     _check_loss_weights(config)
-    {"unet": _check_unet_grid, "i3d_unet": _check_i3d_grid}[config["network"]["name"]](config)
+    _check_grid(config)
 
 
 def check_arms(config: Mapping[str, Any], arms: Mapping[str, Arm]) -> None:
@@ -86,23 +87,22 @@ def _check_local_arms(config: Mapping[str, Any]) -> None:
 def _check_channels(config: Mapping[str, Any]) -> None:
     """Every channel comes from one image: one suffix each in a BIDS folder, one column each in a table, else one."""
     channels, source = config["cohort"]["channels"], config["cohort"]["source"]
-    named = {"bids": ("bids.image_suffixes", config["bids"]["image_suffixes"])}
-    named |= {"listed": ("listed.columns.images", config["listed"]["columns"]["images"])}
-    if source not in named:
+    key = SOURCES[source].channels_key
+    if not key:
         if len(channels) != 1:
             raise StudyError(f"cohort.channels: the {source} source has one channel, found {len(channels)}; name one")
         return
-    key, names = named[source]
+    names = reduce(getitem, key.split("."), config[source])
     if len(channels) != len(names):
         raise StudyError(
-            f"cohort.channels: {len(channels)} channels but {len(names)} {key}; give one of each a channel"
+            f"cohort.channels: {len(channels)} channels but {len(names)} {source}.{key}; give one of each a channel"
         )
 
 
 def _check_class_map(config: Mapping[str, Any]) -> None:
     """Refuse a name of a diagnosis that would stand for no class."""
     source, classes = config["cohort"]["source"], config["cohort"]["classes"]
-    for name, target in config[source].get("class_map", {}).items():
+    for name, target in config.get(source, {}).get("class_map", {}).items():
         if classes and target not in classes:
             raise StudyError(
                 f"{source}.class_map: {name!r} leads to {target!r}, which is none of cohort.classes "
@@ -131,35 +131,35 @@ def _check_arm_names(key: str, names: Sequence[str], arms: Mapping[str, Arm]) ->
             raise StudyError(f"{key}: {name!r} is none of the study's arms ({', '.join(arms)})")
 
 
-def _check_i3d_grid(config: Mapping[str, Any]) -> None:
-    """Refuse a grid that the encoder would shrink to nothing."""
-    grid = config["preprocessing"]["grid"]
-    if any(size < least for size, least in zip(grid, I3D_SMALLEST_GRID, strict=True)):
+def _check_grid(config: Mapping[str, Any]) -> None:
+    """Refuse a grid that the network would shrink to nothing, or cannot divide."""
+    grid, name = config["preprocessing"]["grid"], config["network"]["name"]
+    facts = NETWORKS[name]
+    if any(size < least for size, least in zip(grid, facts.smallest_grid, strict=True)):
         raise StudyError(
-            f"preprocessing.grid: i3d_unet needs at least {list(I3D_SMALLEST_GRID)}, found {grid}; enlarge it"
+            f"preprocessing.grid: {name} needs at least {list(facts.smallest_grid)}, found {grid}; enlarge it"
         )
+    if facts.strides:
+        _check_stages(grid, name, facts, facts.settings(config["network"].get(name, {})))
 
 
-def _check_unet_grid(config: Mapping[str, Any]) -> None:
-    """A U-Net halves the grid at every stage: refuse one that does not divide, or that ends as a single voxel."""
-    grid, unet = config["preprocessing"]["grid"], config["network"]["unet"]
-    if len(unet["channels"]) != len(unet["strides"]):
+def _check_stages(grid: Sequence[int], name: str, facts: NetworkFacts, options: Mapping[str, Any]) -> None:
+    """Refuse a grid that the stages do not divide, or that ends as a single voxel."""
+    features, strides = options[facts.stages], options[facts.strides]
+    where = f"network.{name}"
+    if len(features) != len(strides):
         raise StudyError(
-            f"network.unet: {len(unet['channels'])} channels but {len(unet['strides'])} strides; "
-            "give one of each a stage"
+            f"{where}: {len(features)} {facts.stages} but {len(strides)} {facts.strides}; give one of each a stage"
         )
-    for axis, size in enumerate(grid):
-        divisor = 1
-        for stride in unet["strides"]:
-            divisor *= stride[axis]
+    divisors = [math.prod(stride[axis] for stride in strides) for axis in range(3)]
+    for axis, (size, divisor) in enumerate(zip(grid, divisors, strict=True)):
         if size % divisor:
             raise StudyError(
                 f"preprocessing.grid: {size} voxels along {'DHW'[axis]} are not a multiple of {divisor}, "
-                "the product of network.unet.strides there; change one of them"
+                f"the product of {where}.{facts.strides} there; change one of them"
             )
-    deepest = [size // math.prod(stride[axis] for stride in unet["strides"]) for axis, size in enumerate(grid)]
-    if math.prod(deepest) == 1:
+    if math.prod(grid) == math.prod(divisors):
         raise StudyError(
-            "preprocessing.grid: the deepest stage of network.unet is a single voxel, which instance normalisation "
+            f"preprocessing.grid: the deepest stage of {where} is a single voxel, which instance normalisation "
             "cannot scale; enlarge the grid or lower the strides"
         )

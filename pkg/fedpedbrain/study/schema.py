@@ -4,12 +4,15 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import yaml
 
+from fedpedbrain.base.choices import block_schema
 from fedpedbrain.base.errors import StudyError
+from fedpedbrain.study.tables import TABLES
 
 
 def _is_number(checker: Any, value: Any) -> bool:
@@ -27,6 +30,33 @@ _Validator = jsonschema.validators.extend(
         {"number": _is_number, "integer": _is_integer}
     ),
 )
+
+
+def load_schema(path: str | Path) -> dict[str, Any]:
+    """Read the schema of the config, with the words and the options of the tables of choices filled in."""
+    # By the library in C: in Python alone it takes a noticeable part of every start.
+    schema = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    _fill_choices(schema)
+    for name, facts in TABLES["NETWORKS"].items():
+        schema["$defs"]["network"]["properties"][name] = block_schema(facts.options)
+    for facts in TABLES["STRATEGIES"].values():
+        schema["$defs"]["strategy"]["properties"] |= block_schema(facts.declared)["properties"]
+    for name, facts in TABLES["SOURCES"].items():
+        # Sources with options of more than one kind have their block in the schema itself.
+        schema["properties"].setdefault(name, block_schema(facts.options))
+    return schema
+
+
+def _fill_choices(schema: Any) -> None:
+    """Turn every ``choices: TABLE`` into the words of that table."""
+    if isinstance(schema, dict):
+        if "choices" in schema:
+            schema["enum"] = list(TABLES[schema.pop("choices")])
+        for part in schema.values():
+            _fill_choices(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _fill_choices(part)
 
 
 def restore_types(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:

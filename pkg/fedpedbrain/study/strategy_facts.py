@@ -1,9 +1,11 @@
-"""Words and defaults of an arm's settings, and what the job graph has to know of each strategy."""
+"""The strategies that an arm can choose; a strategy is its own module, one row here and a test."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from fedpedbrain.base.choices import Choices, Option, defaults_of
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,8 @@ class StrategyFacts:
 
     Attributes
     ----------
-    options : its options with their defaults
+    implementation : what makes it, called with its options
+    declared : its options
     broadcasts : sites need the server's state of the round before
     is_personal : every site keeps weights of its own, and is scored with them
     has_second_model : every site trains a model of its own beside the common one
@@ -24,7 +27,8 @@ class StrategyFacts:
         that site and server keep from round to round, a second model and optimizers apart
     """
 
-    options: dict[str, float] = field(default_factory=dict)
+    implementation: str
+    declared: Mapping[str, Option] = field(default_factory=dict)
     broadcasts: bool = False
     is_personal: bool = False
     has_second_model: bool = False
@@ -35,6 +39,11 @@ class StrategyFacts:
     copies_sent: int = 0
     copies_at_site: int = 0
     copies_at_server: int = 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options with their defaults."""
+        return defaults_of(self.declared)
 
     @property
     def sends_more(self) -> bool:
@@ -55,38 +64,98 @@ def fewest_for_trimmed_mean(trim_fraction: float) -> int:
     return math.ceil((1 - 1e-9) / trim_fraction) if trim_fraction > 0 else 1
 
 
-_ADAPTIVE = {"server_learning_rate": 0.01, "beta1": 0.9, "beta2": 0.99, "tau": 0.001}
-
-STRATEGIES: dict[str, StrategyFacts] = {
-    "fedavg": StrategyFacts(),
-    "fedprox": StrategyFacts({"mu": 0.01}, corrects_gradients=True),
-    "scaffold": StrategyFacts(
-        {"server_learning_rate": 1.0},
-        broadcasts=True,
-        corrects_gradients=True,
-        needs_each_update=True,
-        copies_sent=1,
-        copies_at_site=1,
-        copies_at_server=1,
-    ),
-    # Its server counts who sent an update.
-    "feddyn": StrategyFacts(
-        {"alpha": 0.01}, corrects_gradients=True, needs_each_update=True, copies_at_site=1, copies_at_server=1
-    ),
-    "fednova": StrategyFacts(needs_each_update=True),
-    "fedavgm": StrategyFacts({"server_learning_rate": 1.0, "momentum": 0.9}, copies_at_server=1),
-    "fedadagrad": StrategyFacts({key: _ADAPTIVE[key] for key in ("server_learning_rate", "tau")}, copies_at_server=2),
-    "fedadam": StrategyFacts(_ADAPTIVE, copies_at_server=2),
-    "fedyogi": StrategyFacts(_ADAPTIVE, copies_at_server=2),
-    "fedbn": StrategyFacts(is_personal=True),
-    "ditto": StrategyFacts({"lambda": 0.1}, is_personal=True, has_second_model=True, corrects_gradients=True),
-    "cyclic": StrategyFacts(is_cyclic=True, needs_each_update=True),
-    "median": StrategyFacts(needs_each_update=True),
-    "trimmed_mean": StrategyFacts({"trim_fraction": 0.1}, needs_each_update=True, fewest_sites=fewest_for_trimmed_mean),
-    "krum": StrategyFacts(
-        {"num_byzantine": 1, "num_selected": 1}, needs_each_update=True, fewest_sites=fewest_for_krum
-    ),
+_POSITIVE, _AT_LEAST_0 = {"type": "number", "exclusiveMinimum": 0}, {"type": "number", "minimum": 0}
+_DECAY = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+_SERVER_RATE = Option(1.0, _POSITIVE, "Step of the server along the mean difference.")
+_ADAPTIVE = {
+    "server_learning_rate": Option(0.01, _POSITIVE, "Step of the server along the mean difference."),
+    "beta1": Option(0.9, _DECAY, "Decay of the first moment."),
+    "beta2": Option(0.99, _DECAY, "Decay of the second moment."),
+    "tau": Option(0.001, _POSITIVE, "Degree of adaptivity; the second moment starts at its square."),
 }
+
+STRATEGIES: Choices[StrategyFacts] = Choices(
+    {
+        "fedavg": StrategyFacts("fedpedbrain.federated.strategies.strategy:Strategy"),
+        "fedprox": StrategyFacts(
+            "fedpedbrain.federated.strategies.fedprox:FedProx",
+            {"mu": Option(0.01, _AT_LEAST_0, "Weight of the pull towards the round's start.")},
+            corrects_gradients=True,
+        ),
+        "scaffold": StrategyFacts(
+            "fedpedbrain.federated.strategies.scaffold:Scaffold",
+            {"server_learning_rate": _SERVER_RATE},
+            broadcasts=True,
+            corrects_gradients=True,
+            needs_each_update=True,
+            copies_sent=1,
+            copies_at_site=1,
+            copies_at_server=1,
+        ),
+        # Its server counts who sent an update.
+        "feddyn": StrategyFacts(
+            "fedpedbrain.federated.strategies.feddyn:FedDyn",
+            {"alpha": Option(0.01, _POSITIVE, "Weight of the dynamic regularisation.")},
+            corrects_gradients=True,
+            needs_each_update=True,
+            copies_at_site=1,
+            copies_at_server=1,
+        ),
+        "fednova": StrategyFacts("fedpedbrain.federated.strategies.fednova:FedNova", needs_each_update=True),
+        "fedavgm": StrategyFacts(
+            "fedpedbrain.federated.strategies.server_optimizers:FedAvgM",
+            {
+                "server_learning_rate": _SERVER_RATE,
+                "momentum": Option(0.9, _DECAY, "Part of the server's last step that lasts on."),
+            },
+            copies_at_server=1,
+        ),
+        "fedadagrad": StrategyFacts(
+            "fedpedbrain.federated.strategies.server_optimizers:fed_adagrad",
+            {key: _ADAPTIVE[key] for key in ("server_learning_rate", "tau")},
+            copies_at_server=2,
+        ),
+        "fedadam": StrategyFacts(
+            "fedpedbrain.federated.strategies.server_optimizers:fed_adam", _ADAPTIVE, copies_at_server=2
+        ),
+        "fedyogi": StrategyFacts(
+            "fedpedbrain.federated.strategies.server_optimizers:fed_yogi", _ADAPTIVE, copies_at_server=2
+        ),
+        "fedbn": StrategyFacts("fedpedbrain.federated.strategies.personal:FedBN", is_personal=True),
+        "ditto": StrategyFacts(
+            "fedpedbrain.federated.strategies.personal:Ditto",
+            {"lambda": Option(0.1, _AT_LEAST_0, "Pull of a site's own model towards the round's start.")},
+            is_personal=True,
+            has_second_model=True,
+            corrects_gradients=True,
+        ),
+        "cyclic": StrategyFacts(
+            "fedpedbrain.federated.strategies.cyclic:Cyclic", is_cyclic=True, needs_each_update=True
+        ),
+        "median": StrategyFacts("fedpedbrain.federated.strategies.robust:coordinate_median", needs_each_update=True),
+        "trimmed_mean": StrategyFacts(
+            "fedpedbrain.federated.strategies.robust:trimmed_mean",
+            {
+                "trim_fraction": Option(
+                    0.1,
+                    {"type": "number", "minimum": 0, "exclusiveMaximum": 0.5},
+                    "Part of the sites, rounded down, that is left out at each end.",
+                )
+            },
+            needs_each_update=True,
+            fewest_sites=fewest_for_trimmed_mean,
+        ),
+        "krum": StrategyFacts(
+            "fedpedbrain.federated.strategies.robust:Krum",
+            {
+                "num_byzantine": Option(1, {"type": "integer", "minimum": 0}, "Wrong updates that are tolerated."),
+                "num_selected": Option(1, {"type": "integer", "minimum": 1}, "Updates that are averaged."),
+            },
+            needs_each_update=True,
+            fewest_sites=fewest_for_krum,
+        ),
+    }
+)
 
 # The blocks that speak of an exchange of weights, as an arm without one has them.
 WITHOUT_EXCHANGE: dict[str, Any] = {

@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fedpedbrain.base.choices import defaults_of
 from fedpedbrain.base.downloads import is_address
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.lineage import digest_of
@@ -17,23 +16,13 @@ from fedpedbrain.base.seeds import derive_seed
 from fedpedbrain.study.arms import Arm, build_arms
 from fedpedbrain.study.checks import check_arms, check_cohort, check_training
 from fedpedbrain.study.colours import arm_colours
+from fedpedbrain.study.network_facts import NETWORKS
 from fedpedbrain.study.scan_request import ScanRequest
-from fedpedbrain.study.schema import check_config, restore_types
+from fedpedbrain.study.schema import check_config, load_schema, restore_types
+from fedpedbrain.study.source_facts import SOURCES
+from fedpedbrain.study.tables import Choice, choices_of_training
+from fedpedbrain.study.training_facts import read_settings
 
-# Which choices of a block of ``training`` read an option of it, where not all do.
-_READERS = {
-    "optimizer": {"momentum": {"sgd"}},
-    "schedule": {
-        "step_rounds": {"step"},
-        "step_factor": {"step"},
-        "horizon_rounds": {"cosine", "polynomial"},
-        "final_factor": {"cosine", "polynomial"},
-        "polynomial_power": {"polynomial"},
-    },
-    "loss": {"focal_gamma": {"dice_focal", "focal"}},
-}
-# Sources whose files may have any of the forms that ``formats`` speaks of.
-_SOURCES_OF_ANY_FORM = ("listed", "class_folders")
 # Source settings to the number of cases of each site.
 CountCases = Callable[[Mapping[str, Any]], Mapping[str, int]]
 
@@ -105,15 +94,15 @@ class Study:
         """What decides which cases there are and what they look like, at all sites."""
         cohort = {key: value for key, value in self.config["cohort"].items() if key != "splits"}
         source = cohort["source"]
-        block = self.config[source]
-        if source == "phantom":
-            block = block | {"cases": {site: count for site, count in block["cases"].items() if site in self.sites}}
+        facts = SOURCES[source]
+        block = defaults_of(facts.options) | self.config.get(source, {})
+        of_sites = {key: {site: block[key][site] for site in block[key] if site in self.sites} for key in facts.by_site}
         return {
             "cohort": cohort,
             "root": self.config["cohort_root"],
             "sites": self.sites,
-            source: block,
-        } | ({"formats": self.format_settings} if source in _SOURCES_OF_ANY_FORM else {})
+            source: block | of_sites,
+        } | ({"formats": self.format_settings} if facts.reads_any_form else {})
 
     @property
     def format_settings(self) -> dict[str, Any]:
@@ -151,7 +140,7 @@ class Study:
         network, cohort = self.config["network"], self.config["cohort"]
         return {
             "name": network["name"],
-            "options": network[network["name"]],
+            "options": NETWORKS[network["name"]].settings(network.get(network["name"], {})),
             "channels": cohort["channels"],
             "regions": [region["name"] for region in cohort["regions"]],
             "classes": cohort["classes"],
@@ -177,12 +166,19 @@ class Study:
     @cached_property
     def training_settings(self) -> dict[str, Any]:
         """The ``training`` block without what cannot change the result's meaning, or is an option of another choice."""
-        training = {key: value for key, value in self.config["training"].items() if key != "threads"}
-        for block, readers in _READERS.items():
-            chosen = {value for value in training[block].values() if isinstance(value, str)}
-            read = {key: value for key, value in training[block].items() if chosen & readers.get(key, chosen)}
-            training[block] = read
-        return training
+        return read_settings({key: value for key, value in self.config["training"].items() if key != "threads"})
+
+    @cached_property
+    def arm_choices(self) -> dict[str, frozenset[Choice]]:
+        """What each arm takes from the tables of choices."""
+        of_all = {("SOURCES", self.config["cohort"]["source"]), ("NETWORKS", self.config["network"]["name"])}
+        of_all |= choices_of_training(self.config["training"])
+        return {name: frozenset({("STRATEGIES", arm.strategy["name"]), *of_all}) for name, arm in self.arms.items()}
+
+    @cached_property
+    def choices(self) -> frozenset[Choice]:
+        """What all arms together take from them."""
+        return frozenset().union(*self.arm_choices.values())
 
     @cached_property
     def settings_digests(self) -> dict[str, str]:
@@ -395,6 +391,4 @@ class Study:
 
 def load_study(config: Mapping[str, Any], schema_path: str | Path, count_cases: CountCases | None = None) -> Study:
     """Check a config and return the study it describes; a ``StudyError`` names the key and what to do."""
-    # By the library in C: in Python alone it takes a noticeable part of every start.
-    schema = yaml.load(Path(schema_path).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    return Study(config, schema, count_cases)
+    return Study(config, load_schema(schema_path), count_cases)

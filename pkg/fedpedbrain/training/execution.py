@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.models.prediction import to_device
+from fedpedbrain.models.networks import freeze_encoder
+from fedpedbrain.models.placement import to_device
 
 
 def training_batch_norms(model: nn.Module) -> list[nn.Module]:
@@ -95,12 +96,6 @@ def checkpoint_activations(model: nn.Module) -> None:
     for stage in model.stages():
         contexts = partial(lambda module: (nullcontext(), _statistics_unmoved(module)), stage)
         stage.forward = partial(checkpoint, stage.forward, use_reentrant=False, context_fn=contexts)
-
-
-def freeze_encoder(model: nn.Module) -> None:
-    """Keep the encoder's weights and batch statistics as they are."""
-    model.encoder.requires_grad_(False)
-    model.encoder.train(False)
 
 
 def prepare_training(model: nn.Module, settings: Mapping, device: torch.device) -> nn.Module:

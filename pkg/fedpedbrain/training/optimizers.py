@@ -1,22 +1,13 @@
-"""Optimizers, what a site keeps of them, and learning rates as a function of the round."""
+"""Optimizers, and what a site keeps of them."""
 
 import inspect
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from schedulefree import AdamWScheduleFree
 from torch import nn
 
-# Class and further options of each.
-OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
-    "adamw": (torch.optim.AdamW, {"fused": True}),
-    "adam": (torch.optim.Adam, {"fused": True}),
-    "sgd": (torch.optim.SGD, {"fused": True}),
-    # Defazio et al., "The Road Less Scheduled", NeurIPS 2024.
-    "schedule_free_adamw": (AdamWScheduleFree, {}),
-}
+from fedpedbrain.study.training_facts import OPTIMIZERS
 
 
 def eager(optimizer_class: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
@@ -36,21 +27,26 @@ def eager(optimizer_class: type[torch.optim.Optimizer]) -> type[torch.optim.Opti
 
 def build_optimizer(parameters: Iterable[nn.Parameter], settings: dict, learning_rate: float) -> torch.optim.Optimizer:
     """Make the optimizer that the ``training.optimizer`` block describes, at this round's learning rate."""
-    optimizer_class, options = OPTIMIZERS[settings["name"]]
-    if settings["name"] == "sgd":
-        options = options | {"momentum": settings["momentum"]}
-    return eager(optimizer_class)(parameters, lr=learning_rate, weight_decay=settings["weight_decay"], **options)
+    facts = OPTIMIZERS[settings["name"]]
+    options = {**facts.arguments, **{name: settings[name] for name in facts.reads}}
+    optimizer_class = eager(OPTIMIZERS.load(settings["name"]))
+    return optimizer_class(parameters, lr=learning_rate, weight_decay=settings["weight_decay"], **options)
+
+
+def _has_two_modes(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether weights lie elsewhere in training than in use; PyTorch's own optimizers know no modes."""
+    return hasattr(optimizer, "eval")
 
 
 def begin_training(optimizer: torch.optim.Optimizer) -> None:
     """Before the first step: a schedule-free optimizer puts the weights where it takes gradients."""
-    if isinstance(optimizer, AdamWScheduleFree):
+    if _has_two_modes(optimizer):
         optimizer.train()
 
 
 def end_training(optimizer: torch.optim.Optimizer) -> bool:
     """After the last step: a schedule-free optimizer puts the weights where they are to be used; True if it did."""
-    if not isinstance(optimizer, AdamWScheduleFree):
+    if not _has_two_modes(optimizer):
         return False
     optimizer.eval()
     return True
@@ -82,43 +78,3 @@ def restore_site_state(optimizer: torch.optim.Optimizer, state: dict[str, Any], 
         for weight in group["params"]:
             if _POINT in optimizer.state[weight]:
                 optimizer.state[weight][_POINT].add_(weight.detach())
-
-
-def _constant(settings: dict, round_number: int) -> float:
-    return 1.0
-
-
-def _step(settings: dict, round_number: int) -> float:
-    return settings["step_factor"] ** ((round_number - 1) // settings["step_rounds"])
-
-
-def _part_left(settings: dict, round_number: int) -> float:
-    return 1.0 - min((round_number - 1) / settings["horizon_rounds"], 1.0)
-
-
-def _cosine(settings: dict, round_number: int) -> float:
-    height = 0.5 * (1.0 - math.cos(math.pi * _part_left(settings, round_number)))
-    return settings["final_factor"] + (1.0 - settings["final_factor"]) * height
-
-
-def _polynomial(settings: dict, round_number: int) -> float:
-    left = _part_left(settings, round_number) ** settings["polynomial_power"]
-    return settings["final_factor"] + (1.0 - settings["final_factor"]) * left
-
-
-SCHEDULES: dict[str, Callable[[dict, int], float]] = {
-    "constant": _constant,
-    "step": _step,
-    "cosine": _cosine,
-    "polynomial": _polynomial,
-}
-
-
-def learning_rate_of_round(learning_rate: float, schedule: dict, round_number: int) -> float:
-    """Learning rate of a round (counted from 1), where ``learning_rate`` is the schedule's highest.
-
-    A function of the round alone, never of how many rounds the study has: adding rounds changes none of the
-    earlier ones. A schedule with an end takes it from ``horizon_rounds``.
-    """
-    warmth = min(round_number / (schedule["warmup_rounds"] + 1), 1.0)
-    return warmth * learning_rate * SCHEDULES[schedule["name"]](schedule, round_number)

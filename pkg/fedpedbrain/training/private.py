@@ -17,13 +17,12 @@ import torch
 from torch import nn
 
 from fedpedbrain.base.errors import StudyError
+from fedpedbrain.training.batches import Batch
 from fedpedbrain.training.execution import autocast, training_batch_norms
-from fedpedbrain.training.losses import JointLoss
+from fedpedbrain.training.losses.joint import JointLoss
 
 if TYPE_CHECKING:
     from opacus.optimizers import DPOptimizer
-
-    from fedpedbrain.training.epochs import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +125,7 @@ def _accumulate(private: "DPOptimizer") -> None:
 
 
 def _step(
-    model: nn.Module, private: "DPOptimizer", loss_function: JointLoss, batch: "Batch | None", settings: Mapping
+    model: nn.Module, private: "DPOptimizer", loss_function: JointLoss, batch: Batch | None, settings: Mapping
 ) -> float:
     """Take one step on a batch, None for one without cases; returns the sum of its cases' losses."""
     total = 0.0
@@ -150,7 +149,7 @@ def private_epochs(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss_function: JointLoss,
-    epochs: Iterable[Iterable["Batch | None"]],
+    epochs: Iterable[Iterable[Batch | None]],
     settings: Mapping,
     privacy: Mapping,
     num_cases: int,

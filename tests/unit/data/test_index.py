@@ -2,7 +2,7 @@ import pytest
 from fedpedbrain.base.cases import read_cases
 from fedpedbrain.base.errors import CohortError
 from fedpedbrain.data.index import index_site_files
-from fedpedbrain.data.layouts import settings_of_site
+from fedpedbrain.data.sources.source_files import settings_of_site
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.data.grid.frame_table import Geometry, read_frames
 from fedpedbrain.data.grid.geometry import grid_frame
 from fedpedbrain.data.index import index_site_files
-from fedpedbrain.data.layouts import settings_of_site
 from fedpedbrain.data.shards import build_shard_files, measure_outlines, preprocess_images, preprocess_mask
+from fedpedbrain.data.sources.source_files import settings_of_site
 
 SPLITS = {"sub-01": "train", "sub-02": "test", "sub-03": "train", "sub-04": "validation", "sub-00": "train"}
 

@@ -4,7 +4,7 @@ import torch
 from fedpedbrain.base.files import write_table
 from fedpedbrain.evaluation.case_choice import CHOICE_COLUMNS
 from fedpedbrain.evaluation.explanations import explain_case, explain_cases_files, saliency_of
-from fedpedbrain.models import build_model
+from fedpedbrain.models.networks import build_model
 from fedpedbrain.models.prediction import predict_probabilities
 from torch import nn
 

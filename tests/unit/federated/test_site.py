@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fedpedbrain.base.cases import read_cases
+from fedpedbrain.base.cases import UNKNOWN_CLASS_INDEX, read_cases
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import sha256_of_file
 from fedpedbrain.base.lineage import digest_of
@@ -16,11 +16,11 @@ from fedpedbrain.models.files import (
     load_model_file,
     load_tensors,
 )
-from fedpedbrain.models.prediction import to_device
+from fedpedbrain.models.placement import to_device
 from fedpedbrain.models.pretrained import initialize_model_files
 from fedpedbrain.training.augmentation import Augmentation
-from fedpedbrain.training.epochs import SiteRound, epoch_batches, refresh_batch_statistics, train_model
-from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX
+from fedpedbrain.training.batches import SiteRound, epoch_batches
+from fedpedbrain.training.epochs import refresh_batch_statistics, train_model
 from fedpedbrain.training.optimizers import build_optimizer
 
 CPU = torch.device("cpu")

@@ -6,14 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fedpedbrain.base.cases import UNKNOWN_CLASS_INDEX
 from fedpedbrain.models.files import (
     ModelSpec,
     load_model_file,
 )
 from fedpedbrain.models.pretrained import initialize_model_files
-from fedpedbrain.training.epochs import Batch, refresh_batch_statistics, train_epochs
-from fedpedbrain.training.losses import UNKNOWN_CLASS_INDEX, JointLoss
-from fedpedbrain.training.optimizers import OPTIMIZERS
+from fedpedbrain.study.training_facts import OPTIMIZERS
+from fedpedbrain.training.batches import Batch
+from fedpedbrain.training.epochs import refresh_batch_statistics, train_epochs
+from fedpedbrain.training.losses.joint import JointLoss
 from torch import nn
 
 # Parts of a batch.

@@ -16,7 +16,7 @@ from fedpedbrain.federated.state import ServerState, SiteState, load_state
 from fedpedbrain.models.files import load_model_file
 from fedpedbrain.models.pretrained import initialize_model_files
 from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE, merged_block
-from fedpedbrain.training.epochs import SiteRound
+from fedpedbrain.training.batches import SiteRound
 
 SITES = ("north", "south")
 

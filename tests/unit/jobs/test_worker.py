@@ -220,7 +220,7 @@ def test_a_worker_that_has_imported_torch_has_one_thread(owner, start_job):
 
 TRAINING = """
 import hashlib, torch
-from fedpedbrain.models import build_model
+from fedpedbrain.models.networks import build_model
 from fedpedbrain.training.optimizers import build_optimizer
 torch.set_num_threads(1)
 torch.manual_seed(0)

@@ -7,10 +7,14 @@ import torch
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import sha256_of_file
 from fedpedbrain.base.lineage import Lineage
-from fedpedbrain.models import load_pretrained, save_reference_checkpoint
 from fedpedbrain.models.architectures.i3d_unet import I3DUNet
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, load_tensors, save_model_file, save_tensors
-from fedpedbrain.models.pretrained import initialize_model_files, unused_reference_weights
+from fedpedbrain.models.pretrained import (
+    initialize_model_files,
+    load_pretrained,
+    save_reference_checkpoint,
+    unused_reference_weights,
+)
 from torch import Tensor, nn
 
 KEYS = Path(__file__).resolve().parents[3].parent / "shared" / "reference" / "i3d_unet_state_dict.json"

@@ -1,11 +1,12 @@
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
-from fedpedbrain.data.layouts import modules_of_other_sources
 from fedpedbrain.planning import fingerprint
 from fedpedbrain.planning.fingerprint import PACKAGE_ROOT, code_fingerprint, digest_of_source, reached_files
+from fedpedbrain.study.study import load_study
 
 SOURCE = '''"""Module."""
 LIMIT = 3
@@ -232,13 +233,66 @@ def test_versions_of_packages_that_a_reached_module_imports_are_part_of_the_fing
     fingerprint._version.cache_clear()
 
 
-def test_modules_that_are_not_in_use_leave_the_fingerprint_with_what_they_alone_reach(toy):
-    unused = ("toy.deep", "toy.tools.numbers")
-    script = toy("a")
-    names = {path.relative_to(script.parent).as_posix() for path in reached_files(script, unused)}
-    assert names == {"script.py", "toy/__init__.py", "toy/step.py", "toy/late.py", "toy/tools/__init__.py"}
-    changed = toy("b", {"deep/inner.py": "VALUE = 1\n", "tools/numbers.py": "ONE = 2\n"})
-    assert code_fingerprint(str(toy("a")), unused) == code_fingerprint(str(changed), unused)
+TABLE = """from toy.base import Choices
+
+LIMIT = 3
+TOOLS: Choices = Choices(
+    {
+        "first": Facts("toy.tools.numbers:ONE", size=1),
+        "second": Facts("toy.deep.inner:run"),
+        "torch": Facts("torch.nn:L"),
+    }
+)
+"""
+WITH_TABLE = {"step.py": "from toy.facts import TOOLS\n", "facts.py": TABLE}
+FIRST = frozenset({("TOOLS", "first"), ("OTHERS", "second")})
+
+
+def test_of_a_table_of_choices_the_code_of_the_chosen_rows_alone_is_reached(toy):
+    script = toy("a", WITH_TABLE)
+
+    def reached(*words):
+        files = reached_files(script, {("TOOLS", word) for word in words})
+        return {path.relative_to(script.parent / "toy").as_posix() for path in files - {script}}
+
+    common = {"__init__.py", "step.py", "facts.py"}
+    assert reached("first") == common | {"tools/__init__.py", "tools/numbers.py"}
+    assert reached("second") == common | {"deep/__init__.py", "deep/inner.py"}
+    # Of a table that nothing is said of, every row counts.
+    assert reached() == reached("first") | reached("second")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("size=1", "size=2", True),
+        ("LIMIT = 3", "LIMIT = 4", True),
+        ("numbers:ONE", "numbers:TWO", True),
+        ("toy.deep.inner:run", "toy.late:run", False),
+        ('"first"', '"third": Facts("toy.late:run", size=3), "first"', False),
+        ("toy.tools.numbers:ONE", "toy.moved:ONE", False),
+    ],
+    ids=["fact", "beside the table", "name of the code", "row that is not chosen", "new row", "module that moved"],
+)
+def test_rows_that_are_not_chosen_leave_the_fingerprint(toy, old, new, changes):
+    moved = {"moved.py": MODULES["tools/numbers.py"]}
+    before = code_fingerprint(str(toy("a", WITH_TABLE | moved)), FIRST)
+    assert old in TABLE
+    after = code_fingerprint(str(toy("b", WITH_TABLE | moved | {"facts.py": TABLE.replace(old, new)})), FIRST)
+    assert (before != after) is changes
+
+
+def test_the_version_of_a_package_counts_where_a_chosen_row_leads_there(toy, monkeypatch):
+    found = {}
+    for version in ("1.0", "2.0"):
+        monkeypatch.setattr(fingerprint, "_version", lambda name, version=version: version)
+        for word in ("first", "torch"):
+            code_fingerprint.cache_clear()
+            script = toy("a", WITH_TABLE)
+            found[word, version] = code_fingerprint(str(script), frozenset({("TOOLS", word)}))
+    assert found["first", "1.0"] == found["first", "2.0"]
+    assert found["torch", "1.0"] != found["torch", "2.0"]
+    code_fingerprint.cache_clear()
 
 
 REMEMBERED = """
@@ -297,8 +351,8 @@ def test_a_memory_that_is_of_no_use_is_made_anew(repository, fingerprint_in_anot
     assert [path.name for path in memory.parent.iterdir()] == ["parsed.json"]
 
 
-def reached_modules(repository: Path, rule: str, unused: tuple[str, ...] = ()) -> set[str]:
-    files = reached_files(repository / "workflow_scripts" / f"{rule}.py", unused)
+def reached_modules(repository: Path, rule: str, chosen: Collection[tuple[str, str]] = ()) -> set[str]:
+    files = reached_files(repository / "workflow_scripts" / f"{rule}.py", chosen)
     return {path.relative_to(PACKAGE_ROOT).as_posix() for path in files if path.is_relative_to(PACKAGE_ROOT)}
 
 
@@ -317,11 +371,25 @@ def test_training_depends_on_its_loop_but_not_on_the_exchange_of_a_round(reposit
     reached = reached_modules(repository, "train_site")
     assert {
         "training/epochs.py",
-        "training/losses.py",
+        "training/losses/joint.py",
         "models/architectures/unet.py",
         "data/grid/dataset.py",
     } <= reached
     assert not {"federated/rounds.py", "evaluation/metrics.py", "data/sources/bids/cases.py"} & reached
+
+
+def test_the_default_study_trains_with_what_its_arms_choose_and_nothing_else(repository, config, schema_path):
+    study = load_study(config, schema_path)
+    for arm in study.arms:
+        reached = reached_modules(repository, "train_site", study.arm_choices[arm])
+        assert {"models/architectures/unet.py", "training/losses/dice_cross_entropy.py"} <= reached
+        assert not {"models/architectures/i3d_unet.py", "models/pretrained.py", "models/sliding_window.py"} & reached
+        rooms = ("federated/strategies/", "training/losses/", "models/architectures/")
+        chosen = {name for name in reached if name.startswith(rooms) and not name.endswith("/__init__.py")}
+        common = {"federated/strategies/strategy.py", "federated/strategies/proximal_rule.py"}
+        common |= {f"training/losses/{name}.py" for name in ("joint", "voxel_terms", "cross_entropy")}
+        own = {"models/architectures/unet.py", "training/losses/dice_cross_entropy.py"}
+        assert chosen == common | own
 
 
 def test_no_result_depends_on_how_a_job_is_started(repository):
@@ -331,7 +399,7 @@ def test_no_result_depends_on_how_a_job_is_started(repository):
 def test_averaging_depends_on_its_own_code_but_not_on_training(repository):
     reached = reached_modules(repository, "aggregate_round")
     assert {"federated/exchange/averaging.py", "federated/rounds.py", "models/files.py"} <= reached
-    assert not {"training/epochs.py", "training/losses.py", "data/grid/geometry.py"} & reached
+    assert not {"training/epochs.py", "training/losses/joint.py", "data/grid/geometry.py"} & reached
 
 
 def test_shards_depend_on_the_sources_and_not_on_the_networks(repository):
@@ -352,10 +420,12 @@ def test_shards_depend_on_the_sources_and_not_on_the_networks(repository):
 )
 @pytest.mark.parametrize("rule", ["index_site", "build_shard"])
 def test_a_cohort_depends_on_its_own_source_and_the_forms_that_it_reads(repository, rule, source, own):
-    reached = reached_modules(repository, rule, modules_of_other_sources(source))
+    reached = reached_modules(repository, rule, {("SOURCES", source)})
     sources = {name for name in reached if name.startswith("data/sources/") and not name.endswith("/__init__.py")}
     assert f"data/sources/{own}" in sources
-    of_all = {f"data/sources/{name}.py" for name in ("source", "outlined_case", "class_names", "copies")}
+    of_all = {
+        f"data/sources/{name}.py" for name in ("source", "source_files", "outlined_case", "class_names", "copies")
+    }
     assert all(name.startswith(f"data/sources/{source}") for name in sources - of_all)
     assert ("data/formats/png.py" in reached) == (source in ("listed", "class_folders"))
     assert "base/downloads.py" not in reached

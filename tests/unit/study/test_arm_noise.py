@@ -2,7 +2,7 @@
 
 import pytest
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.study.arm_checks import NETWORKS_WITH_BATCH_NORM
+from fedpedbrain.study.network_facts import NETWORKS
 from fedpedbrain.study.study import Study, load_study
 from snakemake.utils import update_config
 
@@ -76,7 +76,9 @@ def test_batch_statistics_without_noise_are_a_study(load_private):
 def test_the_networks_with_batch_norm_are_those_that_are_named(repository):
     folder = repository / "pkg/fedpedbrain/models/architectures"
     sources = {path.stem: path.read_text() for path in folder.glob("*.py")}
-    assert {name for name, text in sources.items() if "BatchNorm" in text} == NETWORKS_WITH_BATCH_NORM
+    assert {name for name, text in sources.items() if "BatchNorm" in text} == {
+        name for name, facts in NETWORKS.items() if facts.has_batch_norm
+    }
 
 
 def test_classes_balanced_by_the_cases_are_refused_with_noise_on_cases(load_private):

@@ -1,6 +1,5 @@
 import pytest
-import yaml
-from fedpedbrain.study.schema import restore_types
+from fedpedbrain.study.schema import load_schema, restore_types
 
 TEXT, NUMBER = {"type": "string"}, {"type": "number"}
 
@@ -57,12 +56,12 @@ def test_text_that_is_no_yaml_stays_for_the_schema_to_refuse():
 
 
 def test_the_configs_own_values_stay_as_they_are(config, schema_path):
-    schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))
+    schema = load_schema(schema_path)
     assert restore_types(config, schema, schema) == config
 
 
 def test_equal_settings_are_equal_text_whatever_the_order_of_their_keys(config, schema_path):
-    schema = yaml.safe_load(schema_path.read_text())
+    schema = load_schema(schema_path)
     turned = {key: dict(reversed(value.items())) if isinstance(value, dict) else value for key, value in config.items()}
     turned["phantom"]["cases"] = dict(reversed(config["phantom"]["cases"].items()))
     assert repr(turned) != repr(config)

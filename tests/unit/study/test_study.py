@@ -2,7 +2,7 @@ import json
 
 import pytest
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.data.case_counts import count_cases
+from fedpedbrain.data.sources.source_files import count_cases
 from fedpedbrain.study.study import load_study
 
 

@@ -2,7 +2,7 @@ import matplotlib
 import pytest
 import yaml
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.data.case_counts import count_cases
+from fedpedbrain.data.sources.source_files import count_cases
 from fedpedbrain.study.arms import PARTICIPANTS, POOLED_SITE
 from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE
 from fedpedbrain.study.study import load_study

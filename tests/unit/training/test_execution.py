@@ -1,13 +1,12 @@
 import pytest
 import torch
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.models import build_model
+from fedpedbrain.models.networks import build_model, freeze_encoder
 from fedpedbrain.training.execution import (
     autocast,
     checkpoint_activations,
     computes_in_bfloat16,
     explained_memory,
-    freeze_encoder,
     keep_small_convolutions_exact,
     prepare_training,
 )

@@ -3,21 +3,17 @@ import math
 import numpy as np
 import pytest
 import torch
-import yaml
+from fedpedbrain.base.cases import UNKNOWN_CLASS_INDEX
 from fedpedbrain.models.outputs import Logits
-from fedpedbrain.training.losses import (
-    CLASSIFICATION_LOSSES,
-    SEGMENTATION_LOSSES,
-    UNKNOWN_CLASS_INDEX,
-    JointLoss,
-    class_weights,
-    cross_entropy,
-    dice_cross_entropy,
-    dice_focal,
-    focal_cross_entropy,
-    reference_dice,
-    soft_dice,
-)
+from fedpedbrain.study.schema import load_schema
+from fedpedbrain.study.training_facts import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES
+from fedpedbrain.training.losses.cross_entropy import cross_entropy
+from fedpedbrain.training.losses.dice_cross_entropy import dice_cross_entropy
+from fedpedbrain.training.losses.dice_focal import dice_focal
+from fedpedbrain.training.losses.focal_cross_entropy import focal_cross_entropy
+from fedpedbrain.training.losses.joint import JointLoss, class_weights
+from fedpedbrain.training.losses.reference_dice import reference_dice
+from fedpedbrain.training.losses.voxel_terms import soft_dice
 from torch import Tensor, nn
 
 SURE = 50.0
@@ -93,8 +89,10 @@ def test_reference_loss_averages_the_logarithms_of_the_regions():
 def test_a_segmentation_loss_has_one_value_a_case_whatever_the_others(name):
     logits = torch.randn(3, 2, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     masks = (logits.flip(0) > 0).float()
-    together = SEGMENTATION_LOSSES[name](logits, masks, GAMMA)
-    alone = [SEGMENTATION_LOSSES[name](logits[case : case + 1], masks[case : case + 1], GAMMA) for case in range(3)]
+    together = SEGMENTATION_LOSSES.load(name)(logits, masks, GAMMA)
+    alone = [
+        SEGMENTATION_LOSSES.load(name)(logits[case : case + 1], masks[case : case + 1], GAMMA) for case in range(3)
+    ]
     torch.testing.assert_close(together, torch.cat(alone))
 
 
@@ -102,7 +100,7 @@ def test_a_segmentation_loss_has_one_value_a_case_whatever_the_others(name):
 def test_a_perfect_segmentation_costs_nothing_and_a_better_one_costs_less(name):
     mask = volume(1.0, 1.0, 0.0, 0.0)
     worse, better, perfect = (
-        SEGMENTATION_LOSSES[name]((mask * 2 - 1) * sure, mask, GAMMA).item() for sure in (-1.0, 1.0, SURE)
+        SEGMENTATION_LOSSES.load(name)((mask * 2 - 1) * sure, mask, GAMMA).item() for sure in (-1.0, 1.0, SURE)
     )
     assert worse > better > perfect
     assert perfect == pytest.approx(0.0, abs=1e-5)
@@ -113,7 +111,7 @@ def test_half_precision_logits_lose_nothing_in_the_sums(name):
     # 100 000 voxels do not fit the integers of float16.
     logits, mask = torch.zeros(1, 1, 10, 100, 100), torch.zeros(1, 1, 10, 100, 100)
     mask[..., :50] = 1.0
-    loss = SEGMENTATION_LOSSES[name]
+    loss = SEGMENTATION_LOSSES.load(name)
     assert loss(logits.half(), mask, GAMMA).item() == pytest.approx(loss(logits, mask, GAMMA).item(), rel=1e-5)
 
 
@@ -305,22 +303,21 @@ def test_the_shares_of_the_parts_of_a_batch_add_up_to_its_loss(joint, weights, c
 def test_the_configs_word_is_the_segmentation_loss(joint, name):
     logits, mask = volume(0.5, 2.0), volume(1.0, 0.0)
     found = joint(segmentation=name, focal_gamma=1.5)(Logits(logits, None), mask, torch.tensor([UNKNOWN]))
-    assert found == SEGMENTATION_LOSSES[name](logits, mask, 1.5)
+    assert found == SEGMENTATION_LOSSES.load(name)(logits, mask, 1.5)
 
 
 @pytest.mark.parametrize("name", sorted(CLASSIFICATION_LOSSES))
 def test_the_configs_word_is_the_classification_loss(joint, name):
     found = joint(classification=name, focal_gamma=1.5)(Logits(None, TWO_CASES[1:]), None, torch.tensor([1]))
-    assert found == CLASSIFICATION_LOSSES[name](TWO_CASES[1:], torch.tensor([1]), 1.5)
+    assert found == CLASSIFICATION_LOSSES.load(name)(TWO_CASES[1:], torch.tensor([1]), 1.5)
 
 
 @pytest.mark.parametrize(
     ("key", "table"), [("segmentation", SEGMENTATION_LOSSES), ("classification", CLASSIFICATION_LOSSES)]
 )
 def test_the_configs_words_are_those_of_the_schema(schema_path, key, table):
-    schema = yaml.safe_load(schema_path.read_text())
-    words = schema["properties"]["training"]["properties"]["loss"]["properties"][key]["enum"]
-    assert set(words) == set(table)
+    words = load_schema(schema_path)["properties"]["training"]["properties"]["loss"]["properties"][key]["enum"]
+    assert words == list(table)
 
 
 # Cases apart from each other.

@@ -5,18 +5,17 @@ import sys
 
 import pytest
 import torch
-import yaml
+from fedpedbrain.study.schema import load_schema
 from fedpedbrain.study.study import load_study
+from fedpedbrain.study.training_facts import OPTIMIZERS, SCHEDULES
 from fedpedbrain.training.optimizers import (
-    OPTIMIZERS,
-    SCHEDULES,
     begin_training,
     build_optimizer,
     end_training,
-    learning_rate_of_round,
     restore_site_state,
     site_state_of,
 )
+from fedpedbrain.training.schedules import learning_rate_of_round
 
 OPTIMIZER = {"name": "sgd", "learning_rate": 2.0, "weight_decay": 0.0, "momentum": 0.0}
 SCHEDULE_FREE = {"name": "schedule_free_adamw"}
@@ -90,9 +89,8 @@ def test_a_rounds_rate_does_not_depend_on_the_number_of_rounds(config, schema_pa
 
 @pytest.mark.parametrize(("table", "key"), [(OPTIMIZERS, "optimizer"), (SCHEDULES, "schedule")])
 def test_the_configs_words_are_those_of_the_schema(schema_path, table, key):
-    schema = yaml.safe_load(schema_path.read_text())
-    words = schema["properties"]["training"]["properties"][key]["properties"]["name"]["enum"]
-    assert set(words) == set(table)
+    words = load_schema(schema_path)["properties"]["training"]["properties"][key]["properties"]["name"]["enum"]
+    assert words == list(table)
 
 
 def step(settings: dict, gradients: list[float]) -> float:
@@ -138,7 +136,7 @@ def test_an_optimizer_takes_the_steps_of_torchs_own(name):
     weights = [torch.nn.Parameter(torch.linspace(-1.0, 1.0, 5)) for _ in range(2)]
     settings = OPTIMIZER | {"name": name, "weight_decay": 0.1, "momentum": 0.9}
     ours = build_optimizer([weights[0]], settings, 0.1)
-    optimizer_class, options = OPTIMIZERS[name]
+    optimizer_class, options = OPTIMIZERS.load(name), dict(OPTIMIZERS[name].arguments)
     options = options | {"lr": 0.1, "weight_decay": 0.1} | ({"momentum": 0.9} if name == "sgd" else {})
     theirs = optimizer_class([weights[1]], **options)
     for weight, optimizer in zip(weights, (ours, theirs), strict=True):
@@ -154,7 +152,8 @@ def test_an_optimizer_takes_the_steps_of_torchs_own(name):
 def test_training_does_not_load_the_compiler():
     lines = [
         "import sys, torch",
-        "from fedpedbrain.training.optimizers import OPTIMIZERS, begin_training, build_optimizer, end_training",
+        "from fedpedbrain.study.training_facts import OPTIMIZERS",
+        "from fedpedbrain.training.optimizers import begin_training, build_optimizer, end_training",
         "settings = {'weight_decay': 0.1, 'momentum': 0.9}",
         "for name in OPTIMIZERS:",
         "    layer = torch.nn.Linear(2, 2)",

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.models import build_model
-from fedpedbrain.models.prediction import to_device
-from fedpedbrain.training.epochs import Batch, train_epochs
+from fedpedbrain.models.networks import build_model, freeze_encoder
+from fedpedbrain.models.placement import to_device
+from fedpedbrain.training.batches import Batch
+from fedpedbrain.training.epochs import train_epochs
 from fedpedbrain.training.execution import (
     checkpoint_activations,
     freeze_batch_statistics,
-    freeze_encoder,
     keep_small_convolutions_exact,
 )
-from fedpedbrain.training.losses import JointLoss
+from fedpedbrain.training.losses.joint import JointLoss
 from fedpedbrain.training.optimizers import begin_training, build_optimizer, end_training
 from fedpedbrain.training.private import (
     check_private,

@@ -21,7 +21,8 @@ from fedpedbrain.data.conversion.pseudonyms import ImageOrigin, Key, name_files,
 from fedpedbrain.data.conversion.sidecars import SIDECAR_TAGS, describe_sequence, sidecar_of
 from fedpedbrain.data.formats.dicom import read_series
 from fedpedbrain.data.formats.dicom_headers import Series, find_series
-from fedpedbrain.data.layouts import NOT_AVAILABLE, read_participants
+from fedpedbrain.data.sources.bids.files import read_participants
+from fedpedbrain.data.sources.source_files import NOT_AVAILABLE
 
 logger = logging.getLogger(__name__)
 # Read to sort and to match, never written.

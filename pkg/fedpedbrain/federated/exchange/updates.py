@@ -11,7 +11,7 @@ from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.lineage import Lineage
 from fedpedbrain.federated.exchange.encoding import Form, expected_dtype
 from fedpedbrain.models.files import ModelFile
-from fedpedbrain.training.execution import freeze_encoder
+from fedpedbrain.models.networks import freeze_encoder
 
 # How much an update counts before weights are normalised to sum to 1.
 WEIGHTINGS: dict[str, Callable[[Lineage], float]] = {

@@ -7,7 +7,7 @@ optimizer trains, the other entries are buffers (batch normalisation's statistic
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.federated.exchange.averaging import CombineRows, Sliceable, combine_pieces, weighted_mean
 from fedpedbrain.federated.exchange.updates import is_finite
+from fedpedbrain.study.strategy_facts import STRATEGIES
 
 Weights = Mapping[str, Tensor]
 # What a strategy keeps or sends beside the weights: dicts of tensors by name.
@@ -204,3 +205,8 @@ class Strategy:
 def moved(parent: Tensor, direction: Tensor, rate: float = 1.0) -> Tensor:
     """``parent`` plus ``rate`` times ``direction``, computed in float64, in the parent's dtype."""
     return torch.add(parent.double(), direction.double(), alpha=rate).to(parent.dtype)
+
+
+def build_strategy(settings: Mapping[str, Any]) -> Strategy:
+    """Make the strategy that an arm's ``strategy`` block names, with its options."""
+    return STRATEGIES.load(settings["name"])(**{key: value for key, value in settings.items() if key != "name"})

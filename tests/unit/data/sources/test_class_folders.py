@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 from fedpedbrain.base.cases import read_cases, write_cases
 from fedpedbrain.base.errors import CohortError, StudyError
-from fedpedbrain.data.case_counts import count_cases, count_left_out
-from fedpedbrain.data.layouts import list_source_files, settings_of_site
 from fedpedbrain.data.shards import preprocess_images
 from fedpedbrain.data.sources.copies import describe_copies
 from fedpedbrain.data.sources.source import open_source
+from fedpedbrain.data.sources.source_files import count_cases, count_left_out, list_source_files, settings_of_site
 from PIL import Image
 
 SIZE = (12, 10)

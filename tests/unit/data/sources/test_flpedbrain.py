@@ -10,10 +10,9 @@ import pytest
 import SimpleITK as sitk
 import yaml
 from fedpedbrain.base.errors import CohortError, StudyError
-from fedpedbrain.data.case_counts import count_cases
-from fedpedbrain.data.layouts import list_source_files, settings_of_site
 from fedpedbrain.data.sources.flpedbrain.fetching import fetch_site_files
 from fedpedbrain.data.sources.source import open_source
+from fedpedbrain.data.sources.source_files import count_cases, list_source_files, settings_of_site
 from fedpedbrain.study.strategy_facts import merged_block
 from fedpedbrain.study.study import load_study
 from flpedbrain_files import SHARED_NORMALS, make_cases, published_files, site_file, write_dict

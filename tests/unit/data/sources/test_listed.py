@@ -12,10 +12,15 @@ import yaml
 from cohort_files import WRITERS
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import write_table
-from fedpedbrain.data.case_counts import count_cases, count_left_out
-from fedpedbrain.data.layouts import digest_of_rows, list_source_files, settings_of_site
 from fedpedbrain.data.shards import preprocess_images, preprocess_mask
 from fedpedbrain.data.sources.source import open_source
+from fedpedbrain.data.sources.source_files import (
+    count_cases,
+    count_left_out,
+    digest_of_rows,
+    list_source_files,
+    settings_of_site,
+)
 from fedpedbrain.evaluation.metrics import dice_coefficient
 from fedpedbrain.study.study import load_study
 

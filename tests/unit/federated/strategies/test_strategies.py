@@ -3,9 +3,8 @@
 import pytest
 import torch
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.federated.strategies import build_strategy
 from fedpedbrain.federated.strategies.fednova import counted_gradients
-from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteUpdate
+from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteUpdate, build_strategy
 from fedpedbrain.study.strategy_facts import STRATEGIES as FACTS
 from fedpedbrain.study.strategy_facts import fewest_for_trimmed_mean
 from torch import Tensor, nn

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-import yaml
-from fedpedbrain.federated.strategies import STRATEGY_CLASSES, build_strategy
 from fedpedbrain.federated.strategies.cyclic import Cyclic
-from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteRule, SiteUpdate, Strategy
+from fedpedbrain.federated.strategies.strategy import RoundUpdates, SiteRule, SiteUpdate, Strategy, build_strategy
 from fedpedbrain.study.arms import build_arms
+from fedpedbrain.study.schema import load_schema
 from fedpedbrain.study.strategy_facts import STRATEGIES as FACTS
 from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE
 from torch import nn
@@ -15,16 +14,21 @@ from torch import nn
 @pytest.fixture
 def strategy_schema(schema_path):
     """The schema of a ``strategy`` block."""
-    return yaml.safe_load(schema_path.read_text(encoding="utf-8"))["$defs"]["strategy"]["properties"]
+    return load_schema(schema_path)["$defs"]["strategy"]["properties"]
 
 
-def test_config_job_graph_and_package_know_the_same_strategies(strategy_schema):
-    assert set(strategy_schema["name"]["enum"]) == set(FACTS) == set(STRATEGY_CLASSES)
-
-
-def test_the_config_allows_the_options_of_the_strategies_and_no_others(strategy_schema):
+def test_the_schema_takes_words_and_options_from_the_table(strategy_schema):
+    assert strategy_schema["name"]["enum"] == list(FACTS)
     options = {option for facts in FACTS.values() for option in facts.options}
     assert set(strategy_schema) == {"name", *options}
+    assert strategy_schema["trim_fraction"]["exclusiveMaximum"] == 0.5
+
+
+def test_options_of_one_name_take_the_same_values_whatever_the_strategy():
+    schemas = {}
+    for facts in FACTS.values():
+        for name, option in facts.declared.items():
+            assert schemas.setdefault(name, option.schema) == option.schema, name
 
 
 @pytest.mark.parametrize("name", FACTS)

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -11,9 +12,11 @@ from fedpedbrain.base.cases import UNKNOWN_CLASS, Case
 from fedpedbrain.base.errors import CohortError, StudyError
 from fedpedbrain.base.files import check_inside, sha256_of_file
 from fedpedbrain.data.formats.volumes import Volume, check_finite, read_volume
-from fedpedbrain.data.layouts import NOT_AVAILABLE, bids_root, read_site_participants
+from fedpedbrain.data.sources.bids.files import bids_root, read_site_participants
 from fedpedbrain.data.sources.class_names import map_classes
 from fedpedbrain.data.sources.outlined_case import outlined_case
+from fedpedbrain.data.sources.source import labels_of
+from fedpedbrain.data.sources.source_files import NOT_AVAILABLE
 
 
 class BidsSource:
@@ -120,3 +123,9 @@ def _the_one_file(root: Path, folder: Path, pattern: str) -> Path:
         raise StudyError(f"{folder}: expected one file like {pattern}, found {len(files)} ({names})")
     check_inside(files[0], root)
     return files[0]
+
+
+def open_bids(settings: dict[str, Any]) -> BidsSource:
+    """Open the source as the settings of a site describe it."""
+    classes = settings["cohort"]["classes"]
+    return BidsSource(settings["root"], settings["sites"], classes, labels_of(settings), settings["bids"])

@@ -14,7 +14,7 @@ from fedpedbrain.base.files import check_inside, sha256_of_file
 from fedpedbrain.base.lineage import digest_of
 from fedpedbrain.data.formats.reading import read_scan
 from fedpedbrain.data.formats.volumes import Volume
-from fedpedbrain.data.layouts import find_pictures
+from fedpedbrain.data.sources.class_folders.files import find_pictures
 from fedpedbrain.data.sources.class_names import map_classes
 from fedpedbrain.data.sources.copies import voxel_digests
 
@@ -126,3 +126,14 @@ class ClassFolderSource:
                 "remove the one that is wrong"
             )
         return replace(case, patient=first.patient)
+
+
+def open_class_folders(settings: dict[str, Any]) -> ClassFolderSource:
+    """Open the source as the settings of a site describe it."""
+    return ClassFolderSource(
+        settings["root"],
+        settings["sites"],
+        settings["cohort"]["classes"],
+        settings["class_folders"],
+        settings["formats"],
+    )

@@ -24,7 +24,7 @@ from fedpedbrain.base.seeds import derive_seed
 from fedpedbrain.data.formats.volumes import Volume
 from fedpedbrain.data.grid.memory_maps import forget_pages
 from fedpedbrain.data.sources.copies import voxel_digests
-from fedpedbrain.data.sources.flpedbrain.files import SHARED_NORMALS, SitePart, choose_parts
+from fedpedbrain.data.sources.flpedbrain.files import SHARED_NORMALS, SitePart, choose_parts, find_files
 from fedpedbrain.data.sources.flpedbrain.pickled_arrays import read_pickled_arrays
 from fedpedbrain.data.sources.outlined_case import check_labels
 
@@ -246,3 +246,9 @@ def _open_table(path: Path) -> _Table:
             f"{table.labels.shape}"
         )
     return table
+
+
+def open_flpedbrain(settings: dict[str, Any]) -> FlpedbrainSource:
+    """Open the source as the settings of a site describe it."""
+    files, block = find_files(settings), settings["flpedbrain"]
+    return FlpedbrainSource(files, settings["sites"], settings["sites_before"], settings["cohort"], block)

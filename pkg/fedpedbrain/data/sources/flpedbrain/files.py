@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpedbrain.base.errors import StudyError
+from fedpedbrain.data.sources.source_files import SourceFiles
 
 SHARED_NORMALS = {
     "train": "normals_400x256x256x64_train_for_fl_64.npy",
@@ -150,3 +151,32 @@ def _read_receipt(receipt_path: str | Path) -> dict[str, Path]:
                 "receipt and run again"
             )
     return {name: Path(entry["path"]) for name, entry in files.items()}
+
+
+def _flpedbrain_files(settings: Mapping[str, Any]) -> list[str]:
+    block = settings["flpedbrain"]
+    if settings["root"] is not None:
+        return sorted(map(str, find_files(settings).values()))
+    if block["revision"] is None:
+        raise StudyError(
+            f"flpedbrain.revision: which commit of {block['repository']} to fetch is not said; add --config "
+            "flpedbrain='{revision: COMMIT}', or cohort_root=PATH for a folder of its files"
+        )
+    # Jobs fetch them.
+    return []
+
+
+def _refuse_to_count(settings: Mapping[str, Any]) -> dict[str, int]:
+    raise StudyError("arms.phases: cases of the published files are not counted before they are read; name the sites")
+
+
+def _settings_of_site(settings: Mapping[str, Any], site: str) -> dict[str, Any]:
+    """Settings of a site and of those that shared normal cases are dealt out to before it."""
+    block = settings["flpedbrain"]
+    before = sites_before(site, settings["sites"], block)
+    left_out = [case for case in block["left_out_cases"] if case.startswith(f"{site}-")]
+    own = block_of_sites([*before, site], block) | {"left_out_cases": left_out}
+    return {"sites_before": before, "flpedbrain": own}
+
+
+FLPEDBRAIN_FILES = SourceFiles(_flpedbrain_files, _refuse_to_count, settings_of_site=_settings_of_site)

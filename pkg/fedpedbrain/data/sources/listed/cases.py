@@ -15,9 +15,11 @@ from fedpedbrain.data.formats.dicom_segmentation import is_segmentation, read_se
 from fedpedbrain.data.formats.reading import read_scan
 from fedpedbrain.data.formats.scan import Scan
 from fedpedbrain.data.formats.volumes import Volume
-from fedpedbrain.data.layouts import NOT_AVAILABLE, read_listing
 from fedpedbrain.data.sources.class_names import map_classes
+from fedpedbrain.data.sources.listed.files import read_listing
 from fedpedbrain.data.sources.outlined_case import outlined_case
+from fedpedbrain.data.sources.source import labels_of
+from fedpedbrain.data.sources.source_files import NOT_AVAILABLE
 
 
 class ListedSource:
@@ -123,3 +125,17 @@ class ListedSource:
             files += files_below(mask[0]) if mask[0].is_dir() else [mask[0]]
         assumed = {scan.form: self._formats.get(scan.form) for scan in scans}
         return digest_of({"files": [sha256_of_file(file) for file in files], "class": class_name, "read": assumed})
+
+
+def open_listed(settings: dict[str, Any]) -> ListedSource:
+    """Open the source as the settings of a site describe it."""
+    cohort, formats = settings["cohort"], settings["formats"]
+    return ListedSource(
+        settings["root"],
+        settings["sites"],
+        cohort["classes"],
+        cohort["normal_class"],
+        labels_of(settings),
+        settings["listed"],
+        formats,
+    )

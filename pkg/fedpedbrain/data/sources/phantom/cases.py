@@ -6,6 +6,7 @@ Simulated from averaged adult anatomy with painted tumours: a score on it says n
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -139,3 +140,9 @@ def _to_template(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     amplitude = rng.uniform(3.0, 6.0) / 2.0
     warp = [smooth_field(template, 60.0, rng) for _ in range(3)]
     return template + amplitude * np.clip(np.stack(warp), -2.0, 2.0).astype(np.float32)
+
+
+def open_phantom(settings: dict[str, Any]) -> PhantomSource:
+    """Open the source as the settings of a site describe it."""
+    cohort = settings["cohort"]
+    return PhantomSource(settings["sites"], cohort["classes"], cohort["normal_class"], settings["phantom"])

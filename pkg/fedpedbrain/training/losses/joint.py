@@ -1,85 +1,14 @@
-"""Losses of joint segmentation and classification, a number a case."""
+"""The loss of joint segmentation and classification."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from fedpedbrain.base.cases import UNKNOWN_CLASS_INDEX
 from fedpedbrain.models.outputs import Logits
-
-# Target of a case whose diagnosis is unknown: it counts for segmentation alone.
-UNKNOWN_CLASS_INDEX = -1
-SMOOTH = 1.0
-_VOXELS = (2, 3, 4)
-
-
-def soft_dice(logits: Tensor, masks: Tensor) -> Tensor:
-    """Dice coefficient of sigmoid probabilities, smoothed by 1 voxel (Milletari et al., V-Net, 2016).
-
-    Parameters
-    ----------
-    logits : float (B, R, D, H, W)
-    masks : float32, the same shape, 0 or 1
-
-    Returns
-    -------
-    float32 (B, R), in (0, 1]; 1 for an empty prediction of an empty mask
-    """
-    probabilities = torch.sigmoid(logits.float())
-    overlap = (probabilities * masks).sum(_VOXELS)
-    return (2.0 * overlap + SMOOTH) / (probabilities.sum(_VOXELS) + masks.sum(_VOXELS) + SMOOTH)
-
-
-def _voxel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(logits.float(), masks, reduction="none")
-
-
-def _focal(cross_entropy: Tensor, gamma: float) -> Tensor:
-    # exp(-cross-entropy) is the probability given to the truth. What it lacks of 1 is kept above 0, where a power below
-    # 1 has no finite gradient.
-    lacking = -torch.expm1(-cross_entropy.clamp(min=torch.finfo(cross_entropy.dtype).tiny))
-    return lacking**gamma * cross_entropy
-
-
-def dice_cross_entropy(logits: Tensor, masks: Tensor, focal_gamma: float) -> Tensor:
-    """1 - Dice plus voxel-wise binary cross-entropy, float32 (B,); shapes as in ``soft_dice``."""
-    return 1.0 - soft_dice(logits, masks).mean(1) + _voxel_cross_entropy(logits, masks).mean((1, *_VOXELS))
-
-
-def dice_focal(logits: Tensor, masks: Tensor, focal_gamma: float) -> Tensor:
-    """1 - Dice plus voxel-wise focal loss, float32 (B,) (Lin et al., "Focal Loss", ICCV 2017, without its alpha)."""
-    focal = _focal(_voxel_cross_entropy(logits, masks), focal_gamma)
-    return 1.0 - soft_dice(logits, masks).mean(1) + focal.mean((1, *_VOXELS))
-
-
-def reference_dice(logits: Tensor, masks: Tensor, focal_gamma: float) -> Tensor:
-    """0.5 x -log(Dice), float32 (B,): the segmentation loss of FLPedBrain (Lee et al., 2024)."""
-    return 0.5 * -torch.log(soft_dice(logits, masks)).mean(1)
-
-
-SEGMENTATION_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "dice_cross_entropy": dice_cross_entropy,
-    "dice_focal": dice_focal,
-    "reference": reference_dice,
-}
-
-
-def cross_entropy(logits: Tensor, class_indices: Tensor, focal_gamma: float) -> Tensor:
-    """Cross-entropy, float32 (B,), of logits (B, K); 0 for an unknown class."""
-    return functional.cross_entropy(logits.float(), class_indices, ignore_index=UNKNOWN_CLASS_INDEX, reduction="none")
-
-
-def focal_cross_entropy(logits: Tensor, class_indices: Tensor, focal_gamma: float) -> Tensor:
-    """Focal loss, float32 (B,), of logits (B, K); 0 for an unknown class (Lin et al., 2017, without its alpha)."""
-    return _focal(cross_entropy(logits, class_indices, focal_gamma), focal_gamma)
-
-
-CLASSIFICATION_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "cross_entropy": cross_entropy,
-    "focal": focal_cross_entropy,
-}
+from fedpedbrain.study.training_facts import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES
 
 
 def class_weights(settings: Mapping, classes: Sequence[str], class_indices: np.ndarray) -> Tensor:
@@ -108,8 +37,8 @@ class JointLoss:
     """
 
     def __init__(self, settings: Mapping, weights: Tensor) -> None:
-        self._segmentation = SEGMENTATION_LOSSES[settings["segmentation"]]
-        self._classification = CLASSIFICATION_LOSSES[settings["classification"]]
+        self._segmentation = SEGMENTATION_LOSSES.load(settings["segmentation"])
+        self._classification = CLASSIFICATION_LOSSES.load(settings["classification"])
         self._factors = (settings["segmentation_weight"], settings["classification_weight"])
         # Without a focal loss there need be none.
         self._gamma = settings.get("focal_gamma", 0.0)

@@ -1,6 +1,6 @@
 import pytest
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.data.case_counts import count_cases, count_left_out
+from fedpedbrain.data.sources.source_files import count_cases, count_left_out
 
 
 def test_the_cases_of_a_simulated_cohort_are_counted_by_its_settings(config):

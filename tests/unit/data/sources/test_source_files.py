@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
-import yaml
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.data.layouts import digest_of_rows, list_dicom_files, list_source_files, settings_of_site
+from fedpedbrain.data.conversion.dicom_files import list_dicom_files
 from fedpedbrain.data.sources.source import open_source
+from fedpedbrain.data.sources.source_files import digest_of_rows, list_source_files, settings_of_site
+from fedpedbrain.study.schema import load_schema
+from fedpedbrain.study.source_facts import SOURCES
 from fedpedbrain.study.study import Study
 
 
@@ -116,7 +118,7 @@ def test_of_a_cohort_without_a_table_or_that_is_not_there_no_rows_are_told(confi
     assert digest_of_rows(phantom) == digest_of_rows(source_settings | {"root": None}) == ""
 
 
-@pytest.mark.parametrize("source", ["phantom", "bids", "listed", "class_folders", "flpedbrain"])
+@pytest.mark.parametrize("source", SOURCES)
 def test_no_other_site_that_comes_or_goes_is_in_a_sites_settings(config, schema_path, source):
     config["cohort"] |= {"source": source, "classes": ["normal", "DIPG"]}
     if source == "class_folders":
@@ -125,7 +127,7 @@ def test_no_other_site_that_comes_or_goes_is_in_a_sites_settings(config, schema_
 
     def settings(training: list[str], external: list[str]) -> dict:
         config["cohort"]["sites"] = {"training": training, "external": external}
-        return settings_of_site(Study(config, yaml.safe_load(schema_path.read_text())).source_settings, "north")
+        return settings_of_site(Study(config, load_schema(schema_path)).source_settings, "north")
 
     of_north = settings(["north"], [])
     assert settings(["north", "east"], ["more"]) == settings(["north"], ["west"]) == of_north

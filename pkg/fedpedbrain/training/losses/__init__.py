@@ -1,0 +1,1 @@
+"""Losses of joint segmentation and classification; one loss per module, chosen in ``study.training_facts``."""
