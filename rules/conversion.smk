@@ -13,7 +13,7 @@ rule convert_to_bids:
         # Of a data set that is added to, what is there stays until all is done.
         description=update(CONVERTED),
     log:
-        "results/logs/conversion/convert_to_bids.log",
+        "results/logs/requests/convert_to_bids.log",
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -39,7 +39,7 @@ rule restore_predictions:
     output:
         folder=directory("results/predictions/{arm}/seed-{seed}/scans"),
     log:
-        "results/logs/evaluation/{arm}/seed-{seed}/restore.log",
+        "results/logs/requests/{arm}/seed-{seed}/restore.log",
     conda:
         "../envs/study.yaml"
     threads: 1

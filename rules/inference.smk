@@ -10,7 +10,7 @@ rule predict_scan:
     output:
         folder=directory("results/inference/{scan}/{model}"),
     log:
-        "results/logs/inference/{scan}/predict-{model}.log",
+        "results/logs/requests/scans/{scan}/predict-{model}.log",
     conda:
         "../envs/study.yaml"
     threads: STUDY.config["training"]["threads"]
@@ -37,7 +37,7 @@ rule render_scan:
         poster="results/inference/{scan}/slices.jpg",
         overview="results/inference/{scan}/overview.jpg",
     log:
-        "results/logs/inference/{scan}/render.log",
+        "results/logs/requests/scans/{scan}/render.log",
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -65,7 +65,7 @@ rule write_scan_page:
     output:
         page="results/inference/{scan}/scan.html",
     log:
-        "results/logs/inference/{scan}/page.log",
+        "results/logs/requests/scans/{scan}/page.log",
     conda:
         "../envs/study.yaml"
     threads: 1

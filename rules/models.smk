@@ -140,7 +140,7 @@ rule record_lineage:
 rule verify_lineage:
     """Check every model and site state on disk against the recorded histories; makes nothing anew."""
     log:
-        "results/logs/models/verify_lineage.log",
+        "results/logs/requests/verify_lineage.log",
     conda:
         "../envs/study.yaml"
     threads: 1

@@ -23,12 +23,14 @@ rule measure_timeline:
     resources:
         mem_mb=1000,
     params:
-        # Read beside the inputs: for a log that is gone, nothing runs again.
+        # Read beside the inputs: for a log or a record that is gone, nothing runs again.
         logs="results/logs",
+        # Of jobs that are no part of the study.
+        requests="results/logs/requests",
+        records="results/records",
         arms=ARMS,
         seeds=SEEDS,
         last_round=LAST_ROUND,
-        chains=[name for name, arm in STUDY.arms.items() if arm.is_cyclic],
         code=code("measure_timeline"),
     message:
         "report: putting together when jobs ran"

@@ -7,10 +7,11 @@ with job_log(snakemake.log[0]):
 
     measure_timeline_files(
         logs=snakemake.params.logs,
+        requests=snakemake.params.requests,
+        records=snakemake.params.records,
         jobs_path=snakemake.output.jobs,
         summary_path=snakemake.output.summary,
         arms=snakemake.params.arms,
         seeds=snakemake.params.seeds,
         last_round=snakemake.params.last_round,
-        chains=snakemake.params.chains,
     )

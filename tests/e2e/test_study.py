@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
@@ -11,7 +12,9 @@ import pandas as pd
 import pytest
 from browser import open_browser
 from fedpedbrain.base.cases import read_split_cases
+from fedpedbrain.jobs.course.timeline import read_makers
 from fedpedbrain.models.files import load_model_file
+from fedpedbrain.planning.records import read_records
 from workspace import TINY
 
 pytestmark = pytest.mark.slow
@@ -78,6 +81,20 @@ def test_the_timeline_has_every_job_of_the_rounds_and_its_path_begins_with_the_c
     assert set(jobs["device"]) <= {"CPU 1", "CPU 2"}
     path = jobs[jobs["on_critical_path"] == 1].sort_values("started")
     assert (path["rule"].iloc[0], path["ended"].iloc[-1]) == ("index_site", jobs["ended"].max())
+
+
+def test_the_records_link_every_job_to_what_made_its_inputs(finished_study, monkeypatch):
+    monkeypatch.chdir(finished_study.folder)
+    makers = read_makers(read_records(Path("results/records")), "results/logs")
+    jobs = pd.read_csv("results/timeline/jobs.tsv", sep="\t", keep_default_na=False).set_index("job")
+    first = {name for name in jobs.index if not makers[name]}
+    assert set(jobs.loc[sorted(first), "rule"]) == {"index_site", "initialize_model"}
+    for name in set(jobs.index) - first:
+        known = jobs.index.intersection(makers[name])
+        assert jobs.loc[known, "ended"].max() <= jobs.loc[name, "started"], name
+    # By way of updates, which are gone.
+    training = {"models/fedavg/seed-0/round-002/train-north", "models/fedavg/seed-0/round-002/train-east"}
+    assert training <= makers["models/fedavg/seed-0/round-002/aggregate"]
 
 
 def test_updates_do_not_stay_on_disk(finished_study):

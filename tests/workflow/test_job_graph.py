@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from fedpedbrain.jobs.course.critical_path import WAITS_FOR
 from workspace import TINY, Workspace
 
 
@@ -237,44 +236,3 @@ def test_a_training_job_counts_as_one_core_of_a_machine_with_gpus(repository, nu
     }
     exec((repository / "rules/rounds.smk").read_text(), names)
     assert names["CORES_OF_TRAINING"] == cores
-
-
-def all_before(rule, before):
-    """Rules whose files a rule reads, directly or by way of others."""
-    found, left = set(), [rule]
-    while left:
-        new = set(before.get(left.pop(), ())) - found
-        found |= new
-        left += new
-    return found
-
-
-# The last to run tell of the run, or of the study, themselves.
-NOT_PART_OF_THE_RUN = {"measure_timeline", "plot_timeline", "write_report", "all"}
-
-
-def test_the_critical_path_knows_what_every_rule_waits_for(workspace, tmp_path):
-    overlay = {
-        "study": {"rounds": 3},
-        "arms": [
-            {"name": "centralized", "participants": "pooled"},
-            {"name": "warm", "participants": "sites", "phases": [{"sites": ["east"], "rounds": 1}, {"start": "best"}]},
-            {"name": "own", "participants": "sites", "strategy": {"name": "fedbn"}},
-            {"name": "secret", "participants": "sites", "privacy": {"secure_sum": True}},
-            {"name": "noisy", "participants": "sites", "privacy": {"clip_norm": 1.0, "noise_multiplier": 1.0}},
-        ],
-        "evaluation": {"reference_arm": "centralized"},
-        "reporting": {"video": {"arms": ["centralized"]}},
-    }
-    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
-    graph = workspace.without_jobs("--rulegraph", "--configfile", str(tmp_path / "overlay.yaml")).stdout
-    names = dict(re.findall(r'(\d+)\[label = "(\w+)"', graph))
-    before = {name: set() for name in names.values()}
-    for first, then in re.findall(r"(\d+) -> (\d+)", graph):
-        before[names[then]].add(names[first])
-    rules = set(before) - NOT_PART_OF_THE_RUN
-    # Those that are left have nothing to do where the cohort is simulated and no weights are fetched.
-    assert set(WAITS_FOR) - rules == {"fetch_site", "fetch_pretrained"}
-    for rule in rules:
-        assert before[rule] <= all_before(rule, WAITS_FOR), rule
-        assert set(WAITS_FOR[rule]) & rules <= all_before(rule, before), rule

@@ -9,8 +9,9 @@ made anew or, where that would train again what may be right, left to the user t
 import json
 import os
 import shutil
-from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 # The settings of a job whose record is lost: never those of a job.
@@ -45,6 +46,11 @@ def record_name(path: str) -> str:
     return "/".join([*(f"@{part}" for part in parts[:-1]), parts[-1]])
 
 
+def recorded_path(name: str) -> str:
+    """Path of the file that a record is of, see ``record_name``."""
+    return urlsafe_b64decode(name.replace("/", "").replace("@", "")).decode()
+
+
 def _names(folder: Path) -> set[str]:
     """Names of the records in a folder; an empty one is what a power cut leaves of a record."""
     waiting, names = [""], set()
@@ -56,6 +62,34 @@ def _names(folder: Path) -> set[str]:
             elif entry.stat().st_size > 0:
                 names.add(f"{below}{entry.name}")
     return names
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """How a file was made.
+
+    Attributes
+    ----------
+    path : of the file, which may be gone since: the records of temporary files stay
+    log : path of the log of the job that made it, which no other job's is
+    inputs : paths of what that job read
+    """
+
+    path: str
+    log: str
+    inputs: tuple[str, ...]
+
+
+def read_records(kept: Path) -> Iterator[FileRecord]:
+    """Read all records in ``kept`` that name a log. A torn record, as a power cut leaves it, is left out."""
+    metadata = kept / "metadata"
+    for name in sorted(_names(metadata)) if metadata.is_dir() else ():
+        try:
+            record = json.loads((metadata / name).read_bytes())
+        except (FileNotFoundError, ValueError):
+            continue
+        if record.get("log"):
+            yield FileRecord(recorded_path(name), record["log"][0], tuple(record.get("input") or ()))
 
 
 def files_without_record(results: Path, kept: Path) -> list[str]:

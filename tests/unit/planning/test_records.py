@@ -1,7 +1,16 @@
 import json
 from pathlib import Path
 
-from fedpedbrain.planning.records import UNKNOWN, complete_records, files_without_record, keep_records, record_name
+from fedpedbrain.planning.records import (
+    UNKNOWN,
+    FileRecord,
+    complete_records,
+    files_without_record,
+    keep_records,
+    read_records,
+    record_name,
+    recorded_path,
+)
 
 MODEL = "results/models/fedavg/global.pth"
 STATE = "results/models/fedavg/state.pth"
@@ -50,6 +59,28 @@ def test_names_of_records_are_those_of_snakemake(tmp_path):
         persistence = object.__new__(FilePersistence)
         persistence._max_len = 255
         assert str(tmp_path / record_name(path)) == persistence._record_path(str(tmp_path), path)
+
+
+def test_a_name_leads_back_to_the_path():
+    for path in (MODEL, "results/predictions/süd/masks.npy", "results/" + 300 * "long/"):
+        assert recorded_path(record_name(path)) == path
+
+
+def test_records_tell_the_log_and_the_inputs_of_a_file_except_where_they_are_torn(tmp_path):
+    long = "results/" + 300 * "long/" + "table.tsv"
+    made = json.dumps({"log": ["results/logs/train.log"], "input": ["results/start.pth", "results/cases.tsv"]})
+    record(tmp_path, MODEL, made)
+    record(tmp_path, long, '{"log": ["results/logs/table.log"], "input": []}')
+    # Of an earlier version, lost, cut short by a power cut and not there at all.
+    record(tmp_path, STATE, '{"params": ["1"]}')
+    complete_records(["results/lost"], tmp_path)
+    record(tmp_path, "results/torn", made[:-4])
+    record(tmp_path, "results/empty", "")
+    assert set(read_records(tmp_path)) == {
+        FileRecord(MODEL, "results/logs/train.log", ("results/start.pth", "results/cases.tsv")),
+        FileRecord(long, "results/logs/table.log", ()),
+    }
+    assert list(read_records(tmp_path / "nothing")) == []
 
 
 def test_a_file_has_a_record_of_its_own_or_lies_in_a_folder_that_has(tmp_path, monkeypatch):

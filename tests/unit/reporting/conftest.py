@@ -275,7 +275,8 @@ class StudyWriter:
             clock += 3600.0
         paths = [self.folder / "jobs.tsv", self.folder / "timeline.json"]
         arms = [item["name"] for item in self.study["arms"]]
-        measure_timeline_files(self.folder / "logs", *paths, arms, [0], NUM_ROUNDS, [])
+        folders = [self.folder / name for name in ("logs", "logs/requests", "records")]
+        measure_timeline_files(*folders, *paths, arms, [0], NUM_ROUNDS)
         return paths[1]
 
     def write_inspection(self, name: str, rows: list[tuple]) -> Path:

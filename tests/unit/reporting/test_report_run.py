@@ -24,6 +24,10 @@ SUMMARY = {
     "mean_cores": 1.26,
     "path_seconds": {"cohort": 0.0, "training": 150.0, "averaging": 20.0, "waiting": 30.0},
     "num_path_jobs": 3,
+    "num_path_arms": 1,
+    "num_room_jobs": 0,
+    "longest_path_job": {"job": "models/fedavg/seed-0/round-001/train-north", "seconds": 40.0},
+    "chain_seconds": 170.0,
 }
 
 
@@ -38,12 +42,34 @@ def test_what_was_busy_is_said_of_the_devices_that_there_are():
     assert "On the CPU" not in " ".join(on_gpu)
 
 
-def test_the_path_is_named_by_its_largest_parts_and_what_would_shorten_it():
-    text = " ".join(describe_path(SUMMARY))
-    assert "3 jobs, 75 % training, 15 % waiting and 10 % averaging." in text
-    assert "Faster jobs on this path would shorten the run" in text
-    waiting = SUMMARY["path_seconds"] | {"waiting": 300.0}
-    assert "Most of it is waiting" in " ".join(describe_path(SUMMARY | {"path_seconds": waiting}))
+def path_text(**changes):
+    return " ".join(describe_path(SUMMARY | changes))
+
+
+def test_the_path_is_named_by_its_largest_parts():
+    assert "It has 3 jobs: 75 % training, 15 % waiting and 10 % averaging." in path_text()
+    assert "waited for room." not in path_text()
+
+
+def test_more_cores_shorten_a_run_that_takes_much_longer_than_its_longest_chain():
+    text = path_text(num_room_jobs=2, chain_seconds=60.0, num_path_arms=2)
+    assert "2 of its 3 jobs waited for room. More cores or GPUs would shorten the run, at most to 1 min 00 s" in text
+    assert "So would fewer arms: 2 of them have jobs on the path." in text
+    assert "fewer arms" not in path_text(num_room_jobs=2, chain_seconds=60.0)
+
+
+def test_shorter_jobs_shorten_a_run_that_is_one_chain_of_files():
+    text = path_text(num_path_arms=2)
+    assert "More cores or GPUs would do little: the longest chain" in text
+    assert "Shorter training jobs would shorten it" in text
+    assert "arms" not in text
+    longest = {"job": "reporting/render_videos", "seconds": 120.0}
+    assert "One job is 60 % of the path, reporting/render_videos" in path_text(longest_path_job=longest)
+
+
+def test_fewer_jobs_shorten_a_run_that_waits_for_their_start():
+    text = path_text(path_seconds=SUMMARY["path_seconds"] | {"waiting": 300.0})
+    assert text.endswith("Most of it is waiting for jobs to start: fewer and longer jobs would shorten the run.")
 
 
 def test_pauses_are_counted_and_said_to_be_cut_out():
@@ -79,12 +105,14 @@ def test_the_report_and_its_record_tell_of_the_run(write_study):
 def table_of(jobs):
     """Rows of jobs, as their file has them, and what they come to."""
     jobs, pauses = cut_pauses(jobs)
-    on_path = {job.name for job in critical_path(jobs)}
+    devices = assign_devices(jobs)
+    path = critical_path(jobs, {}, devices)
+    on_path = {step.job.name for step in path}
     rows = [
-        vars(job) | {"kind": kind_of_job(job.rule), "device": device, "on_critical_path": int(job.name in on_path)}
-        for job, device in zip(jobs, assign_devices(jobs), strict=True)
+        vars(job) | {"kind": kind_of_job(job), "device": device, "on_critical_path": int(job.name in on_path)}
+        for job, device in zip(jobs, devices, strict=True)
     ]
-    return pd.DataFrame(rows), summarize_timeline(jobs, pauses, [])
+    return pd.DataFrame(rows), summarize_timeline(jobs, pauses, path, {})
 
 
 def make_run(arms, num_rounds, num_sites, num_gpus):

@@ -1,10 +1,12 @@
 """The critical path of a run: the chain of jobs that decided when it ended.
 
-From the job that ended last back to the first one, each step goes to the job that ended last of those that the next one
-waited for: without that one's work it could have started earlier. What lies between the two is waiting, mostly for a
-core or a GPU that other jobs had.
+From the job that ended last back to the first one, each step goes to the job that the next one waited for. That is
+the job that made the last of its files. Where all its files were there earlier, it waited for room, and the step goes
+to the job that gave it room on its machine. What lies between two steps is waiting.
 """
 
+import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,109 +42,111 @@ class Job:
     gpu_id: str = ""
 
 
-# Rule to the rules whose files it reads, but for those that are older than another of them anyway.
-_OF_SCORES = ("plot_classes", "plot_comparison", "plot_confusion", "plot_cross_sites", "plot_reliability")
-WAITS_FOR: Mapping[str, tuple[str, ...]] = {
-    "fetch_site": (),
-    "index_site": ("fetch_site",),
-    "split_site": ("index_site",),
-    "check_cohort": ("split_site",),
-    "build_shard": ("check_cohort",),
-    "find_duplicates": ("build_shard",),
-    "audit_cohort": ("find_duplicates",),
-    "plot_cohort": ("audit_cohort",),
-    "plot_quality": ("build_shard",),
-    "write_audit_page": ("audit_cohort", "plot_quality"),
-    "summarize_intensities": ("build_shard",),
-    "fetch_pretrained": (),
-    "initialize_model": ("fetch_pretrained",),
-    "make_keys": ("build_shard", "initialize_model", "select_phase_start", "aggregate_round"),
-    "train_site": (
-        "build_shard",
-        "initialize_model",
-        "make_keys",
-        "select_phase_start",
-        "aggregate_round",
-        "train_site",
-    ),
-    "aggregate_round": ("train_site",),
-    "inspect_updates": ("aggregate_round",),
-    "plot_updates": ("inspect_updates",),
-    "account_privacy": ("train_site",),
-    "validate_round": ("aggregate_round",),
-    "select_phase_start": ("validate_round",),
-    "select_model": ("validate_round",),
-    "plot_convergence": ("select_model",),
-    "personalize_model": ("select_model",),
-    "record_lineage": ("select_model", "personalize_model"),
-    "predict_cases": ("select_model", "personalize_model"),
-    "measure_cost": ("predict_cases",),
-    "score_predictions": ("predict_cases",),
-    "plot_volumes": ("score_predictions",),
-    "compare_arms": ("score_predictions",),
-    **dict.fromkeys(_OF_SCORES, ("compare_arms",)),
-    "choose_cases": ("score_predictions",),
-    "explain_cases": ("choose_cases",),
-    "plot_explanations": ("explain_cases",),
-    "render_videos": ("choose_cases",),
-    "write_model_folders": ("compare_arms", "account_privacy", "summarize_intensities"),
-    "export_results": ("write_model_folders", "inspect_updates"),
-}
+# Name of a job to the names of the jobs that made its inputs; a job whose records are lost is not in it.
+Makers = Mapping[str, Collection[str]]
+
+# What a job waited for: the last of its files, or room beside other jobs; the first job of a run for neither.
+FILES, ROOM, NOTHING = "files", "room", "nothing"
+# A job that has all it needs starts within this time.
+_START_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A job of the critical path, and what it waited for: ``FILES``, ``ROOM`` or ``NOTHING``."""
+
+    job: Job
+    waited_for: str
+
+
 _KIND_OF = {
     "train_site": "training",
     "aggregate_round": "averaging",
     "validate_round": "validation",
     "predict_cases": "prediction",
-} | dict.fromkeys(
-    ("fetch_site", "index_site", "split_site", "check_cohort", "build_shard", "find_duplicates", "audit_cohort"),
-    "cohort",
-)
+}
+# First folders of the logs of jobs that make the cohort.
+_COHORT_LOGS = ("downloads/", "cohort/")
 # In the order in which a study does them; what is none of these is small and of many kinds.
 OTHER, WAITING = "other", "waiting"
 KINDS = ("cohort", "training", "averaging", "validation", "prediction", OTHER)
 
 
-def kind_of_job(rule: str) -> str:
-    """What kind of work a rule does, one of ``KINDS``."""
-    return _KIND_OF.get(rule, OTHER)
+def kind_of_job(job: Job) -> str:
+    """What kind of work a job does, one of ``KINDS``."""
+    return "cohort" if job.name.startswith(_COHORT_LOGS) else _KIND_OF.get(job.rule, OTHER)
 
 
-def critical_path(jobs: Sequence[Job], chains: Collection[str] = ()) -> list[Job]:
+class _Ends:
+    """Jobs in the order in which they ended."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = sorted(jobs, key=lambda job: (job.ended, job.started))
+        self._times = [job.ended for job in self._jobs]
+
+    def last_between(self, after: float, until: float) -> list[Job]:
+        """Jobs that ended later than ``after`` and not later than ``until``, the last and those just before it."""
+        stop = bisect_right(self._times, until)
+        if not stop:
+            return []
+        start = bisect_right(self._times, max(after, self._times[stop - 1] - _START_SECONDS))
+        return self._jobs[start:stop]
+
+
+def _makers_of(job: Job, by_name: Mapping[str, Job], makers: Makers) -> list[Job]:
+    """Jobs that made a job's inputs, except those that ran again since: it did not wait for them."""
+    found = (by_name[name] for name in makers.get(job.name, ()) if name in by_name)
+    return [maker for maker in found if maker.ended <= job.started]
+
+
+def critical_path(
+    jobs: Sequence[Job], makers: Makers, devices: Sequence[str], begun: Sequence[float] = (0.0,)
+) -> list[Step]:
     """The critical path, its first job first.
+
+    A job that started later than its last input was ready, by more than a job takes to start, waited for room. The job
+    that ended last on its machine before it started gave it room: of several that ended at about the same time, the one
+    in whose place it ran. Nobody gave it room where nothing ended meanwhile; it then waited for its input.
 
     Parameters
     ----------
-    jobs : whatever ran, in any order; a job that another waited for may be missing, and the path then begins after it
-    chains : arms in which a round goes from site to site; in others its sites do not wait for each other
+    jobs : whatever ran, in any order; jobs that another one waited for may be missing
+    makers : see ``Makers``; a job without known inputs waited for room since the run began
+    devices : the place of each job, see ``assign_devices``
+    begun : when the run began, and when it began again after each pause; no job waits for room across a pause
     """
-    by_owner: dict[tuple[str, str, str], list[Job]] = defaultdict(list)
-    by_rule: dict[str, list[Job]] = defaultdict(list)
+    by_name = {job.name: job for job in jobs}
+    device_of = {job.name: device for job, device in zip(jobs, devices, strict=True)}
+    of_host: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        by_owner[job.rule, job.arm, job.seed].append(job)
-        by_rule[job.rule].append(job)
-    path = [max(jobs, key=lambda job: job.ended)] if jobs else []
-    while path:
-        job = path[-1]
-        candidates = [
-            other
-            for rule in WAITS_FOR[job.rule]
-            if rule != job.rule or job.arm in chains
-            for other in (_of_owners(by_owner, rule, job) if job.arm else by_rule[rule])
-            if other.ended <= job.started and (not job.round or other.round <= job.round)
-        ]
-        if not candidates:
-            break
-        path.append(max(candidates, key=lambda other: other.ended))
-    return path[::-1]
+        of_host[job.host].append(job)
+    ends_of = {host: _Ends(of_host[host]) for host in of_host}
+    all_ends = _Ends(jobs)
+
+    def before(job: Job) -> tuple[Job | None, str]:
+        made = max(_makers_of(job, by_name, makers), key=lambda maker: maker.ended, default=None)
+        since = max((time for time in begun if time <= job.started), default=0.0)
+        ready = max(since, made.ended if made else since)
+        if job.started - ready > _START_SECONDS:
+            ended = ends_of[job.host].last_between(ready, job.started)
+            if freed := [other for other in ended if other.started < job.started]:
+                return max(freed, key=lambda other: (device_of[other.name] == device_of[job.name], other.ended)), ROOM
+        if made and made.ended > since:
+            return made, FILES
+        # The first of the run, or of what is left of it after a pause.
+        earlier = all_ends.last_between(-math.inf, since)
+        return (earlier[-1] if earlier else None), NOTHING
+
+    steps: list[Step] = []
+    job = max(jobs, key=lambda job: job.ended, default=None)
+    while job is not None:
+        previous, waited_for = before(job)
+        steps.append(Step(job, waited_for))
+        job = previous
+    return steps[::-1]
 
 
-def _of_owners(by_owner: Mapping[tuple[str, str, str], list[Job]], rule: str, job: Job) -> list[Job]:
-    """Jobs of a rule that are of the same arm and seed, or of all."""
-    owners = ((job.arm, job.seed), ("", job.seed), ("", ""))
-    return [other for arm, seed in owners for other in by_owner.get((rule, arm, seed), ())]
-
-
-def seconds_on_path(path: Sequence[Job], begun: float = 0.0) -> dict[str, float]:
+def seconds_on_path(path: Sequence[Step], begun: float = 0.0) -> dict[str, float]:
     """Seconds of the path by kind of work, and of the waiting between its jobs and before the first.
 
     Parameters
@@ -151,8 +155,18 @@ def seconds_on_path(path: Sequence[Job], begun: float = 0.0) -> dict[str, float]
     begun : when the run began
     """
     seconds = dict.fromkeys((*KINDS, WAITING), 0.0)
-    for job in path:
+    for job in (step.job for step in path):
         seconds[WAITING] += job.busy_from - begun
-        seconds[kind_of_job(job.rule)] += job.ended - job.busy_from
+        seconds[kind_of_job(job)] += job.ended - job.busy_from
         begun = job.ended
     return seconds
+
+
+def longest_chain(jobs: Sequence[Job], makers: Makers) -> float:
+    """Seconds of the longest chain of jobs that need each other's files: more room makes no run shorter."""
+    by_name = {job.name: job for job in jobs}
+    seconds: dict[str, float] = {}
+    for job in sorted(jobs, key=lambda job: (job.started, job.ended)):
+        behind = (seconds.get(maker.name, 0.0) for maker in _makers_of(job, by_name, makers))
+        seconds[job.name] = job.ended - job.busy_from + max(behind, default=0.0)
+    return max(seconds.values(), default=0.0)

@@ -3,16 +3,26 @@
 import heapq
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from fedpedbrain.base.files import write_json, write_table
-from fedpedbrain.jobs.course.critical_path import WAITS_FOR, Job, critical_path, kind_of_job, seconds_on_path
+from fedpedbrain.jobs.course.critical_path import (
+    ROOM,
+    Job,
+    Makers,
+    Step,
+    critical_path,
+    kind_of_job,
+    longest_chain,
+    seconds_on_path,
+)
 from fedpedbrain.jobs.usage import read_usage_line
+from fedpedbrain.planning.records import FileRecord, read_records
 
 # A time in which nothing runs is a pause of a run, as between two starts of it, where it is as long as this and as this
 # part of the time in which something runs; shorter ones are the run's own.
@@ -23,23 +33,54 @@ _OWNER = re.compile(r"([^/]+)/seed-(\d+)/(?:round-(\d+)/)?")
 _SEED = re.compile(r"/seed-(\d+)$")
 
 
-def read_jobs(logs: str | Path, arms: Collection[str], seeds: Collection[int], last_round: int) -> list[Job]:
+def _name_of_log(path: str | Path, logs: str | Path) -> str:
+    return PurePath(path).relative_to(logs).with_suffix("").as_posix()
+
+
+def read_makers(records: Iterable[FileRecord], logs: str | Path) -> dict[str, set[str]]:
+    """For the name of each job the names of the jobs that made its inputs, as far as records tell.
+
+    Parameters
+    ----------
+    records : of how each file was made
+    logs : folder of all logs
+    """
+    made_by, inputs_of = {}, defaultdict(set)
+    for record in records:
+        name = _name_of_log(record.log, logs)
+        made_by[record.path] = name
+        inputs_of[name].update(record.inputs)
+    return {name: {made_by[path] for path in inputs if path in made_by} for name, inputs in inputs_of.items()}
+
+
+def read_jobs(
+    logs: str | Path,
+    requests: str | Path,
+    arms: Collection[str],
+    seeds: Collection[int],
+    last_round: int,
+    left_out: Collection[str] = (),
+) -> list[Job]:
     """Jobs of a study that came to their end, each as its log has it: of a job that ran again, the last time.
 
     Parameters
     ----------
-    logs : folder of all logs, which may hold more: of arms that the study no longer has, or of new scans
+    logs : folder of all logs, which may hold more, as of arms that the study no longer has
+    requests : folder below it of what was asked for beside the study, as predictions of new scans
     arms, seeds, last_round : what belongs to the study
+    left_out : names of other jobs that do not
     """
     jobs = []
     for path in sorted(Path(logs).rglob("*.log")):
-        name = path.relative_to(logs).with_suffix("").as_posix()
+        name = _name_of_log(path, logs)
+        if path.is_relative_to(requests) or name in left_out:
+            continue
         owner = _OWNER.search(name)
         arm, seed, number = owner.groups() if owner else ("", "", None)
         if arm and not (arm in arms and int(seed) in seeds and int(number or 0) <= last_round):
             continue
         record = read_usage_line(path)
-        if record is None or record[0] not in WAITS_FOR or not record[1].started:
+        if record is None or not record[1].started:
             continue
         rule, usage = record
         if start := _SEED.search(name):
@@ -125,24 +166,25 @@ def mean_busy(
 
 
 def summarize_timeline(
-    jobs: Sequence[Job], pauses: Sequence[tuple[float, float]], chains: Collection[str]
+    jobs: Sequence[Job], pauses: Sequence[tuple[float, float]], path: Sequence[Step], makers: Makers
 ) -> dict[str, Any]:
     """What a run came to.
 
     Parameters
     ----------
     jobs, pauses : see ``cut_pauses``
-    chains : see ``critical_path``
+    path, makers : see ``critical_path``
 
     Returns
     -------
-    ``num_jobs``; ``wall_seconds`` without the ``pauses``; ``idle_seconds`` in which nothing ran at all; of ``cpu`` and
+    ``num_jobs``, ``wall_seconds`` without ``pauses``, ``idle_seconds`` in which no job was at work; of ``cpu`` and
     ``gpu``, each None where no job used it, ``num_devices`` (slots, GPUs) and the ``busy_share`` of their time, of GPUs
-    from the first job on one to the last; ``mean_cores`` that computed; ``path_seconds`` by kind of work and waiting,
-    and ``num_path_jobs``
+    from the first job on one to the last; ``mean_cores`` that computed. Of the critical path: ``path_seconds`` by kind
+    of work and waiting, ``num_path_jobs``, ``num_path_arms``, ``num_room_jobs`` that waited for room, and the name and
+    seconds of the ``longest_path_job``. ``chain_seconds`` : see ``longest_chain``
     """
     wall = max((job.ended for job in jobs), default=0.0)
-    path = critical_path(jobs, chains)
+    longest = max((step.job for step in path), key=lambda job: job.ended - job.busy_from, default=None)
     ran, end = 0.0, 0.0
     for job in jobs:
         ran += max(0.0, job.ended - max(job.started, end))
@@ -159,6 +201,10 @@ def summarize_timeline(
         "mean_cores": round(sum(job.cpu_seconds for job in jobs) / wall, 3) if wall else 0.0,
         "path_seconds": {kind: round(seconds, 3) for kind, seconds in seconds_on_path(path).items()},
         "num_path_jobs": len(path),
+        "num_path_arms": len({step.job.arm for step in path if step.job.arm}),
+        "num_room_jobs": sum(step.waited_for == ROOM for step in path),
+        "longest_path_job": longest and {"job": longest.name, "seconds": round(longest.ended - longest.busy_from, 3)},
+        "chain_seconds": round(longest_chain(jobs, makers), 3),
     }
 
 
@@ -173,27 +219,34 @@ def _describe_devices(jobs: Sequence[Job], seconds: float) -> dict[str, Any] | N
 
 def measure_timeline_files(
     logs: str | Path,
+    requests: str | Path,
+    records: str | Path,
     jobs_path: str | Path,
     summary_path: str | Path,
     arms: Collection[str],
     seeds: Collection[int],
     last_round: int,
-    chains: Collection[str],
 ) -> None:
     """Write a row a job, times in seconds from the first job's start without pauses, and what the run came to.
 
     Parameters
     ----------
-    logs, arms, seeds, last_round : see ``read_jobs``
-    chains : see ``critical_path``
+    logs, requests, arms, seeds, last_round : see ``read_jobs``
+    records : folder of records of how each file was made
     """
-    jobs, pauses = cut_pauses(read_jobs(logs, arms, seeds, last_round))
-    on_path = {job.name for job in critical_path(jobs, chains)}
+    known = [record for record in read_records(Path(records)) if PurePath(record.log).is_relative_to(logs)]
+    # What read an earlier one of these two files tells of the run, and is no part of it.
+    told = {str(jobs_path), str(summary_path)}
+    tells = {_name_of_log(record.log, logs) for record in known if told.intersection(record.inputs)}
+    jobs, pauses = cut_pauses(read_jobs(logs, requests, arms, seeds, last_round, tells))
+    devices, makers = assign_devices(jobs), read_makers(known, logs)
+    path = critical_path(jobs, makers, devices, begun=[0.0, *(at for at, _ in pauses)])
+    on_path = {step.job.name for step in path}
     rows = [
         {
             "job": job.name,
             "rule": job.rule,
-            "kind": kind_of_job(job.rule),
+            "kind": kind_of_job(job),
             "arm": job.arm,
             "seed": job.seed,
             "round": job.round or "",
@@ -204,7 +257,7 @@ def measure_timeline_files(
             "cpu_seconds": job.cpu_seconds,
             "on_critical_path": int(job.name in on_path),
         }
-        for job, device in zip(jobs, assign_devices(jobs), strict=True)
+        for job, device in zip(jobs, devices, strict=True)
     ]
     write_table(jobs_path, JOB_COLUMNS, rows)
-    write_json(summary_path, summarize_timeline(jobs, pauses, chains))
+    write_json(summary_path, summarize_timeline(jobs, pauses, path, makers))

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fedpedbrain.jobs.course.critical_path import WAITING
+from fedpedbrain.jobs.course.critical_path import OTHER, WAITING
 from fedpedbrain.reporting.results import count_noun, format_names
 from fedpedbrain.reporting.tables.cost_tables import format_seconds
+
+# Part of the run that a remedy has to save to be named first.
+_WORTHWHILE = 0.25
 
 
 def timeline_part(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,13 +50,41 @@ def describe_path(summary: Mapping[str, Any]) -> list[str]:
     parts = sorted((kind for kind in seconds if seconds[kind]), key=lambda kind: -seconds[kind])
     shares = format_names([f"{_percent(seconds[kind] / whole)} {kind}" for kind in parts])
     lines = [
-        "The critical path goes from the job that ended last back to the first, each time to the job that ended last "
-        f"of those that the next one waited for: {count_noun(summary['num_path_jobs'], 'job')}, {shares}."
+        "The critical path goes from the job that ended last back to the first, each time to the job that the next one "
+        "waited for: the one that made the last of its files or, where these were there already, the one that gave it "
+        f"room on its machine. It has {count_noun(summary['num_path_jobs'], 'job')}: {shares}."
     ]
+    if count := summary["num_room_jobs"]:
+        lines.append(f"{count} of its {count_noun(summary['num_path_jobs'], 'job')} waited for room.")
     if seconds[WAITING] > whole / 2:
-        lines.append("Most of it is waiting: for room beside other jobs or, where jobs are short, for their start.")
+        return [*lines, "Most of it is waiting for jobs to start: fewer and longer jobs would shorten the run."]
+    return lines + _describe_remedies(summary, whole, next(kind for kind in parts if kind != WAITING))
+
+
+def _describe_remedies(summary: Mapping[str, Any], whole: float, largest: str) -> list[str]:
+    """What would shorten a run whose path is mostly work, of which ``largest`` is the largest part."""
+    chain = format_seconds(summary["chain_seconds"])
+    saved = whole - summary["path_seconds"][WAITING] - summary["chain_seconds"]
+    lines = []
+    if saved > _WORTHWHILE * whole:
+        lines.append(
+            "More cores or GPUs would shorten the run, at most to "
+            f"{chain}: so long takes the longest chain of jobs that need each other's files."
+        )
+        if summary["num_path_arms"] > 1:
+            lines.append(f"So would fewer arms: {summary['num_path_arms']} of them have jobs on the path.")
     else:
-        lines.append("Faster jobs on this path would shorten the run; more cores or GPUs would do little.")
+        lines.append(
+            "More cores or GPUs would do little: the longest chain of jobs that need each other's files alone takes "
+            f"{chain}."
+        )
+    longest = summary["longest_path_job"]
+    if longest["seconds"] > _WORTHWHILE * whole:
+        share = _percent(longest["seconds"] / whole)
+        lines.append(f"One job is {share} of the path, {longest['job']}: if it were shorter, the run would be.")
+    else:
+        name = "shorter jobs" if largest == OTHER else f"shorter {largest} jobs"
+        lines.append(f"{name.capitalize()} would shorten it: they are the largest part of the path.")
     return lines
 
 
@@ -67,8 +98,8 @@ def describe_run(summary: Mapping[str, Any]) -> list[str]:
             f"{together} together, cut out (dashed lines) and in none of these numbers."
         )
     lines.append(
-        "Waiting is for room beside other jobs and for each job's start. Every job is shown as it ran last: what "
-        "failed, was killed or was made again since left nothing here. What ended after this was "
-        "put together is not in it: the report, and figures that were drawn meanwhile."
+        "Waiting is the time between two jobs of the path, while the later one starts or waits for its GPU. Every job "
+        "is shown as it ran last: what failed, was killed or was made again since left nothing here. What ended after "
+        "this was put together is not in it: the report, and figures that were drawn meanwhile."
     )
     return lines

@@ -5,16 +5,27 @@ import json
 import numpy as np
 import pytest
 from fedpedbrain.base.files import read_table
-from fedpedbrain.jobs.course.critical_path import WAITS_FOR, Job, critical_path, seconds_on_path
+from fedpedbrain.jobs.course.critical_path import (
+    FILES,
+    NOTHING,
+    ROOM,
+    Job,
+    critical_path,
+    kind_of_job,
+    longest_chain,
+    seconds_on_path,
+)
 from fedpedbrain.jobs.course.timeline import (
     assign_devices,
     cut_pauses,
     mean_busy,
     measure_timeline_files,
     read_jobs,
+    read_makers,
     summarize_timeline,
 )
 from fedpedbrain.jobs.usage import Usage, usage_line
+from fedpedbrain.planning.records import FileRecord, record_name
 
 
 def make_job(rule, started, ended, round_number=0, arm="fedavg", name="", **more):
@@ -33,16 +44,111 @@ RUN = [
 ]
 
 
-def names(jobs):
-    return [job.name for job in jobs]
+MAKERS = {"average": {"north", "east"}, "validation": {"average"}, "next": {"average"}}
 
 
-def test_the_critical_path_goes_back_over_the_job_that_ended_last_of_those_waited_for():
-    assert names(critical_path(RUN)) == ["north", "average", "next"]
+def path_of(jobs, makers, **more):
+    return critical_path(jobs, makers, assign_devices(jobs), **more)
+
+
+def steps(jobs, makers, **more):
+    return [(step.job.name, step.waited_for) for step in path_of(jobs, makers, **more)]
+
+
+def test_the_critical_path_goes_back_over_the_job_that_made_the_last_input():
+    assert steps(RUN, MAKERS) == [("north", NOTHING), ("average", FILES), ("next", FILES)]
+
+
+def test_a_job_that_had_its_files_waited_for_the_job_that_freed_its_lane():
+    # One lane: both arms have their start at once, and the second one trains after the first.
+    jobs = [
+        make_job("initialize_model", 0.0, 1.0, arm="", name="start"),
+        make_job("train_site", 1.2, 6.0, 1, arm="a", name="first arm"),
+        make_job("train_site", 6.3, 9.0, 1, arm="b", name="second arm"),
+    ]
+    makers = {"first arm": {"start"}, "second arm": {"start"}}
+    assert steps(jobs, makers) == [("start", NOTHING), ("first arm", FILES), ("second arm", ROOM)]
+    assert seconds_on_path(path_of(jobs, makers))["waiting"] == pytest.approx(0.2 + 0.3)
+
+
+def test_of_two_lanes_that_are_freed_at_once_the_one_counts_that_the_job_took():
+    jobs = [
+        make_job("train_site", 0.0, 5.0, 1, name="left"),
+        make_job("train_site", 0.1, 5.4, 1, name="right"),
+        make_job("train_site", 5.5, 8.0, 1, name="last"),
+    ]
+    assert assign_devices(jobs) == ["CPU 1", "CPU 2", "CPU 1"]
+    assert steps(jobs, {})[0] == ("left", NOTHING)
+    # Not at once: the lane was free long before, so it was not enough for a job of two threads.
+    jobs[0] = make_job("train_site", 0.0, 3.0, 1, name="left")
+    assert steps(jobs, {}) == [("right", NOTHING), ("last", ROOM)]
+
+
+def test_two_jobs_wait_for_one_that_had_the_room_of_both():
+    jobs = [
+        make_job("train_site", 0.0, 5.0, 1, name="two threads"),
+        make_job("validate_round", 5.2, 6.0, 1, name="one thread"),
+        make_job("validate_round", 5.2, 7.0, 1, name="another"),
+    ]
+    assert assign_devices(jobs) == ["CPU 1", "CPU 1", "CPU 2"]
+    assert steps(jobs, {}) == [("two threads", NOTHING), ("another", ROOM)]
+    assert steps(jobs[:2], {}) == [("two threads", NOTHING), ("one thread", ROOM)]
+
+
+def test_what_ended_on_another_machine_or_before_the_files_were_there_gave_no_room():
+    jobs = [
+        make_job("train_site", 0.0, 3.0, 1, name="before"),
+        make_job("train_site", 0.0, 4.0, 1, name="input"),
+        make_job("train_site", 0.0, 8.0, 1, name="elsewhere", host="other"),
+        make_job("aggregate_round", 9.0, 10.0, 1, name="average"),
+    ]
+    assert steps(jobs, {"average": {"input"}}) == [("input", NOTHING), ("average", FILES)]
+    assert seconds_on_path(path_of(jobs, {"average": {"input"}}))["waiting"] == 5.0
+
+
+def test_an_input_that_was_made_again_since_is_not_what_a_job_waited_for():
+    jobs = [
+        make_job("build_shard", 0.0, 1.0, arm="", name="shard"),
+        make_job("train_site", 1.0, 2.0, 1, name="training"),
+        make_job("initialize_model", 1.5, 2.5, arm="", name="made again"),
+    ]
+    assert steps(jobs[:2], {"training": {"shard", "made again"}}) == [("shard", NOTHING), ("training", FILES)]
+    assert steps(jobs, {"training": {"shard", "made again"}})[-1][0] == "made again"
+
+
+def test_a_job_whose_records_are_lost_waited_for_room_and_one_that_left_no_log_is_passed_over():
+    lost = {"average": {"north", "east"}}
+    assert steps(RUN, lost) == [("north", NOTHING), ("average", FILES), ("next", ROOM)]
+    unlogged = [job for job in RUN if job.name != "average"]
+    assert steps(unlogged, MAKERS) == [("north", NOTHING), ("next", ROOM)]
+    assert seconds_on_path(path_of(RUN[-1:], MAKERS))["waiting"] == 8.5
+    assert steps([], {}) == []
+
+
+def test_after_a_pause_the_path_goes_on_with_the_job_that_ended_last_before_it():
+    jobs = [
+        make_job("train_site", 0.0, 4.0, 1, name="input"),
+        make_job("train_site", 0.0, 9.0, 1, name="last before the pause"),
+        make_job("score_predictions", 9.5, 14.0, name="after"),
+        make_job("score_predictions", 14.2, 15.0, name="second after"),
+    ]
+    makers = {"after": {"input"}, "second after": {"input"}}
+    assert steps(jobs, makers, begun=[0.0, 9.0]) == [
+        ("last before the pause", NOTHING),
+        ("after", NOTHING),
+        ("second after", ROOM),
+    ]
+
+
+def test_every_rule_is_on_the_path_whatever_its_name():
+    jobs = [make_job("never_heard_of", 0.0, 5.0, name="a"), make_job("nor_of_this", 5.0, 7.0, name="b")]
+    assert steps(jobs, {"b": {"a"}}) == [("a", NOTHING), ("b", FILES)]
+    assert [kind_of_job(job) for job in jobs] == ["other", "other"]
+    assert kind_of_job(make_job("new_check", 0.0, 1.0, name="cohort/new-check")) == "cohort"
 
 
 def test_what_is_no_work_on_the_path_is_waiting():
-    seconds = seconds_on_path(critical_path(RUN))
+    seconds = seconds_on_path(path_of(RUN, MAKERS))
     assert {kind: value for kind, value in seconds.items() if value} == {
         "training": 6.0 + 3.5,
         "averaging": 1.0,
@@ -51,38 +157,31 @@ def test_what_is_no_work_on_the_path_is_waiting():
     assert sum(seconds.values()) == 12.0
 
 
-def test_sites_of_a_round_wait_for_each_other_in_a_chain_alone():
-    jobs = [make_job("train_site", 0.0, 2.0, 1, name="first"), make_job("train_site", 2.0, 5.0, 1, name="second")]
-    assert names(critical_path(jobs)) == ["second"]
-    assert names(critical_path(jobs, chains=["fedavg"])) == ["first", "second"]
-
-
-def test_no_job_waits_for_another_arm_or_a_later_round_and_tables_wait_for_all_arms():
-    jobs = [
-        make_job("aggregate_round", 0.0, 1.0, 1, name="own"),
-        make_job("aggregate_round", 0.0, 2.0, 1, arm="other", name="other arm"),
-        make_job("aggregate_round", 0.0, 3.0, 3, name="later round"),
-        make_job("train_site", 4.0, 5.0, 2, name="training"),
-    ]
-    assert names(critical_path(jobs)) == ["own", "training"]
-    scores = [make_job("score_predictions", 0.0, end, arm=arm, name=arm) for arm, end in (("a", 3.0), ("b", 2.0))]
-    assert names(critical_path([*scores, make_job("compare_arms", 4.0, 5.0, arm="", name="tables")])) == ["a", "tables"]
-
-
-def test_a_job_that_left_no_record_is_where_the_path_begins():
-    assert names(critical_path([job for job in RUN if job.name != "average"])) == ["next"]
-    assert seconds_on_path(critical_path(RUN[-1:]))["waiting"] == 8.5
-    assert critical_path([]) == []
-
-
 def test_a_wait_for_a_gpu_is_waiting():
-    (job,) = critical_path([make_job("train_site", 0.0, 5.0, 1, busy_from=2.0, gpu_id="uuid")])
-    assert seconds_on_path([job])["waiting"] == 2.0
-    assert seconds_on_path([job])["training"] == 3.0
+    path = path_of([make_job("train_site", 0.0, 5.0, 1, busy_from=2.0, gpu_id="uuid")], {})
+    assert seconds_on_path(path)["waiting"] == 2.0
+    assert seconds_on_path(path)["training"] == 3.0
 
 
-def test_jobs_of_other_rules_are_waited_for_by_none_that_is_not_there():
-    assert {other for rules in WAITS_FOR.values() for other in rules} <= set(WAITS_FOR)
+def test_the_longest_chain_is_that_of_work_without_any_waiting():
+    assert longest_chain(RUN, MAKERS) == 6.0 + 1.0 + 3.5
+    assert longest_chain(RUN, {}) == 6.0
+    assert longest_chain([], {}) == 0.0
+
+
+def test_jobs_are_named_by_their_logs_and_linked_by_their_files():
+    records = [
+        FileRecord("start.pth", "logs/start.log", ()),
+        # Two outputs of one job, one of them deleted since.
+        FileRecord("update.pth", "logs/round-1/train.log", ("start.pth", "cases.tsv")),
+        FileRecord("metrics.json", "logs/round-1/train.log", ("start.pth", "cases.tsv")),
+        FileRecord("global.pth", "logs/round-1/average.log", ("update.pth", "metrics.json", "start.pth")),
+    ]
+    assert read_makers(records, "logs") == {
+        "start": set(),
+        "round-1/train": {"start"},
+        "round-1/average": {"start", "round-1/train"},
+    }
 
 
 def test_times_in_which_nothing_ran_for_long_are_cut_out_and_short_ones_stay():
@@ -125,20 +224,23 @@ def test_what_is_busy_is_a_mean_over_each_bin():
 
 
 def test_a_run_in_numbers():
-    summary = summarize_timeline(RUN, [], [])
+    summary = summarize_timeline(RUN, [], path_of(RUN, MAKERS), MAKERS)
     assert (summary["num_jobs"], summary["wall_seconds"], summary["idle_seconds"]) == (5, 12.0, 1.0)
     assert summary["cpu"] == {"num_devices": 2, "busy_share": round(15.5 / 24.0, 4)}
     assert summary["gpu"] is None
     assert summary["mean_cores"] == pytest.approx(15.5 / 12.0, abs=1e-3)
     assert (summary["path_seconds"]["training"], summary["num_path_jobs"]) == (9.5, 3)
-    assert summarize_timeline([], [], [])["num_jobs"] == 0
+    assert (summary["num_path_arms"], summary["num_room_jobs"], summary["chain_seconds"]) == (1, 0, 10.5)
+    assert summary["longest_path_job"] == {"job": "north", "seconds": 6.0}
+    nothing = summarize_timeline([], [], [], {})
+    assert (nothing["num_jobs"], nothing["longest_path_job"]) == (0, None)
 
 
 def test_gpus_count_from_their_first_job_to_their_last():
     jobs = [make_job("build_shard", 0.0, 10.0, arm="")]
     jobs += [make_job("train_site", 10.0, 14.0, busy_from=12.0, gpu_id="a")]
     jobs += [make_job("train_site", 12.0, 20.0, gpu_id="b")]
-    assert summarize_timeline(jobs, [], [])["gpu"] == {"num_devices": 2, "busy_share": (2 + 8) / (2 * 8)}
+    assert summarize_timeline(jobs, [], [], {})["gpu"] == {"num_devices": 2, "busy_share": (2 + 8) / (2 * 8)}
 
 
 @pytest.fixture
@@ -159,15 +261,45 @@ def logs(tmp_path):
     write("models/removed/seed-0/round-001/train-north", "train_site", 0.0, 1.0)
     write("models/fedavg/seed-1/round-001/train-north", "train_site", 0.0, 1.0)
     write("models/fedavg/seed-0/round-002/train-north", "train_site", 0.0, 1.0)
-    write("inference/scan/predict-model", "predict_scan", 0.0, 1.0)
+    write("requests/scans/scan/predict-model", "predict_scan", 0.0, 1.0)
+    # It tells of an earlier run.
+    write("reporting/plot_timeline", "plot_timeline", 0.0, 1.0)
     # Killed, or of an earlier version.
     (tmp_path / "logs/models/fedavg/seed-0/round-001/validate.log").write_bytes("INFO: Süd".encode()[:-2])
     write("models/fedavg/seed-0/round-001/inspect", "inspect_updates", 0.0, 0.0)
     return tmp_path / "logs"
 
 
+@pytest.fixture
+def records(logs, tmp_path):
+    """Records of the outputs of these jobs."""
+    round_logs = f"{logs}/models/fedavg/seed-0/round-001"
+    inputs_of = {
+        ("shard.npy", f"{logs}/cohort/shard-north.log"): [],
+        ("start.pth", f"{logs}/models/initial/seed-0.log"): [],
+        ("update.pth", f"{round_logs}/train-north.log"): ["shard.npy", "start.pth"],
+        ("global.pth", f"{round_logs}/aggregate.log"): ["update.pth", "start.pth"],
+        ("timeline.png", f"{logs}/reporting/plot_timeline.log"): [str(tmp_path / "jobs.tsv")],
+        ("elsewhere", "another/folder.log"): ["global.pth"],
+    }
+    (tmp_path / "records/metadata").mkdir(parents=True)
+    for (path, log), inputs in inputs_of.items():
+        content = json.dumps({"log": [log], "input": inputs})
+        (tmp_path / "records/metadata" / record_name(path)).write_text(content)
+    return tmp_path / "records"
+
+
+def measure(tmp_path, records):
+    """Rows and summary of the study of these logs."""
+    paths = (tmp_path / "jobs.tsv", tmp_path / "summary.json")
+    logs = tmp_path / "logs"
+    measure_timeline_files(logs, logs / "requests", records, *paths, arms=["fedavg"], seeds=[0], last_round=1)
+    return read_table(paths[0]), json.loads(paths[1].read_text())
+
+
 def test_jobs_of_the_study_are_read_from_their_logs(logs):
-    jobs = {job.rule: job for job in read_jobs(logs, ["fedavg"], [0], 1)}
+    found = read_jobs(logs, logs / "requests", ["fedavg"], [0], 1, left_out=["reporting/plot_timeline"])
+    jobs = {job.rule: job for job in found}
     assert set(jobs) == {"build_shard", "initialize_model", "train_site", "aggregate_round"}
     training = jobs["train_site"]
     assert (training.arm, training.seed, training.round, training.gpu_id) == ("fedavg", "0", 1, "uuid")
@@ -177,24 +309,31 @@ def test_jobs_of_the_study_are_read_from_their_logs(logs):
     assert jobs["build_shard"].seed == ""
 
 
-def test_the_table_has_a_row_a_job_from_the_first_ones_start(logs, tmp_path):
-    paths = (tmp_path / "jobs.tsv", tmp_path / "summary.json")
-    measure_timeline_files(logs, *paths, arms=["fedavg"], seeds=[0], last_round=1, chains=[])
-    rows = {row["rule"]: row for row in read_table(paths[0])}
-    assert [rows[rule]["on_critical_path"] for rule in ("build_shard", "train_site", "aggregate_round")] == [
-        "0",
-        "1",
-        "1",
-    ]
+def test_the_table_has_a_row_a_job_from_the_first_ones_start(logs, records, tmp_path):
+    table, summary = measure(tmp_path, records)
+    rows = {row["rule"]: row for row in table}
+    assert {rule: row["on_critical_path"] for rule, row in rows.items()} == {
+        "build_shard": "1",
+        "initialize_model": "0",
+        "train_site": "1",
+        "aggregate_round": "1",
+    }
     assert (rows["train_site"]["device"], rows["build_shard"]["device"]) == ("GPU 1", "CPU 2")
     assert float(rows["aggregate_round"]["ended"]) == 10.0
-    summary = json.loads(paths[1].read_text())
     assert summary["wall_seconds"] == 10.0
-    assert summary["path_seconds"]["waiting"] == pytest.approx(1.0 + 2.0 + 0.5)
+    # For the GPU, and for the start of the average.
+    assert summary["path_seconds"]["waiting"] == pytest.approx(2.0 + 0.5)
+    assert summary["chain_seconds"] == pytest.approx(2.0 + 5.0 + 0.5)
 
 
-def test_a_run_without_records_is_an_empty_table(tmp_path):
-    paths = (tmp_path / "jobs.tsv", tmp_path / "summary.json")
-    measure_timeline_files(tmp_path / "logs", *paths, arms=[], seeds=[], last_round=1, chains=[])
-    assert read_table(paths[0]) == []
-    assert json.loads(paths[1].read_text())["wall_seconds"] == 0.0
+def test_a_run_whose_records_are_lost_has_a_path_by_room(logs, tmp_path):
+    _, summary = measure(tmp_path, tmp_path / "no records")
+    # The average ran in the slot that was free since the start.
+    assert (summary["num_path_jobs"], summary["num_room_jobs"]) == (3, 2)
+    assert summary["chain_seconds"] == 5.0
+
+
+def test_a_run_without_logs_is_an_empty_table(tmp_path):
+    table, summary = measure(tmp_path, tmp_path / "no records")
+    assert table == []
+    assert summary["wall_seconds"] == 0.0
