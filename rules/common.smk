@@ -58,6 +58,7 @@ container: "envs/study.sif"
 
 wildcard_constraints:
     arm="|".join(ARMS),
+    network="|".join(STUDY.starts),
     seed=r"\d+",
     round=r"\d{3}",
     site=r"[A-Za-z0-9_]+",
@@ -75,9 +76,10 @@ def code(rule_name):
 
 
 def choices_of(wildcards):
-    """What a job's arm chooses, or where it has none, all arms."""
-    arm = wildcards.get("arm")
-    return STUDY.choices if arm is None else STUDY.arm_choices[arm]
+    """What a job's arm or network chooses, or where it has none, all arms."""
+    if "network" in wildcards.keys():
+        return STUDY.starts[wildcards.network].choices
+    return STUDY.arm_choices[wildcards.arm] if "arm" in wildcards.keys() else STUDY.choices
 
 
 def receipts_of_site(wildcards):

@@ -71,7 +71,7 @@ rule score_predictions:
         mem_mb=2000,
     params:
         folders=shard_folders,
-        regions=STUDY.model_spec["regions"],
+        regions=STUDY.regions,
         settings=STUDY.scoring_settings,
         code=code("score_predictions"),
     message:

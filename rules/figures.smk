@@ -307,7 +307,7 @@ rule plot_quality:
         mem_mb=1000,
     params:
         folders=shard_folders,
-        regions=STUDY.model_spec["regions"],
+        regions=STUDY.regions,
         code=code("plot_quality"),
     message:
         "report: cases of site {wildcards.site}"

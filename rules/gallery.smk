@@ -17,7 +17,7 @@ rule choose_cases:
         mem_mb=1000,
     params:
         folders=shard_folders,
-        classes=STUDY.model_spec["classes"],
+        classes=STUDY.config["cohort"]["classes"],
         num_cases=STUDY.config["reporting"]["video"]["num_cases"],
         code=code("choose_cases"),
     message:
@@ -73,7 +73,7 @@ rule plot_explanations:
     params:
         folders=shard_folders,
         arms=GALLERY_ARMS,
-        regions=STUDY.model_spec["regions"],
+        regions=STUDY.regions,
         dpi=STUDY.config["reporting"]["figure_dpi"],
         code=code("plot_explanations"),
     message:
@@ -101,8 +101,8 @@ rule render_videos:
     params:
         folders=shard_folders,
         arms=GALLERY_ARMS,
-        regions=STUDY.model_spec["regions"],
-        classes=STUDY.model_spec["classes"],
+        regions=STUDY.regions,
+        classes=STUDY.config["cohort"]["classes"],
         colours=STUDY.video_colours,
         video=STUDY.video_settings,
         code=code("render_videos"),

@@ -93,7 +93,7 @@ rule summarize_intensities:
         mem_mb=1000,
     params:
         folders=shard_folders,
-        channels=STUDY.model_spec["channels"],
+        channels=STUDY.config["cohort"]["channels"],
         code=code("summarize_intensities"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: describing the intensities of its training cases"
@@ -107,7 +107,7 @@ rule summarize_intensities:
 rule record_lineage:
     """Record every file of an arm, from the common start to the best model, with its SHA-256 and its lineage."""
     input:
-        initial="results/models/initial/seed-{seed}.pth",
+        initial=initial_model,
         # What jobs noted of every round, and of its files those that stay.
         rounds=partial(of_rounds, "lineage.json"),
         metrics=partial(of_rounds, "metrics.json"),
@@ -151,7 +151,7 @@ rule verify_lineage:
             {
                 "arm": model.arm,
                 "seed": model.seed,
-                "initial_path": f"results/models/initial/seed-{model.seed}.pth",
+                "initial_path": initial_model(model),
                 "round_paths": of_rounds("lineage.json", model),
                 "metrics_paths": of_rounds("metrics.json", model),
                 "best_path": f"results/models/{model.arm}/seed-{model.seed}/best.pth",
@@ -187,7 +187,7 @@ rule account_privacy:
         mem_mb=2000,
     params:
         privacy=lambda wildcards: STUDY.arms[wildcards.arm].block["privacy"],
-        batch_size=STUDY.config["training"]["batch_size"],
+        batch_size=lambda wildcards: STUDY.recipes[wildcards.arm].training["batch_size"],
         code=code("account_privacy"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: accounting for its privacy"

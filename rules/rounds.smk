@@ -10,11 +10,23 @@ def in_round(wildcards, round_number, file):
     return f"results/models/{wildcards.arm}/seed-{wildcards.seed}/round-{round_number:03d}/{file}"
 
 
+def initial_model(wildcards):
+    """The start of all arms of one network and seed."""
+    return f"results/models/initial/{STUDY.recipes[wildcards.arm].start}/seed-{wildcards.seed}.pth"
+
+
+def pretrained_weights(wildcards):
+    """The weights that a network starts from, where it starts from any: a file, or what is fetched."""
+    recipe = STUDY.starts[wildcards.network]
+    fetched = f"results/models/initial/{wildcards.network}/pretrained.pth"
+    return [] if recipe.pretrained["source"] is None else recipe.pretrained_path or fetched
+
+
 def start_of_round(wildcards):
     """The model that a round starts from: the initial one, the last global one or the best of the phase before."""
     number, arm = int(wildcards.round), STUDY.arms[wildcards.arm]
     if number == 1:
-        return f"results/models/initial/seed-{wildcards.seed}.pth"
+        return initial_model(wildcards)
     return (
         in_round(wildcards, number, "best_before.pth")
         if arm.starts_from_best(number)

@@ -17,12 +17,28 @@ from fedpedbrain.planning.records import UNKNOWN, complete_records, files_withou
 
 # Room on the disk: what the jobs of a run will write, and refusing a run that cannot fit.
 @cache
-def model_bytes():
-    """Bytes of a model: of a start that is there and stays as it is, else of the network that the config describes."""
+def model_bytes(network):
+    """Bytes of a network's model: of a start that is there and stays as it is, else as the config describes it."""
     planned = {path for job in workflow.dag.needrun_jobs() for path in job.output}
-    starts = {f"results/models/initial/seed-{seed}.pth" for seed in SEEDS} - planned
+    starts = {f"results/models/initial/{network}/seed-{seed}.pth" for seed in SEEDS} - planned
     there = sorted(filter(os.path.exists, starts))
-    return os.path.getsize(there[0]) if there else disk.measure_model(STUDY.model_spec)
+    return os.path.getsize(there[0]) if there else disk.measure_model(STUDY.model_spec(STUDY.starts[network]))
+
+
+def bytes_of_model(wildcards):
+    """Bytes of a model of an arm, or of a network's start."""
+    named = "network" in wildcards.keys()
+    return model_bytes(wildcards.network if named else STUDY.recipes[wildcards.arm].start)
+
+
+def bytes_of_largest_model(wildcards):
+    """Bytes of the largest model of the study."""
+    return max(map(model_bytes, STUDY.starts))
+
+
+def sizes_of(wildcards):
+    """Bytes of what an arm's rounds write."""
+    return disk.Sizes(partial(bytes_of_model, wildcards), STUDY.recipes[wildcards.arm].training["optimizer"])
 
 
 def bytes_of_cases(num_cases, num_planes):
@@ -43,22 +59,24 @@ def held_out_cases():
     return tested + sum(sizes_of_sites()[site] for site in STUDY.external_sites)
 
 
-SIZES = disk.Sizes(model_bytes, STUDY.config["training"]["optimizer"])
-CHANNELS, REGIONS = len(STUDY.model_spec["channels"]), len(STUDY.model_spec["regions"])
+CHANNELS, REGIONS = len(STUDY.config["cohort"]["channels"]), len(STUDY.regions)
 # Kind and bytes of large outputs, by the script that writes them and their name there.
 LARGE_OUTPUTS = {
     ("build_shard", "images"): ("cohort", lambda wildcards: bytes_of_cases(cases_at(wildcards), CHANNELS)),
     ("build_shard", "masks"): ("cohort", lambda wildcards: bytes_of_cases(cases_at(wildcards), REGIONS)),
-    ("initialize_model", "model"): ("models", lambda wildcards: model_bytes()),
-    ("train_site", "site_update"): ("updates", lambda wildcards: SIZES.update(STUDY.arms[wildcards.arm])),
-    ("train_site", "state"): ("states", lambda wildcards: SIZES.site_state(STUDY.arms[wildcards.arm])),
-    ("aggregate_round", "model"): ("models", lambda wildcards: model_bytes()),
-    ("aggregate_round", "state"): ("states", lambda wildcards: SIZES.server_state(STUDY.arms[wildcards.arm])),
-    ("select_model", "best"): ("models", lambda wildcards: model_bytes()),
-    ("select_phase_start", "best"): ("models", lambda wildcards: model_bytes()),
-    ("personalize_model", "model"): ("models", lambda wildcards: model_bytes()),
+    ("initialize_model", "model"): ("models", bytes_of_model),
+    ("train_site", "site_update"): ("updates", lambda wildcards: sizes_of(wildcards).update(STUDY.arms[wildcards.arm])),
+    ("train_site", "state"): ("states", lambda wildcards: sizes_of(wildcards).site_state(STUDY.arms[wildcards.arm])),
+    ("aggregate_round", "model"): ("models", bytes_of_model),
+    ("aggregate_round", "state"): (
+        "states",
+        lambda wildcards: sizes_of(wildcards).server_state(STUDY.arms[wildcards.arm]),
+    ),
+    ("select_model", "best"): ("models", bytes_of_model),
+    ("select_phase_start", "best"): ("models", bytes_of_model),
+    ("personalize_model", "model"): ("models", bytes_of_model),
     ("predict_cases", "masks"): ("predictions", lambda wildcards: bytes_of_cases(held_out_cases(), REGIONS)),
-    ("write_model_folders", "models"): ("models", lambda wildcards: model_bytes()),
+    ("write_model_folders", "models"): ("models", bytes_of_largest_model),
     ("write_report", "report"): ("report", lambda wildcards: disk.BYTES_OF_REPORT),
 }
 

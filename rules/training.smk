@@ -6,45 +6,45 @@ localrules:
 
 
 rule fetch_pretrained:
-    """Fetch the weights that all arms start from, where the config gives an address."""
+    """Fetch the weights that arms of one network start from, where the config gives an address."""
     output:
-        weights="results/models/pretrained.pth",
+        weights="results/models/initial/{network}/pretrained.pth",
     log:
-        "results/logs/models/pretrained.log",
+        "results/logs/models/initial/{network}/pretrained.log",
     conda:
         "../envs/study.yaml"
     threads: 1
     resources:
         mem_mb=1000,
     params:
-        pretrained=STUDY.pretrained_settings,
+        pretrained=lambda wildcards: STUDY.starts[wildcards.network].pretrained,
         code=code("fetch_pretrained"),
     message:
-        "fetching the weights to start from"
+        "{wildcards.network}: fetching the weights to start from"
     script:
         "../workflow_scripts/fetch_pretrained.py"
 
 
 rule initialize_model:
-    """Make the weights that all arms of a seed start from."""
+    """Make the weights that all arms of one network and seed start from."""
     input:
-        pretrained=STUDY.pretrained_path or rules.fetch_pretrained.output if STUDY.is_pretrained else [],
+        pretrained=pretrained_weights,
     output:
-        model="results/models/initial/seed-{seed}.pth",
+        model="results/models/initial/{network}/seed-{seed}.pth",
     log:
-        "results/logs/models/initial/seed-{seed}.log",
+        "results/logs/models/initial/{network}/seed-{seed}.log",
     conda:
         "../envs/study.yaml"
     threads: 1
     resources:
         mem_mb=2000,
     params:
-        spec=STUDY.model_spec,
-        pretrained=STUDY.pretrained_settings,
+        spec=lambda wildcards: STUDY.model_spec(STUDY.starts[wildcards.network]),
+        pretrained=lambda wildcards: STUDY.starts[wildcards.network].pretrained,
         model_seed=lambda wildcards: STUDY.model_seed(int(wildcards.seed)),
         code=code("initialize_model"),
     message:
-        "seed {wildcards.seed}: making the start of all arms"
+        "{wildcards.network}, seed {wildcards.seed}: making the start of its arms"
     script:
         "../workflow_scripts/initialize_model.py"
 

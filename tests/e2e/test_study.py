@@ -41,7 +41,7 @@ def test_every_arm_is_scored_on_the_same_held_out_cases(finished_study):
 
 
 def test_lineage_leads_from_every_model_back_to_the_common_start(finished_study):
-    initial = finished_study.folder / "results/models/initial/seed-0.pth"
+    initial = finished_study.folder / "results/models/initial/unet/seed-0.pth"
     for arm in ("centralized", "local-north", "local-east", "fedavg"):
         parent = initial
         for number in ("001", "002"):

@@ -37,7 +37,7 @@ PHASES = [{"sites": ["north", "east"], "rounds": 2}, {"rounds": 2}, {"start": "b
 
 def test_rounds_start_from_the_initial_the_last_or_the_best_model(functions):
     start = functions(phases=PHASES).start_of_round
-    assert start(of(1)) == "results/models/initial/seed-0.pth"
+    assert start(of(1)) == "results/models/initial/unet/seed-0.pth"
     for number in (2, 3, 4, 6):
         assert start(of(number)) == f"{FOLDER}/round-{number - 1:03d}/global.pth"
     assert start(of(5)) == f"{FOLDER}/round-005/best_before.pth"

@@ -23,6 +23,7 @@ _NO_SETTINGS = (
     "keep_optimizer_state",
     "is_repartitioned",
     "exchanges_weights",
+    "recipe",
 )
 # Where trackers have what sites' own models score on test patients: it is not the run's model.
 _WITH_OWN_MODELS = "test_with_sites_own_models"
@@ -147,11 +148,11 @@ def _by_model(arm: Mapping[str, Any], scores: Sequence[ModelScore]) -> tuple[lis
 def run_parameters(arm: Mapping[str, Any], seed: int, study: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a run: the arm's settings, then those that all arms share."""
     config = study["config"]
-    network, intensity = config["network"]["name"], config["preprocessing"]["intensity"]
+    intensity = config["preprocessing"]["intensity"]
     chosen = intensity["name"]
     shared = {
-        "network": {name: config["network"][name] for name in ("name", "pretrained", network)},
-        "training": config["training"],
+        "network": arm["network"],
+        "training": arm["training"],
         # Values that are taken as they are have no options.
         "preprocessing": config["preprocessing"] | {"intensity": {"name": chosen, chosen: intensity.get(chosen, {})}},
     }

@@ -50,7 +50,7 @@ class Arm:
     ----------
     name : as in paths and tables
     shards_of : participant to the sites whose shards it trains on; a federated participant is one site
-    block : the arm's settings, ``arm_defaults`` and its own merged
+    block : the arm's settings, ``arm_defaults`` and its own merged; its ``training`` and ``network`` are a recipe's
     is_repartitioned : participants share all cases out at random, each as many as the site of its name has
     size_of : number of cases of each site, asked for only where phases speak of the largest sites
     """
@@ -123,7 +123,7 @@ class Arm:
 
         That is in the history of every round: a later absence leaves earlier rounds as they are.
         """
-        block = {key: value for key, value in self.block.items() if key != "participation"}
+        block = {key: value for key, value in self.block.items() if key not in ("participation", "training", "network")}
         block["privacy"] = {key: value for key, value in block["privacy"].items() if key != "delta"}
         return {**block, "strategy": self.strategy, "shards_of": self.shards_of, "iid": self.is_repartitioned}
 
@@ -155,7 +155,7 @@ class Arm:
     def description(self) -> dict[str, Any]:
         """The arm in plain values, for the report."""
         return {
-            **self.block,
+            **{key: value for key, value in self.block.items() if key not in ("training", "network")},
             "strategy": self.strategy,
             "keep_optimizer_state": self.keeps_optimizer_state,
             "is_repartitioned": self.is_repartitioned,

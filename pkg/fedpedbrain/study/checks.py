@@ -11,6 +11,7 @@ from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.arm_checks import check_arm, check_noise
 from fedpedbrain.study.arms import POOLED_SITE, Arm
 from fedpedbrain.study.network_facts import NETWORKS, NetworkFacts
+from fedpedbrain.study.recipes import Recipe
 from fedpedbrain.study.source_facts import SOURCES
 
 
@@ -48,33 +49,40 @@ def check_cohort(config: Mapping[str, Any]) -> None:
         _check_flpedbrain(config["flpedbrain"], sites, normal)
 
 
-def check_training(config: Mapping[str, Any]) -> None:
-    """Refuse a loss or a network that cannot learn from the cohort."""
-    unknown = set(config["training"]["loss"]["class_weights"]) - set(config["cohort"]["classes"])
+def check_recipe(where: str, recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Refuse a loss or a network that cannot learn from the cohort.
+
+    Parameters
+    ----------
+    where : place of the recipe's blocks in the config, "" for the study's own
+    """
+    loss, cohort = recipe.training["loss"], config["cohort"]
+    unknown = set(loss["class_weights"]) - set(cohort["classes"])
     if unknown:
-        raise StudyError(f"training.loss.class_weights: {min(unknown)!r} is none of cohort.classes; correct it")
-    _check_loss_weights(config)
-    _check_grid(config)
+        raise StudyError(
+            f"{where}training.loss.class_weights: {min(unknown)!r} is not one of cohort.classes; correct it"
+        )
+    _check_loss_weights(where, loss, cohort)
+    _check_grid(where, recipe.network_settings, config["preprocessing"]["grid"])
 
 
-def check_arms(config: Mapping[str, Any], arms: Mapping[str, Arm]) -> None:
+def check_arms(config: Mapping[str, Any], arms: Mapping[str, Arm], recipes: Mapping[str, Recipe]) -> None:
     """Refuse arms that contradict themselves, each other, or what the config says of them elsewhere."""
     _check_arm_names("evaluation.reference_arm", [config["evaluation"]["reference_arm"]], arms)
     _check_arm_names("reporting.video.arms", config["reporting"]["video"]["arms"], arms)
     for arm in arms.values():
         check_arm(arm, config["study"]["rounds"], config["study"]["seeds"])
-        check_noise(arm, config["network"]["name"], config["training"]["loss"])
+        check_noise(arm, recipes[arm.name].network["name"], recipes[arm.name].training["loss"])
     _check_local_arms(config)
 
 
-def _check_loss_weights(config: Mapping[str, Any]) -> None:
+def _check_loss_weights(where: str, loss: Mapping[str, Any], cohort: Mapping[str, Any]) -> None:
     """Refuse a loss that is 0 whatever the network predicts."""
-    loss, cohort = config["training"]["loss"], config["cohort"]
     tasks = {"segmentation_weight": cohort["regions"], "classification_weight": cohort["classes"]}
     weights = {key: loss[key] for key, names in tasks.items() if names}
     if not any(weights.values()):
         named = " and ".join(f"{key} 0" for key in weights)
-        raise StudyError(f"training.loss: nothing is learnt with {named}; raise one")
+        raise StudyError(f"{where}training.loss: nothing is learnt with {named}; raise one")
 
 
 def _check_local_arms(config: Mapping[str, Any]) -> None:
@@ -131,22 +139,20 @@ def _check_arm_names(key: str, names: Sequence[str], arms: Mapping[str, Arm]) ->
             raise StudyError(f"{key}: {name!r} is none of the study's arms ({', '.join(arms)})")
 
 
-def _check_grid(config: Mapping[str, Any]) -> None:
+def _check_grid(where: str, network: Mapping[str, Any], grid: Sequence[int]) -> None:
     """Refuse a grid that the network would shrink to nothing, or cannot divide."""
-    grid, name = config["preprocessing"]["grid"], config["network"]["name"]
-    facts = NETWORKS[name]
+    name, facts = network["name"], NETWORKS[network["name"]]
     if any(size < least for size, least in zip(grid, facts.smallest_grid, strict=True)):
         raise StudyError(
             f"preprocessing.grid: {name} needs at least {list(facts.smallest_grid)}, found {grid}; enlarge it"
         )
     if facts.strides:
-        _check_stages(grid, name, facts, facts.settings(config["network"].get(name, {})))
+        _check_stages(f"{where}network.{name}", grid, facts, network["options"])
 
 
-def _check_stages(grid: Sequence[int], name: str, facts: NetworkFacts, options: Mapping[str, Any]) -> None:
+def _check_stages(where: str, grid: Sequence[int], facts: NetworkFacts, options: Mapping[str, Any]) -> None:
     """Refuse a grid that the stages do not divide, or that ends as a single voxel."""
     features, strides = options[facts.stages], options[facts.strides]
-    where = f"network.{name}"
     if len(features) != len(strides):
         raise StudyError(
             f"{where}: {len(features)} {facts.stages} but {len(strides)} {facts.strides}; give one of each a stage"

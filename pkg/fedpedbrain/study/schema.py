@@ -44,7 +44,25 @@ def load_schema(path: str | Path) -> dict[str, Any]:
     for name, facts in TABLES["SOURCES"].items():
         # Sources with options of more than one kind have their block in the schema itself.
         schema["properties"].setdefault(name, block_schema(facts.options))
+    _fill_recipes(schema)
     return schema
+
+
+def _fill_recipes(schema: dict[str, Any]) -> None:
+    """Let an arm have blocks ``training`` and ``network`` of its own, of which every key may be left out."""
+    own = {name: _without_required(schema["properties"][name], schema) for name in ("training", "network")}
+    # The number of threads is the machine's, and one for all jobs.
+    del own["training"]["properties"]["threads"]
+    schema["properties"]["arms"]["items"]["properties"] |= own
+
+
+def _without_required(part: Any, schema: Mapping[str, Any]) -> Any:
+    """A copy of a part of the schema in which no key has to be there, references resolved."""
+    if isinstance(part, Mapping):
+        if "$ref" in part:
+            part = schema["$defs"][part["$ref"].rsplit("/", 1)[1]]
+        return {key: _without_required(value, schema) for key, value in part.items() if key != "required"}
+    return part
 
 
 def _fill_choices(schema: Any) -> None:

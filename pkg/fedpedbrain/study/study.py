@@ -9,19 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from fedpedbrain.base.choices import defaults_of
-from fedpedbrain.base.downloads import is_address
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.lineage import digest_of
 from fedpedbrain.base.seeds import derive_seed
 from fedpedbrain.study.arms import Arm, build_arms
-from fedpedbrain.study.checks import check_arms, check_cohort, check_training
+from fedpedbrain.study.checks import check_arms, check_cohort, check_recipe
 from fedpedbrain.study.colours import arm_colours
-from fedpedbrain.study.network_facts import NETWORKS
+from fedpedbrain.study.recipes import Recipe, build_recipe
 from fedpedbrain.study.scan_request import ScanRequest
 from fedpedbrain.study.schema import check_config, load_schema, restore_types
 from fedpedbrain.study.source_facts import SOURCES
-from fedpedbrain.study.tables import Choice, choices_of_training
-from fedpedbrain.study.training_facts import read_settings
+from fedpedbrain.study.tables import Choice
 
 # Source settings to the number of cases of each site.
 CountCases = Callable[[Mapping[str, Any]], Mapping[str, int]]
@@ -45,8 +43,9 @@ class Study:
         self.config = restore_types(config, schema, schema)
         check_config(self.config, schema)
         check_cohort(self.config)
-        check_training(self.config)
-        check_arms(self.config, self.arms)
+        for name, recipe in {"": build_recipe(self.config, {}), **self.recipes}.items():
+            check_recipe(f"arms.{name}." if name and recipe.differences else "", recipe, self.config)
+        check_arms(self.config, self.arms, self.recipes)
 
     @property
     def training_sites(self) -> list[str]:
@@ -135,45 +134,38 @@ class Study:
         return {name: self.config["flpedbrain"][name] for name in names}
 
     @property
-    def model_spec(self) -> dict[str, Any]:
-        """Arguments of ``ModelSpec``."""
-        network, cohort = self.config["network"], self.config["cohort"]
-        return {
-            "name": network["name"],
-            "options": NETWORKS[network["name"]].settings(network.get(network["name"], {})),
+    def regions(self) -> list[str]:
+        """Names of the regions."""
+        return [region["name"] for region in self.config["cohort"]["regions"]]
+
+    @cached_property
+    def recipes(self) -> dict[str, Recipe]:
+        """How each arm trains."""
+        return {name: build_recipe(self.config, arm.block) for name, arm in self.arms.items()}
+
+    @cached_property
+    def starts(self) -> dict[str, Recipe]:
+        """The starts that arms share, one per network, and a recipe that begins there."""
+        return {recipe.start: recipe for recipe in self.recipes.values()}
+
+    def model_spec(self, recipe: Recipe) -> dict[str, Any]:
+        """Arguments of ``ModelSpec`` for the network of a recipe."""
+        cohort = self.config["cohort"]
+        return recipe.network_settings | {
             "channels": cohort["channels"],
-            "regions": [region["name"] for region in cohort["regions"]],
+            "regions": self.regions,
             "classes": cohort["classes"],
             "preprocessing": self.preprocessing_settings,
         }
 
-    @property
-    def pretrained_settings(self) -> dict[str, Any]:
-        """Which weights all arms start from, and how much of them."""
-        return self.config["network"]["pretrained"]
-
-    @property
-    def is_pretrained(self) -> bool:
-        """Whether arms start from weights made elsewhere."""
-        return self.pretrained_settings["source"] is not None
-
-    @property
-    def pretrained_path(self) -> str | None:
-        """The file of these weights, absolute; None where there are none or they have to be fetched."""
-        source = self.pretrained_settings["source"]
-        return None if source is None or is_address(source) else str(Path(source).absolute())
-
-    @cached_property
-    def training_settings(self) -> dict[str, Any]:
-        """The ``training`` block without what cannot change the result's meaning, or is an option of another choice."""
-        return read_settings({key: value for key, value in self.config["training"].items() if key != "threads"})
-
     @cached_property
     def arm_choices(self) -> dict[str, frozenset[Choice]]:
         """What each arm takes from the tables of choices."""
-        of_all = {("SOURCES", self.config["cohort"]["source"]), ("NETWORKS", self.config["network"]["name"])}
-        of_all |= choices_of_training(self.config["training"])
-        return {name: frozenset({("STRATEGIES", arm.strategy["name"]), *of_all}) for name, arm in self.arms.items()}
+        source = ("SOURCES", self.config["cohort"]["source"])
+        return {
+            name: frozenset({source, ("STRATEGIES", arm.strategy["name"])}) | self.recipes[name].choices
+            for name, arm in self.arms.items()
+        }
 
     @cached_property
     def choices(self) -> frozenset[Choice]:
@@ -183,18 +175,22 @@ class Study:
     @cached_property
     def settings_digests(self) -> dict[str, str]:
         """Arm to the digest of how it trains, for any number of rounds; what it trains on is in the lineage apart."""
-        common = {"model": self.model_spec, "training": self.training_settings}
-        return {name: digest_of(common | {"arm": arm.settings}) for name, arm in self.arms.items()}
+        return {
+            name: digest_of(
+                {"model": self.model_spec(recipe), "training": recipe.training_settings, "arm": arm.settings}
+            )
+            for (name, arm), recipe in zip(self.arms.items(), self.recipes.values(), strict=True)
+        }
 
     def site_plan(self, arm_name: str, seed: int, round_number: int, site: str) -> dict[str, Any]:
         """Arguments of ``SitePlan``: how a site's round goes. Never how many rounds there are."""
-        arm = self.arms[arm_name]
+        arm, recipe = self.arms[arm_name], self.recipes[arm_name]
         phase = arm.phase_of(round_number)
         return {
-            "training": self.training_settings,
+            "training": recipe.training_settings,
             "arm": arm.site_settings,
             "digest": self.settings_digests[arm_name],
-            "learning_rate": phase.learning_rate or self.config["training"]["optimizer"]["learning_rate"],
+            "learning_rate": phase.learning_rate or recipe.learning_rate,
             "start": arm.start_of(site, seed, round_number),
             "state_round": arm.state_round(site, seed, round_number),
             "sites": arm.sites_in_round(seed, round_number),
@@ -204,15 +200,15 @@ class Study:
 
     def round_plan(self, arm_name: str, round_number: int) -> dict[str, Any]:
         """Arguments of ``RoundPlan``: how a round is averaged."""
-        arm, optimizer = self.arms[arm_name], self.config["training"]["optimizer"]
-        has_fresh_momentum = optimizer["name"] == "sgd" and not arm.keeps_optimizer_state
+        arm, training = self.arms[arm_name], self.recipes[arm_name].training
+        has_fresh_momentum = training["optimizer"]["name"] == "sgd" and not arm.keeps_optimizer_state
         return {
             "arm": arm.server_settings,
             "digest": self.settings_digests[arm_name],
             "num_sites": len(arm.phase_of(round_number).sites),
             "is_chain": arm.is_cyclic,
-            "momentum": optimizer["momentum"] if has_fresh_momentum else 0.0,
-            "freezes_encoder": self.config["training"]["freeze_encoder"],
+            "momentum": training["optimizer"]["momentum"] if has_fresh_momentum else 0.0,
+            "freezes_encoder": training["freeze_encoder"],
         }
 
     @property
@@ -307,6 +303,7 @@ class Study:
                 "sites": arm.sites,
                 "left_out": arm.left_out(self.seeds, self.num_rounds),
                 **arm.description,
+                **self.recipes[arm.name].description,
             }
             for arm in self.arms.values()
         ]
@@ -317,7 +314,7 @@ class Study:
             "reference_arm": self.config["evaluation"]["reference_arm"],
             "training_sites": self.training_sites,
             "external_sites": self.external_sites,
-            "regions": self.model_spec["regions"],
+            "regions": self.regions,
             "classes": cohort["classes"],
             "normal_class": cohort["normal_class"],
             "num_rounds": self.num_rounds,
@@ -375,11 +372,11 @@ class Study:
     def check_files(self) -> None:
         """Refuse files that are not there: with older results at hand, a job graph would be built without them."""
         named = {
-            "network.pretrained.source": [self.pretrained_path] if self.pretrained_path is not None else [],
+            "network.pretrained.source": [recipe.pretrained_path for recipe in self.starts.values()],
             "cohort.splits.keep_file": self.kept_splits,
         }
         for key, paths in named.items():
-            for path in paths:
+            for path in filter(None, paths):
                 if not Path(path).is_file():
                     raise StudyError(f"{key}: no file {path}; correct the path")
         self.scan_request.check_files()

@@ -239,8 +239,8 @@ def test_the_description_is_plain_values_that_json_keeps(load):
 def test_options_that_nothing_reads_are_no_training_settings(load, block, unread):
     ((name, options),) = unread.items()
     plain, other = load({"training": block}), load({"training": {name: block[name] | options}})
-    assert plain.training_settings == other.training_settings
-    assert not options.keys() & plain.training_settings[name].keys()
+    assert plain.recipes["fedavg"].training_settings == other.recipes["fedavg"].training_settings
+    assert not options.keys() & plain.recipes["fedavg"].training_settings[name].keys()
 
 
 def test_options_that_something_reads_are_training_settings(load):
@@ -249,4 +249,4 @@ def test_options_that_something_reads_are_training_settings(load):
         {"loss": {"classification": "focal", "focal_gamma": 1.0}},
     ):
         ((name, options),) = block.items()
-        assert load({"training": block}).training_settings[name].items() >= options.items()
+        assert load({"training": block}).recipes["fedavg"].training_settings[name].items() >= options.items()

@@ -79,7 +79,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_path(load, changes, path):
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "0.001"])
 def test_a_number_may_be_written_as_yaml_takes_for_text(load, text):
-    assert load({"training": {"optimizer": {"learning_rate": text}}}).training_settings["optimizer"][
+    assert load({"training": {"optimizer": {"learning_rate": text}}}).recipes["fedavg"].training_settings["optimizer"][
         "learning_rate"
     ] == pytest.approx(0.001)
 
@@ -327,7 +327,8 @@ def test_a_loss_that_is_always_0_is_refused(load, cohort, weights, named):
 
 
 def test_one_of_two_losses_may_be_left_out(load):
-    assert load({"training": {"loss": {"segmentation_weight": 0}}}).training_settings["loss"]["classification_weight"]
+    study = load({"training": {"loss": {"segmentation_weight": 0}}})
+    assert study.recipes["fedavg"].training_settings["loss"]["classification_weight"]
 
 
 def test_strides_that_do_not_divide_the_grid_are_refused(load):
@@ -336,10 +337,8 @@ def test_strides_that_do_not_divide_the_grid_are_refused(load):
 
 
 def test_strides_of_another_network_do_not_matter(load):
-    assert (
-        load({"preprocessing": {"grid": [24, 48, 40]}, "network": {"name": "i3d_unet"}}).model_spec["name"]
-        == "i3d_unet"
-    )
+    study = load({"preprocessing": {"grid": [24, 48, 40]}, "network": {"name": "i3d_unet"}})
+    assert study.recipes["fedavg"].network["name"] == "i3d_unet"
 
 
 def test_one_stride_a_stage_is_needed(load):

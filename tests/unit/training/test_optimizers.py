@@ -77,7 +77,7 @@ def test_a_rounds_rate_does_not_depend_on_the_number_of_rounds(config, schema_pa
     for num_rounds in (6, 60):
         config["study"]["rounds"] = num_rounds
         config["training"]["schedule"] |= {"name": name, "warmup_rounds": 2}
-        settings = load_study(config, schema_path).training_settings
+        settings = load_study(config, schema_path).recipes["fedavg"].training_settings
         found.append(
             [
                 learning_rate_of_round(settings["optimizer"]["learning_rate"], settings["schedule"], number)

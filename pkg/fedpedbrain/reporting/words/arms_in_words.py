@@ -178,7 +178,7 @@ def arm_table(study: StudyValues, colours: Mapping[str, str]) -> Table:
         name = Cell(readable(arm["name"]), colour=colours[arm["name"]])
         words = [who_trains(arm, study), how_it_trains(arm), weight_in_words(arm), state]
         rows.append([name, *map(Cell, words)])
-    columns = ["ArmValues", "Who trains", "How", "A site's weight in the average", "Optimizer state after a round"]
+    columns = ["Arm", "Who trains", "How", "A site's weight in the average", "Optimizer state after a round"]
     return Table("The arms of the study", columns, [Group("", rows)], (0, 1, 2, 3, 4))
 
 
