@@ -21,8 +21,8 @@ _PARTS = ["Snakefile", "config.yaml", "rules", "workflow_scripts", "pkg", "envs"
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["snakemake.cli", "snakemake.dag", "pandas"])
 
-# Within which a job has to notice that its run is gone.
-_ORPHAN_SECONDS = 5.0
+# After which a job that goes on without its run is given up; on a busy machine its end takes a while.
+_ORPHAN_SECONDS = 60.0
 
 
 def _run_snakemake(folder: Path, arguments: tuple[str, ...], variables: dict[str, str], output: "DupFd") -> None:
