@@ -5,7 +5,7 @@ import time
 import pytest
 from workspace import TINY, Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 ARMS = {
     "fedavg": {},
     "scaffold": {"strategy": "{name: scaffold}"},

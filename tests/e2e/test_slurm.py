@@ -9,6 +9,7 @@ from workspace import TINY, Workspace
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(bool(slurm_cluster.reason_against()), reason=str(slurm_cluster.reason_against())),
 ]
 ROUND = "results/models/fedavg/seed-0/round-001"
