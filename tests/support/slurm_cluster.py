@@ -150,7 +150,7 @@ class SlurmCluster:
     def ask(self, *command: str) -> str:
         """Output of one of SLURM's commands."""
         environment = {**os.environ, "SLURM_CONF": str(self.folder / CONFIG_FILE.name)}
-        answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+        answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=300, check=False)
         return answer.stdout
 
     def programs(self) -> str:

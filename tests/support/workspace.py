@@ -64,7 +64,7 @@ class Workspace:
         """Run Snakemake to its end; output and errors come back as one text."""
         run = self.start(*arguments)
         try:
-            output, _ = run.communicate(timeout=540)
+            output, _ = run.communicate(timeout=3600)
         except subprocess.TimeoutExpired:
             self.kill(run)
             raise
