@@ -1,4 +1,5 @@
-# make run: the default study, to results/report.html.   make test: all checks.   See README.md and docs/.
+# make run: the default study, to results/report.html.   make test: lint and tests.   make test-all: those that take long, too.
+# See README.md and docs/.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ GPU ?= $(shell if [ -n "$${CUDA_VISIBLE_DEVICES+set}" ]; then echo "$$CUDA_VISIB
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := run
-.PHONY: run resume test lint benchmark overhead coverage disk kills clean
+.PHONY: run resume test test-long test-all lint benchmark overhead coverage disk kills clean
 
 $(READY): requirements.lock tests/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,8 +25,19 @@ run: $(READY)
 # A run that was killed goes on; so does a plain `make run`.
 resume: run
 
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+
+# What a change is checked with: all but the tests that take long.
 test: $(READY) lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	$(PYTEST) -m "not long"
+
+# pytest ends with status 5 where there is no such test.
+test-long: $(READY)
+	$(PYTEST) -m long || [ $$? = 5 ]
+
+# One after the other, whatever --jobs says: each takes every core.
+test-all: test
+	$(MAKE) test-long
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -38,11 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
 # Before the processes share them out by these marks.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares a fixture; slow tests come first, so that no core waits for a last one."""
+    """Keep together what shares a fixture; what takes longest comes first, so that no core waits for a last one."""
     for item in items:
         for name in set(SHARED_FIXTURES) & set(item.fixturenames):
             item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("long", "slow")])
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """Benchmarks of what a study spends its time on. Prints tables and writes results/benchmark.json.
 
 Compare ratios within one run: absolute times differ from machine to machine and from minute to minute. Whatever is
-compared is timed in turn. Names of parts (data start memory averaging step video curve) run these alone. With a GPU,
-the steps are timed there too, at the published size.
+compared is timed in turn. Names of parts (data start memory averaging step video curve duplicates) run these alone.
+With a GPU, the steps are timed there too, at the published size.
 """
 
 import json
@@ -13,13 +13,16 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 import yaml
 from averaging import NUM_CLASSES, NUM_UPDATES, averaging
 from fedpedbrain.base.cases import Case, write_cases
+from fedpedbrain.data.checks.duplicates import find_pairs
 from fedpedbrain.data.grid.dataset import digest_on_grid
 from fedpedbrain.jobs.devices import keep_freed_memory
 from fedpedbrain.models.networks import build_model
@@ -37,6 +40,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_THREADS = 2
 PUBLISHED_GRID, SMALL_GRID = (64, 256, 256), (32, 64, 64)
 BATCH = 4
+PUBLISHED_CASES = 1414
 CURVE_STEPS = 50
 REFERENCE_CROP = 240 / 256
 CONFIG = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
@@ -307,6 +311,16 @@ def videos() -> dict[str, float]:
         return {"load of the machine before": os.getloadavg()[0], **seconds_in_turn(actions, 5)}
 
 
+def duplicates() -> dict[str, float]:
+    """Seconds to compare every two cases of a cohort, by its number of cases: of five slices each, of noise."""
+    found, case = {}, SimpleNamespace(voxel_sha256=())
+    for num_cases in (PUBLISHED_CASES // 2, PUBLISHED_CASES):
+        pictures = np.random.default_rng(0).uniform(0, 255, (num_cases, 5, 32, 32)).astype(np.float32)
+        compare = partial(find_pairs, [case] * num_cases, pictures, CONFIG["audit"])
+        found |= seconds_in_turn({f"{num_cases} cases": compare}, 5)
+    return found
+
+
 PARTS: dict[str, tuple[str, Callable[[], dict]]] = {
     "data": ("augmented samples a second, 64 x 256 x 256", data_path),
     "start": ("seconds from process start", start_up),
@@ -314,6 +328,7 @@ PARTS: dict[str, tuple[str, Callable[[], dict]]] = {
     "averaging": (f"seconds for {NUM_UPDATES} updates of i3d_unet at width 1, in a process each", averaging),
     "step": ("cases a second of a training step, 32 x 64 x 64", lambda: steps(torch.device("cpu"), SMALL_GRID, 5)),
     "video": ("seconds of a video of four panels, 64 x 256 x 256", videos),
+    "duplicates": ("seconds to look for cases that are one image", duplicates),
     "curve": (f"loss of {CURVE_STEPS} steps of i3d_unet", curves),
 }
 

@@ -13,6 +13,14 @@ ROUND = "results/models/fedavg/seed-0/round-002"
 BEST = "results/models/fedavg/seed-0/best.pth"
 # Enough for Snakemake's own files and for a log, and too little for a model beside what has to stay free.
 LEFT_BYTES = 100_000
+# A job waits, at most 120 s, until the disk is full, however busy the machine is. This code has no part in results.
+START = '    end = "failed after"\n'
+HOLD = """\
+    for _ in range(12_000):
+        if not Path("../hold").exists():
+            break
+        time.sleep(0.01)
+"""
 
 
 @pytest.fixture
@@ -21,11 +29,14 @@ def small_disk_study(finished_study, make_disk):
     study = finished_study.copy(make_disk("60m") / "study")
     shutil.rmtree(study.folder / ROUND)
     (study.folder / BEST).unlink()
+    study.edit("pkg/fedpedbrain/jobs/job.py", START, HOLD + START)
     return study
 
 
 def run_until_full(study: Workspace, announced: str, *arguments: str) -> str:
-    """Run, and fill the disk once a job is announced, which is long before it can write; returns what was said."""
+    """Run, hold the first job, fill the disk once the job is announced, and let it go; returns what was said."""
+    hold = study.folder.parent / "hold"
+    hold.touch()
     run = study.start("--configfile", TINY, "--cores", "2", *arguments)
     said = []
     for line in run.stdout:
@@ -34,6 +45,7 @@ def run_until_full(study: Workspace, announced: str, *arguments: str) -> str:
             break
     with open(ballast(study), "wb") as file:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(study.folder).free - LEFT_BYTES)
+    hold.unlink()
     said += run.stdout
     assert run.wait() != 0
     ballast(study).unlink()

@@ -7,7 +7,7 @@ from flpedbrain_files import published_files
 from hub_server import Hub
 from workspace import TINY, Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 REPOSITORY = "datasets/clinic/published"
 SITES = {"AA": ([1, 2, 3, 4], [1, 2]), "BB": ([4, 3, 2, 1], [3, 4]), "CC": ([1, 2, 3, 4], [4, 1])}
 STUDY = """

@@ -28,7 +28,7 @@ def study(finished_study, journalled_disk) -> Workspace:
 
 def test_a_study_goes_on_to_the_same_bytes_after_a_power_cut(finished_study, study, journalled_disk):
     run = study.start(*ARGUMENTS)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 1800
     while not (study.folder / BEST).exists():
         assert run.poll() is None, f"the run ended before the power was cut: {run.stdout.read()}"
         assert time.monotonic() < deadline, "no best model came"

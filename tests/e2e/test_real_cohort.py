@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from workspace import REPOSITORY, Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 COHORT = REPOSITORY.parent / "shared" / "data" / "tcga_lgg_bids"
 
 

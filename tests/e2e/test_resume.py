@@ -5,7 +5,7 @@ import time
 import pytest
 from workspace import TINY, Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 ARMS = {
     "fedavg": {},
     "scaffold": {"strategy": "{name: scaffold}"},
@@ -46,7 +46,7 @@ def training_jobs(jobs: dict[str, int]) -> dict[str, int]:
 def kill_when(workspace: Workspace, trigger: str, whole_group: bool) -> None:
     """Start a run, kill it as soon as a file is there, and see that nothing of it is left."""
     run = workspace.start("--cores", "2", *arguments())
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 1800
     while not (workspace.folder / "results" / "models" / trigger).exists():
         assert run.poll() is None, f"the run ended before it could be killed: {run.stdout.read()}"
         assert time.monotonic() < deadline, f"no {trigger} came"

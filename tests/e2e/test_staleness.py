@@ -138,14 +138,14 @@ def install(study, package):
 
 
 def comment(study):
-    edit_package(study, "federated/averaging.py", "import torch\n", "import torch\n\n# A remark.\n")
+    edit_package(study, "federated/exchange/averaging.py", "import torch\n", "import torch\n\n# A remark.\n")
     edit_package(study, "training/losses.py", '"""Losses of', '"""The losses of')
 
 
 def texts(study):
     # The caption of Snakemake's report, and of ours.
     study.edit("rules/captions/classes.rst", "Precision, recall, F1 and AUROC", "How well each class is told")
-    templates = "reporting/templates/report"
+    templates = "reporting/pages/templates/report"
     edit_package(study, f"{templates}/results.html.j2", "Each class against", "A class against")
     edit_package(study, f"{templates}/statistics.html.j2", "Tests of", "All tests of")
 
@@ -175,12 +175,12 @@ FIGURES = {rule: 1 for rule in OF_ALL_ARMS if rule.startswith("plot_")} | {"plot
 EDITS = {
     "a comment, a docstring or the layout of code": (comment, {}),
     "code of the cohort": (
-        code_of("data/geometry.py", "_LEAST_HEAD_FRACTION = 0.02", "_LEAST_HEAD_FRACTION = 0.03"),
+        code_of("data/grid/geometry.py", "_LEAST_HEAD_FRACTION = 0.02", "_LEAST_HEAD_FRACTION = 0.03"),
         COHORT | ROUNDS | TRAINED,
     ),
     "code of the training": (code_of("training/losses.py", "SMOOTH = 1.0", "SMOOTH = 2.0"), ROUNDS | TRAINED),
     "code of the averaging": (
-        code_of("federated/averaging.py", "total.div_(sum(factors))", "total.div_(math.fsum(factors))"),
+        code_of("federated/exchange/averaging.py", "total.div_(sum(factors))", "total.div_(math.fsum(factors))"),
         ROUNDS | TRAINED,
     ),
     "code of the scores": (
@@ -188,7 +188,7 @@ EDITS = {
         {"score_predictions": ARMS} | GALLERY | {rule: 1 for rule in OF_ALL_ARMS if rule not in OF_TRAINING},
     ),
     "code of a figure": (
-        code_of("reporting/convergence_figure.py", "import math\n", "import math\n\nLEFT_OVER = 1\n"),
+        code_of("reporting/figures/convergence_figure.py", "import math\n", "import math\n\nLEFT_OVER = 1\n"),
         {"plot_convergence": 1} | REPORT,
     ),
     "a text of the report": (texts, REPORT),

@@ -36,7 +36,7 @@ def test_a_second_run_of_a_folder_is_refused_and_harms_nothing(study_copy, held_
     assert "Traceback" not in second.stdout
     dry = study_copy.without_jobs(*common, "--dry-run", "--", AUDIT)
     assert dry.returncode == 0, dry.stdout
-    said = elsewhere.communicate(timeout=120)[0]
+    said = elsewhere.communicate(timeout=1800)[0]
     assert elsewhere.returncode == 0, said
     assert (tmp_path / "other" / INDEX).exists()
 

@@ -13,7 +13,7 @@ CATEGORIES = {"Cohort", "Training", "Results"}
 WALK = """
 (async () => {
   const until = async (test) => {
-    for (let tries = 0; tries < 400; tries++) {
+    for (let tries = 0; tries < 12000; tries++) {
       const value = test();
       if (value) return value;
       await new Promise((done) => setTimeout(done, 5));

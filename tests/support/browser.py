@@ -34,6 +34,8 @@ _FLAGS = (
 )
 # Chromium reads commands from descriptor 3 and writes answers and events to descriptor 4, each ended by a zero byte.
 _COMMANDS, _ANSWERS = 3, 4
+# After which a browser that says nothing is given up; on a busy machine an answer takes seconds.
+_ANSWER_SECONDS = 180.0
 
 # Every image and video of a page that has not decoded, by its label; what is folded away is opened first.
 _UNDECODED = """
@@ -47,7 +49,7 @@ _UNDECODED = """
   for (const video of document.querySelectorAll("video")) {
     video.preload = "auto";
     video.load();
-    await new Promise((done) => { video.onloadeddata = video.onerror = done; setTimeout(done, 5000); });
+    await new Promise((done) => { video.onloadeddata = video.onerror = done; setTimeout(done, 60000); });
     if (video.readyState < 2 || !video.videoWidth) failed.push(video.getAttribute("aria-label"));
   }
   return failed;
@@ -89,7 +91,7 @@ class Page:
         message = {"id": self._number, "method": method, "params": parameters}
         message |= {"sessionId": self._session} if self._session else {}
         os.write(self._commands, json.dumps(message).encode() + b"\0")
-        while answer := self._read(30.0):
+        while answer := self._read(_ANSWER_SECONDS):
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
@@ -103,8 +105,8 @@ class Page:
         self.events.clear()
         self.send("Page.navigate", url=path.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            event = self._read(30.0)
-            assert event, f"{path}: not loaded after 30 s"
+            event = self._read(_ANSWER_SECONDS)
+            assert event, f"{path}: not loaded after {_ANSWER_SECONDS} s"
             self.events.append(event)
 
     def show(self, medium: str = "screen", scheme: str = "light") -> None:

@@ -17,7 +17,7 @@ CONFIG_FILE = Path("/etc/slurm/slurm.conf")
 PARTITION = "main"
 NUM_GPUS = 2
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol", "sinfo", "squeue")
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 _POLL_SECONDS = 0.2
 # What the node is taken to have, whatever the machine has: jobs use a small part of what they ask for.
 _MEMORY_MB = 16000
@@ -101,10 +101,12 @@ def _search_path() -> str:
     return os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/bin"])
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def _free_ports() -> tuple[int, int]:
+    """Two ports that nobody listens at; both are held until both are known, so that they differ."""
+    with socket.socket() as first, socket.socket() as second:
+        for listener in (first, second):
+            listener.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
 
 
 class SlurmCluster:
@@ -148,7 +150,7 @@ class SlurmCluster:
     def ask(self, *command: str) -> str:
         """Output of one of SLURM's commands."""
         environment = {**os.environ, "SLURM_CONF": str(self.folder / CONFIG_FILE.name)}
-        answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+        answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=300, check=False)
         return answer.stdout
 
     def programs(self) -> str:
@@ -182,11 +184,12 @@ class SlurmCluster:
         key.chmod(0o600)
         for number in range(NUM_GPUS):
             _make_device(self.folder / f"nvidia{number}")
+        controller_port, node_port = _free_ports()
         text = _CONFIG.format(
             host=self.node,
             folder=self.folder,
-            controller_port=_free_port(),
-            node_port=_free_port(),
+            controller_port=controller_port,
+            node_port=node_port,
             memory_mb=_MEMORY_MB,
             num_gpus=NUM_GPUS,
             partition=PARTITION,

@@ -21,8 +21,8 @@ _PARTS = ["Snakefile", "config.yaml", "rules", "workflow_scripts", "pkg", "envs"
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["snakemake.cli", "snakemake.dag", "pandas"])
 
-# Within which a job has to notice that its run is gone.
-_ORPHAN_SECONDS = 5.0
+# After which a job that goes on without its run is given up; on a busy machine its end takes a while.
+_ORPHAN_SECONDS = 60.0
 
 
 def _run_snakemake(folder: Path, arguments: tuple[str, ...], variables: dict[str, str], output: "DupFd") -> None:
@@ -64,7 +64,7 @@ class Workspace:
         """Run Snakemake to its end; output and errors come back as one text."""
         run = self.start(*arguments)
         try:
-            output, _ = run.communicate(timeout=540)
+            output, _ = run.communicate(timeout=3600)
         except subprocess.TimeoutExpired:
             self.kill(run)
             raise

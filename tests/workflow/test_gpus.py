@@ -67,7 +67,7 @@ from fedpedbrain.jobs.devices import lock_free_gpu, visible_gpu_ids
 gpu = lock_free_gpu(visible_gpu_ids(), Path("locks"))
 busy = Path(f"busy-{gpu}")
 busy.touch(exist_ok=False)
-until, most = time.monotonic() + 30, 0
+until, most = time.monotonic() + 120, 0
 while most < int(sys.argv[2]) and time.monotonic() < until:
     time.sleep(0.01)
     most = max(most, len(list(Path().glob("busy-*"))))

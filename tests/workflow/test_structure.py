@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,28 @@ def test_no_two_public_names_are_alike_since_fingerprints_do_not_see_where_a_nam
             places.setdefault(name, []).append(path.relative_to(PACKAGE).as_posix())
     assert {"load_study", "Strategy", "NUM_BINS"} <= places.keys()
     assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
+def test_continuous_integration_runs_every_check_once():
+    calls = re.findall(r"^make (\S+)", (REPOSITORY / ".ci" / "run").read_text(), re.MULTILINE)
+    assert calls == ["test", "test-long"]
+    command = ["make", "--dry-run", "test-all"]
+    shown = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r" -m pytest .*-m (\"not long\"|long)", shown) == ['"not long"', "long"]
+    assert [shown.count(check) for check in ("ruff check", "ruff format", "snakefmt", "--lint")] == [1, 1, 1, 1]
+
+
+def test_marks_of_tests_are_registered_and_every_long_test_is_slow_too():
+    options = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert [marker.partition(":")[0] for marker in options["markers"]] == ["slow", "long"]
+    # A misspelt mark would leave a test in the wrong half.
+    assert "--strict-markers" in options["addopts"]
+    texts = {path.name: path.read_text() for path in (REPOSITORY / "tests" / "e2e").glob("test_*.py")}
+    long = {name for name, text in texts.items() if "mark.long" in text}
+    assert "test_resume.py" in long
+    assert long <= {name for name, text in texts.items() if "mark.slow" in text}
+    # Its fixture would be made twice.
+    assert not [name for name in long if "finished_study" in texts[name] or "study_copy" in texts[name]]
 
 
 def test_the_environment_agrees_with_the_lock():

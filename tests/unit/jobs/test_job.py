@@ -15,7 +15,7 @@ import sys, threading
 from fedpedbrain.jobs.job import job_log
 with job_log(sys.argv[1]):
     print("working", flush=True)
-    threading.Event().wait(20)
+    threading.Event().wait(120)
     print("outlived its parent", flush=True)
 """
 PARENT = """
@@ -179,16 +179,18 @@ import sys, threading
 from fedpedbrain.jobs.job import job_log, limit_jobs
 limit_jobs(float(sys.argv[2]))
 with job_log(sys.argv[1]):
-    threading.Event().wait(20)
+    threading.Event().wait(120)
 """
 
 
 def test_a_job_that_is_stuck_ends_and_says_where_it_stood(tmp_path):
     command = [sys.executable, "-c", STUCK, str(tmp_path / "job.log"), "0.005"]
-    assert subprocess.run(command, check=False, timeout=15).returncode == 1
+    # The limit ends it, and not the end of its wait.
+    assert subprocess.run(command, check=False, timeout=100).returncode == 1
     text = (tmp_path / "job.log").read_text()
     assert text.startswith("Timeout (0:00:00.300000)!")
-    assert "in wait" in text
+    # On a busy machine the time may be over before the job reaches its wait.
+    assert 'File "<string>", line ' in text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")

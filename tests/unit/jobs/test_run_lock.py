@@ -13,9 +13,9 @@ HOLDER = """
 import subprocess, sys, time
 from fedpedbrain.jobs.run_lock import take_run_lock
 take_run_lock(sys.argv[1])
-child = subprocess.Popen(["sleep", "60"])
+child = subprocess.Popen(["sleep", "600"])
 print(child.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

@@ -58,7 +58,7 @@ def start_job(tmp_path):
 
 def said_by(job: subprocess.Popen) -> tuple[str, str, int]:
     """Output, errors and exit status of a job, waited for."""
-    output, errors = job.communicate(timeout=60)
+    output, errors = job.communicate(timeout=300)
     return output.strip(), errors.strip(), job.returncode
 
 
@@ -71,8 +71,8 @@ def is_alive(pid: int) -> bool:
 
 
 def ends(pid: int) -> bool:
-    """Whether a process ends within a few seconds."""
-    deadline = time.monotonic() + 10
+    """Whether a process ends; one that does not is given up."""
+    deadline = time.monotonic() + 60
     while is_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not is_alive(pid)
@@ -156,9 +156,9 @@ def test_a_job_that_signals_end_twice_has_failed(owner, start_job, tmp_path):
 STUCK = """
 from fedpedbrain.jobs.job import job_log, limit_jobs
 limit_jobs(0.005)
+print(os.getpid(), flush=True)
 with job_log(sys.argv[0] + ".log"):
-    print(os.getpid(), flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -245,14 +245,14 @@ def test_training_gives_the_same_bytes_in_a_child_and_in_a_process_of_its_own(ow
 
 
 def test_a_killed_job_takes_its_child_along(owner, start_job):
-    job = start_job("print(os.getpid(), flush=True)\ntime.sleep(60)")
+    job = start_job("print(os.getpid(), flush=True)\ntime.sleep(600)")
     child = int(first_line(job))
     job.kill()
     assert ends(child)
 
 
 def test_an_interrupted_job_ends_in_silence_and_takes_its_child_along(owner, start_job):
-    job = start_job("print(os.getpid(), flush=True)\ntime.sleep(60)")
+    job = start_job("print(os.getpid(), flush=True)\ntime.sleep(600)")
     child = int(first_line(job))
     job.send_signal(signal.SIGINT)
     assert said_by(job) == ("", "", 130)
@@ -260,7 +260,7 @@ def test_an_interrupted_job_ends_in_silence_and_takes_its_child_along(owner, sta
 
 
 def test_the_worker_and_its_children_end_with_the_run(owner, start_job):
-    job = start_job("print(os.getpid(), os.getppid(), flush=True)\ntime.sleep(60)")
+    job = start_job("print(os.getpid(), os.getppid(), flush=True)\ntime.sleep(600)")
     child, worker = map(int, first_line(job).split())
     owner.kill()
     owner.wait()
@@ -270,7 +270,7 @@ def test_the_worker_and_its_children_end_with_the_run(owner, start_job):
 
 
 def test_children_end_with_a_killed_worker_and_their_jobs_fail(owner, start_job):
-    job = start_job("print(os.getpid(), os.getppid(), flush=True)\ntime.sleep(60)")
+    job = start_job("print(os.getpid(), os.getppid(), flush=True)\ntime.sleep(600)")
     child, worker = map(int, first_line(job).split())
     os.kill(worker, signal.SIGKILL)
     assert ends(child)

@@ -137,8 +137,9 @@ def test_a_slider_goes_through_the_slices_of_a_video(page):
 
 def test_a_slider_follows_its_video_and_stops_it(page):
     page.evaluate("document.querySelector('video').play()")
+    # On a busy machine a video leaves out frames.
     moves = f"""new Promise((done) => {{
-      const look = () => ({SLICE}.startsWith('Slice 4') ? done(true) : setTimeout(look, 20));
+      const look = () => (parseInt({SLICE}.split(' ')[1]) >= 4 ? done(true) : setTimeout(look, 20));
       look();
     }})"""
     assert page.evaluate(moves)

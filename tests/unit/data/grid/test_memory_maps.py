@@ -22,7 +22,8 @@ def test_rows_that_were_read_give_their_memory_back(tmp_path):
     np.save(path, rows)
     mapped = np.load(path, mmap_mode="r")
     assert np.array_equal(mapped, rows)
-    assert resident_kb(path) >= SIZE_KB
+    # Where memory is short, the kernel may have taken some pages back by itself.
+    assert resident_kb(path) > SIZE_KB // 2
     forget_pages(mapped)
     assert resident_kb(path) < SIZE_KB // 8
     assert np.array_equal(mapped, rows)
@@ -32,7 +33,7 @@ def test_rows_that_were_written_are_kept_without_their_memory(tmp_path):
     path = tmp_path / "rows.npy"
     mapped = open_memmap(path, "w+", np.uint8, (4, SIZE_KB * 256))
     mapped[:] = 7
-    assert resident_kb(path) >= SIZE_KB
+    assert resident_kb(path) > SIZE_KB // 2
     forget_pages(mapped)
     assert resident_kb(path) < SIZE_KB // 8
     mapped.flush()
