@@ -38,12 +38,12 @@ def load_schema(path: str | Path) -> dict[str, Any]:
     schema = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     _fill_choices(schema)
     for name, facts in TABLES["NETWORKS"].items():
-        schema["$defs"]["network"]["properties"][name] = block_schema(facts.options)
+        schema["$defs"]["network"]["properties"][name] = block_schema(facts.options, f"Options of {name}.")
     for facts in TABLES["STRATEGIES"].values():
-        schema["$defs"]["strategy"]["properties"] |= block_schema(facts.declared)["properties"]
+        schema["$defs"]["strategy"]["properties"] |= block_schema(facts.declared, "")["properties"]
     for name, facts in TABLES["SOURCES"].items():
         # Sources with options of more than one kind have their block in the schema itself.
-        schema["properties"].setdefault(name, block_schema(facts.options))
+        schema["properties"].setdefault(name, block_schema(facts.options, f"Options of the source {name}."))
     return schema
 
 
