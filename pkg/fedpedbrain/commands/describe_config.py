@@ -56,7 +56,7 @@ def commented(config: str, schema: Mapping[str, Any]) -> str:
 
     What stands above the first empty line stays: it speaks of the study. So do the values, as they are written.
     """
-    head, rest = config.split("\n\n", 1)
+    top, rest = config.split("\n\n", 1)
     lines: list[str] = []
     places: list[tuple[int, dict[str, Any]]] = [(-1, dict(schema))]
     for line in rest.splitlines():
@@ -70,7 +70,7 @@ def commented(config: str, schema: Mapping[str, Any]) -> str:
             if "description" in block:
                 lines += _wrapped(_comment(block), f"{match[1]}# ")
         lines.append(line)
-    return "\n".join([head, "", *lines, ""])
+    return "\n".join([top, "", *lines, ""])
 
 
 def _comment(block: Mapping[str, Any]) -> str:
