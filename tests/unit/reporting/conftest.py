@@ -326,7 +326,13 @@ def study_writer(folder: Path) -> Callable[..., SyntheticStudy]:
         privacy=None,
         anatomy=HEAD,
     ):
-        study = {"title": "A <study>", "anatomy": dict(anatomy), "source": source, "arms": list(arms), "reference_arm": arms[0]["name"]}
+        study = {
+            "title": "A <study>",
+            "anatomy": dict(anatomy),
+            "source": source,
+            "arms": list(arms),
+            "reference_arm": arms[0]["name"],
+        }
         study |= {"training_sites": ["a", "b"], "external_sites": list(external), "regions": list(regions)}
         study |= {"classes": list(classes), "normal_class": classes[0] if classes else None, "num_rounds": NUM_ROUNDS}
         study |= {"seeds": list(seeds), "versions": {"python": "3.11"}}
