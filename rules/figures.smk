@@ -49,6 +49,7 @@ rule plot_convergence:
     params:
         exchanging=STUDY.exchanging_arms,
         style=STUDY.arm_style,
+        finding=STUDY.anatomy["finding"],
         dpi=STUDY.config["reporting"]["figure_dpi"],
         code=code("plot_convergence"),
     message:
@@ -77,6 +78,7 @@ rule plot_comparison:
         mem_mb=1000,
     params:
         style=STUDY.arm_style,
+        finding=STUDY.anatomy["finding"],
         dpi=STUDY.config["reporting"]["figure_dpi"],
         code=code("plot_comparison"),
     message:
@@ -134,6 +136,7 @@ rule plot_cross_sites:
         mem_mb=1000,
     params:
         arms=ARMS,
+        finding=STUDY.anatomy["finding"],
         dpi=STUDY.config["reporting"]["figure_dpi"],
         code=code("plot_cross_sites"),
     message:

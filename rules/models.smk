@@ -94,6 +94,7 @@ rule summarize_intensities:
     params:
         folders=shard_folders,
         channels=STUDY.config["cohort"]["channels"],
+        foreground=STUDY.anatomy["foreground"],
         code=code("summarize_intensities"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: describing the intensities of its training cases"

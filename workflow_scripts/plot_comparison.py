@@ -8,6 +8,7 @@ with job_log(snakemake.log[0]):
     plot_comparison_files(
         summary_path=snakemake.input.summary,
         figure_path=snakemake.output.figure,
+        finding=snakemake.params.finding,
         dpi=snakemake.params.dpi,
         **snakemake.params.style,
     )

@@ -9,6 +9,7 @@ with job_log(snakemake.log[0]):
         history_paths=snakemake.input.histories,
         figure_path=snakemake.output.figure,
         exchanging=snakemake.params.exchanging,
+        finding=snakemake.params.finding,
         dpi=snakemake.params.dpi,
         **snakemake.params.style,
     )

@@ -9,5 +9,6 @@ with job_log(snakemake.log[0]):
         cross_sites_path=snakemake.input.cross_sites,
         figure_path=snakemake.output.figure,
         arms=snakemake.params.arms,
+        finding=snakemake.params.finding,
         dpi=snakemake.params.dpi,
     )

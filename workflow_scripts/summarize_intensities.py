@@ -9,4 +9,5 @@ with job_log(snakemake.log[0]):
         shard_folders=snakemake.params.folders,
         intensities_path=snakemake.output.intensities,
         channels=snakemake.params.channels,
+        foreground=snakemake.params.foreground,
     )

@@ -1,4 +1,4 @@
-"""Federated-learning studies on multi-site brain-tumour MRI.
+"""Federated-learning studies on multi-site medical images.
 
 Importing this package loads neither torch nor pandas: workflow rules import it while the job graph is built.
 """

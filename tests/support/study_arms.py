@@ -8,7 +8,6 @@ from fedpedbrain.study.arms import Arm
 from fedpedbrain.study.recipes import build_recipe
 from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE, merged_block
 
-
 CONFIG = Path(__file__).resolve().parents[2] / "config.yaml"
 
 

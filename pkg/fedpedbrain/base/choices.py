@@ -64,10 +64,10 @@ def defaults_of(options: Mapping[str, Option]) -> dict[str, Any]:
     return {name: option.default for name, option in options.items()}
 
 
-def block_schema(options: Mapping[str, Option]) -> dict[str, Any]:
+def block_schema(options: Mapping[str, Option], description: str) -> dict[str, Any]:
     """JSON schema of a block that may name these options and no others."""
     properties = {
         name: {**option.schema, "description": option.description} if option.description else dict(option.schema)
         for name, option in options.items()
     }
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+    return {"description": description, "type": "object", "additionalProperties": False, "properties": properties}

@@ -19,7 +19,7 @@ from fedpedbrain.data.grid.geometry import (
     resample_image,
     resample_region,
 )
-from fedpedbrain.data.grid.intensity import scale_intensity
+from fedpedbrain.data.grid.intensity import FOREGROUND, scale_intensity
 from fedpedbrain.data.grid.memory_maps import create_array, forget_pages
 from fedpedbrain.data.sources.source import open_source
 
@@ -31,8 +31,8 @@ def preprocess_images(volume: Volume, settings: Mapping, whole: bool = False) ->
 
     Parameters
     ----------
-    settings : the ``preprocessing`` block: ``grid`` (D, H, W), ``field_of_view``, ``voxel_spacing_mm`` and
-        ``intensity``
+    settings : the ``preprocessing`` block: ``grid`` (D, H, W), ``field_of_view``, ``voxel_spacing_mm``, ``intensity``
+        and ``foreground``
     whole : let a grid of a given spacing grow until it holds all of the field of view, for a sliding window;
         intensities are scaled by what the grid itself, in the middle, holds
 
@@ -41,11 +41,13 @@ def preprocess_images(volume: Volume, settings: Mapping, whole: bool = False) ->
     uint8 (C, D, H, W), and the frame that maps the grid back to the scan
     """
     grid = tuple(settings["grid"])
-    # Models trained before there was a choice of spacing carry none.
-    frame = grid_frame(volume.images[0], grid, settings["field_of_view"], settings.get("voxel_spacing_mm"), whole)
+    # Models trained before there was a choice of spacing or foreground carry none.
+    spacing, foreground = settings.get("voxel_spacing_mm"), settings.get("foreground", FOREGROUND)
+    frame = grid_frame(volume.images[0], grid, settings["field_of_view"], spacing, whole, foreground)
     middle = middle_part(frame.GetSize()[::-1], grid)
     sampled = [resample_image(image, frame) for image in volume.images]
-    return np.stack([scale_intensity(image, settings["intensity"], image[middle]) for image in sampled]), frame
+    scaled = [scale_intensity(image, settings["intensity"], image[middle], foreground) for image in sampled]
+    return np.stack(scaled), frame
 
 
 def preprocess_mask(mask: sitk.Image | None, frame: sitk.Image, regions: Sequence[Mapping]) -> np.ndarray:

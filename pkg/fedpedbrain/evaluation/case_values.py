@@ -18,7 +18,7 @@ _VALUE_KEYS = ["target", "metric", "site", "patient", "case", "seed"]
 def case_values(scores: pd.DataFrame, classes: Sequence[str], normal_class: str | None) -> pd.DataFrame:
     """Reduce scores to one value a case, seed, target and metric.
 
-    Metrics of a region are over tumour cases (the truth is not empty); ``dice_all_cases`` is over all, where two empty
+    Metrics of a region are over cases whose truth is not empty; ``dice_all_cases`` is over all, where two empty
     masks count 1; ``empty_in_normal`` is 1 where a normal case's predicted mask is empty; ``accuracy`` is 1 where the
     most probable class is the true one.
 

@@ -7,7 +7,7 @@ HIGHER, LOWER, ZERO = "higher", "lower", "zero"
 # Name of a rule, as the tables carry it, to what it says.
 EMPTY_RULES = {
     "one_or_zero": "1 where both masks are empty, 0 where one is",
-    # As the BraTS challenges count a missed tumour; leaving it out would reward an arm for what it does not find.
+    # As the BraTS challenges count a missed lesion; leaving it out would reward an arm for what it does not find.
     "diagonal_or_left_out": "the grid's diagonal where one mask is empty, left out where both are",
     "left_out_without_lesion": "left out where no lesion is to be counted",
     "left_out_without_truth": "left out where the true mask is empty",

@@ -57,12 +57,12 @@ def validate_round_files(
         case = dataset.cases[row]
         dice = correct = None
         if prediction.regions is not None:
-            tumour_dice = [
+            outlined_dice = [
                 dice_coefficient(region, truth)
                 for region, truth in zip(prediction.regions, dataset.mask(row), strict=True)
                 if truth.any()
             ]
-            dice = float(np.mean(tumour_dice)) if tumour_dice else None
+            dice = float(np.mean(outlined_dice)) if outlined_dice else None
         if case.class_name in prediction.probabilities:
             correct = prediction.predicted_class == case.class_name
         entries.append({"case": case.case, "site": case.site, "dice": dice, "correct": correct})
@@ -78,7 +78,7 @@ def mean_of_known(entries: Sequence[Mapping[str, Any]], key: str) -> float:
 
 
 def selection_score(entries: Sequence[Mapping[str, Any]]) -> float:
-    """What the best round is chosen by: the mean of tumour Dice and accuracy, or the one that the study has."""
+    """What the best round is chosen by: the mean of Dice and accuracy, or the one that the study has."""
     parts = [mean_of_known(entries, "dice"), mean_of_known(entries, "correct")]
     known = [part for part in parts if not math.isnan(part)]
     return sum(known) / len(known) if known else math.nan

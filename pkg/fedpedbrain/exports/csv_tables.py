@@ -25,13 +25,9 @@ def write_metrics_csv(
 ) -> None:
     """Write every value that the tables' means are made of, one row an arm, seed, case, target and metric.
 
-    Means of a metric's rows are those of the summary: Dice is of tumour cases alone, see ``case_values``. Beside them
-    stand volumes, and the probability of each class, which is the row's target.
-
-    Parameters
-    ----------
-    scores_paths : of all arms and seeds
-    arms : in the order of the config, which the rows keep
+    Means of a metric's rows are those of the summary: Dice is of cases with an outline alone, see ``case_values``.
+    Beside them stand volumes, and the probability of each class, which is the row's target. Parameters ----------
+    scores_paths : of all arms and seeds arms : in the order of the config, which the rows keep
     """
     scores = pd.concat(map(read_results, scores_paths))[list(SCORE_COLUMNS)]
     beside = scores[scores["metric"].isin(_BESIDE_VALUES)]

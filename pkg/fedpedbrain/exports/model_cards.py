@@ -110,14 +110,15 @@ def _literal(text: str) -> str:
 def _metadata(run: ModelRun, study: Mapping[str, Any]) -> ModelCardData:
     """What the hub reads. Without a licence: which one weights have, those decide who publish them."""
     hub_data = study["config"]["flpedbrain"]["repository"] if study["source"] == "flpedbrain" else None
-    measures = headline_measures(study["regions"], study["classes"])
+    measures = headline_measures(study)
     results = [
         _eval_result(score, measure, study, hub_data or study["source"])
         for measure in measures
         for score in run.scores
         if _is_of(score, measure) and (score.scope == POOLED_SCOPE or score.split == EXTERNAL)
     ]
-    tags = ["federated-learning", "medical-imaging", "mri", "brain-tumor"]
+    words = [study["anatomy"][name].lower().replace(" ", "-") for name in ("organ", "finding")]
+    tags = ["federated-learning", "medical-imaging", "mri", *words]
     return ModelCardData(
         model_name=f"{study['title']}: {_name(run)}",
         library_name="fedpedbrain",
@@ -169,15 +170,15 @@ def _class_counts(arm: Mapping[str, Any], classes: Sequence[str], audit: Mapping
 
 def _group_measures(study: Mapping[str, Any]) -> list[str]:
     """What the measures of a group of cases are called that the table of scores can have."""
-    groups = measure_groups(study["regions"], study["classes"])
+    groups = measure_groups(study)
     return [measure.title for group in groups.values() for measure in group if measure.metric in GROUP_METRICS]
 
 
 def _score_rows(scores: Sequence[ModelScore], arm: str, facts: CardFacts) -> Iterator[tuple[str, ...]]:
     """Rows of the table of scores: headline measures everywhere, all others on all test patients together."""
     study = facts.study
-    headline = headline_measures(study["regions"], study["classes"])
-    groups = measure_groups(study["regions"], study["classes"])
+    headline = headline_measures(study)
+    groups = measure_groups(study)
     known = {(measure.target, measure.metric) for measure in headline}
     others = [
         measure for group in groups.values() for measure in group if (measure.target, measure.metric) not in known

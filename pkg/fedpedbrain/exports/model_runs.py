@@ -50,7 +50,7 @@ class ModelScore:
 
     @property
     def tag(self) -> str:
-        """Its name in a tracker: ``test/whole_tumour/dice``, at one site ``external_at_west/diagnosis/accuracy``."""
+        """Its name in a tracker: ``test/whole_lesion/dice``, at one site ``external_at_west/diagnosis/accuracy``."""
         where = TEST if self.scope == POOLED_SCOPE else f"{self.split}_at_{self.scope}"
         return f"{where}/{self.target}/{self.metric}"
 

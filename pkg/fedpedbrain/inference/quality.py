@@ -1,12 +1,13 @@
 """What may be wrong with the prediction of a scan: checks that each say number, rule and what was found."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fedpedbrain.data.checks.training_intensities import head_quantiles, intensity_distance
+from fedpedbrain.base.words import with_article
+from fedpedbrain.data.checks.training_intensities import foreground_quantiles, intensity_distance
 from fedpedbrain.data.formats.scan import Scan
 from fedpedbrain.data.grid.orientation import tilt_degrees
 
@@ -16,8 +17,6 @@ _SIDES = (("feet", "head"), ("front", "back"), ("right", "left"))
 _MOST_TILT_DEGREES = 35.0
 # Training cases may all be alike; closer than this (grey levels of 255), no eye and no network tells them apart.
 _LEAST_DISTANCE = 1.0
-# No field of view that shows a head of any age is smaller or larger along any axis.
-_HEAD_EXTENT_MM = (70.0, 450.0)
 
 
 @dataclass(frozen=True)
@@ -86,17 +85,22 @@ def check_clipped(in_scan: Mapping[str, np.ndarray], on_grid: Mapping[str, np.nd
     return Check("clipped", bool(sides), float(len(sides)), "sides", rule, finding)
 
 
-def check_orientation(scan: Scan) -> Check:
-    """Flag a scan of which it is not sure where the patient's right, front and head are, or that is no head's size."""
+def check_orientation(scan: Scan, organ: str, extent_mm: Sequence[float]) -> Check:
+    """Flag a scan of which it is not sure where the patient's right, front and head are, or that shows no such organ.
+
+    Parameters
+    ----------
+    extent_mm : the smallest and the largest field of view that shows the organ, along any axis
+    """
     tilt = tilt_degrees(scan.image)
     extents = [size * step for size, step in zip(scan.image.GetSize(), scan.image.GetSpacing(), strict=True)]
-    low, high = _HEAD_EXTENT_MM
+    low, high = extent_mm
     doubts = [] if scan.is_orientation_known else [f"{scan.form} carries no orientation, the config's word was taken"]
     if tilt > _MOST_TILT_DEGREES:
         doubts.append(f"the axes lie {tilt:.0f} degrees off the patient's")
     if not all(low <= extent <= high for extent in extents):
         words = " x ".join(f"{extent:.0f}" for extent in extents)
-        doubts.append(f"a field of view of {words} mm is not that of a head")
+        doubts.append(f"a field of view of {words} mm is not that of {with_article(organ)}")
     rule = (
         f"flagged where the form carries no orientation, the axes lie more than {_MOST_TILT_DEGREES:.0f} degrees off "
         f"the patient's, or the field of view is not from {low:.0f} to {high:.0f} mm along every axis"
@@ -105,7 +109,7 @@ def check_orientation(scan: Scan) -> Check:
     return Check("orientation", bool(doubts), tilt, "degrees", rule, finding)
 
 
-def check_intensity(images: np.ndarray, reference: Mapping[str, Any] | None, tolerance: float) -> Check:
+def check_intensity(images: np.ndarray, reference: Mapping[str, Any] | None, tolerance: float, organ: str) -> Check:
     """Flag a scan whose preprocessed intensities are unlike those of the model's training cases.
 
     Parameters
@@ -117,8 +121,8 @@ def check_intensity(images: np.ndarray, reference: Mapping[str, Any] | None, tol
     """
     times = "" if tolerance == 1.0 else f"{tolerance:g} times "
     rule = (
-        f"flagged where the head's intensities lie further from the training cases' than {times}the furthest of these, "
-        f"or than {tolerance * _LEAST_DISTANCE:g} grey levels where that is more"
+        f"flagged where the {organ}'s intensities lie further from the training cases' than {times}the furthest of "
+        f"these, or than {tolerance * _LEAST_DISTANCE:g} grey levels where that is more"
     )
     if reference is None:
         finding = "not checked: no intensities.json of the training cases beside the model"
@@ -128,7 +132,8 @@ def check_intensity(images: np.ndarray, reference: Mapping[str, Any] | None, tol
         return Check("intensity", None, None, "", rule, finding)
     ratios, found = [], []
     for image, (name, known) in zip(images, reference["channels"].items(), strict=True):
-        distance = intensity_distance(head_quantiles(image), np.array(known["quantiles"]))
+        quantiles = foreground_quantiles(image, **reference["foreground"])
+        distance = intensity_distance(quantiles, np.array(known["quantiles"]))
         largest = known["largest_distance"]
         ratios.append(distance / max(largest, _LEAST_DISTANCE))
         found.append(f"{name} {distance:.1f} grey levels of 255 away, the furthest training case {largest:.1f}")

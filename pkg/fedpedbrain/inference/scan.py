@@ -44,12 +44,14 @@ class ScanPlan:
     network : ``flips`` and ``overlap`` of ``predict_cases``
     flags : ``least_probability`` and ``intensity_tolerance``, from where on a prediction is flagged
     formats : what ``read_scan`` assumes
+    anatomy : ``organ`` and ``extent_mm`` of ``check_orientation``
     """
 
     decision: dict[str, Any]
     network: dict[str, Any]
     flags: dict[str, float]
     formats: dict[str, Any]
+    anatomy: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -201,8 +203,8 @@ def check_prediction(
     reference : what the model's training cases look like, see ``check_intensity``
     """
     checks = [
-        check_orientation(scan),
-        check_intensity(prediction.grid_images, reference, plan.flags["intensity_tolerance"]),
+        check_orientation(scan, **plan.anatomy),
+        check_intensity(prediction.grid_images, reference, plan.flags["intensity_tolerance"], plan.anatomy["organ"]),
     ]
     if prediction.regions:
         empty_class = plan.decision.get("empty_class")

@@ -5,7 +5,7 @@ import mmap
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
@@ -177,6 +177,14 @@ def save_model_file(path: str | Path, model_file: ModelFile, packed: bool = Fals
     save_tensors(path, content)
 
 
+def _read_spec(values: Mapping[str, Any]) -> ModelSpec:
+    """The specification that a file holds, in today's words."""
+    spec = ModelSpec(**values)
+    if spec.preprocessing.get("field_of_view") == "head":
+        return replace(spec, preprocessing=spec.preprocessing | {"field_of_view": "foreground"})
+    return spec
+
+
 def load_model_file(path: str | Path, mapped: bool = False, checked: bool = True) -> ModelFile:
     """Read a model file, as ``load_tensors``; a ``StudyError`` names the file and what is wrong with it."""
     content = load_tensors(path, mapped, checked)
@@ -187,7 +195,7 @@ def load_model_file(path: str | Path, mapped: bool = False, checked: bool = True
     if content["format"] != FORMAT:
         raise StudyError(f"{path}: format {content['format']}, this version reads {FORMAT}")
     try:
-        spec, lineage = ModelSpec(**content["model"]), Lineage.from_dict(content["lineage"])
+        spec, lineage = _read_spec(content["model"]), Lineage.from_dict(content["lineage"])
     except (TypeError, KeyError) as error:
         raise StudyError(f"{path}: entries model or lineage hold other values than expected ({error})") from None
     weights, sent = content["weights"], content.get("sent", {})

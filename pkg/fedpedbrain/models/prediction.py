@@ -66,7 +66,7 @@ def predict_probabilities(
     flips : word of ``FLIPS``: the mean over mirrored copies is taken
     window : what slides over images that are larger than its grid; None to predict every image in one piece. A class is
         said of the window in the middle, where the grid of training lay (``grid_frame`` with ``whole``): windows
-        elsewhere show parts of a head that no class was learnt from
+        elsewhere show parts of the organ that no class was learnt from
 
     Yields
     ------
@@ -102,7 +102,7 @@ def decide_regions(
     ----------
     probabilities : float (R, D, H, W)
     voxel_ml : volume of one voxel
-    predicted_class, empty_class : a case whose most probable class is the one without a tumour gets no region; None
+    predicted_class, empty_class : a case whose most probable class is the one without a region gets no region; None
         where nothing is classified or the two heads decide apart
 
     Returns

@@ -13,7 +13,7 @@ from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.significance import largest_unseen_share
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
-from fedpedbrain.reporting.figures.style import readable
+from fedpedbrain.reporting.figures.style import readable, sentence_case
 
 NO_VALUE = "–"
 TOO_FEW_PATIENTS = "too few patients for an interval"
@@ -193,15 +193,21 @@ class Measure:
     title: str
 
 
-def headline_measures(regions: Sequence[str], classes: Sequence[str]) -> list[Measure]:
-    """The measures that answer the study's question: tumour Dice of each region, and accuracy."""
-    measures = [Measure(region, "dice", f"tumour Dice ({readable(region)})") for region in regions]
-    return measures + ([Measure(DIAGNOSIS, "accuracy", "accuracy of the diagnosis")] if classes else [])
+def headline_measures(study: Mapping[str, Any]) -> list[Measure]:
+    """The measures that answer the study's question: Dice of each region where it is outlined, and accuracy."""
+    title = metric_title("dice", study)
+    measures = [Measure(region, "dice", f"{title} ({readable(region)})") for region in study["regions"]]
+    return measures + ([Measure(DIAGNOSIS, "accuracy", "accuracy of the diagnosis")] if study["classes"] else [])
 
 
-# What each metric is called, by the table that shows it.
+def panel_title(target: str, finding: str) -> str:
+    """What a figure's panel shows of a region, where cases have the finding, or of the diagnosis."""
+    return "Accuracy of the diagnosis" if target == DIAGNOSIS else f"{sentence_case(finding)} Dice: {readable(target)}"
+
+
+# What each metric is called, by the table that shows it; {finding} is the study's word.
 _OUTLINE_METRICS = {
-    "dice": "tumour Dice",
+    "dice": "{finding} Dice",
     "dice_all_cases": "all-case Dice",
     "empty_in_normal": "normal cases left empty",
     "surface_dice": "surface Dice",
@@ -224,22 +230,24 @@ _DIAGNOSIS_METRICS = {
 _CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auroc": "AUROC"}
 
 
-def metric_title(metric: str) -> str:
-    """What a metric is called."""
-    return {**_OUTLINE_METRICS, **_AMOUNT_METRICS, **_CLASS_METRICS, **_DIAGNOSIS_METRICS}[metric]
+def metric_title(metric: str, study: Mapping[str, Any]) -> str:
+    """What a metric is called in a study."""
+    titles = {**_OUTLINE_METRICS, **_AMOUNT_METRICS, **_CLASS_METRICS, **_DIAGNOSIS_METRICS}
+    return titles[metric].format(finding=study["anatomy"]["finding"])
 
 
-def measure_groups(regions: Sequence[str], classes: Sequence[str]) -> dict[str, list[Measure]]:
+def measure_groups(study: Mapping[str, Any]) -> dict[str, list[Measure]]:
     """Every measure of regions and of the diagnosis, by the table that shows it."""
+    regions = study["regions"]
     groups = {
         name: [
-            Measure(region, metric, f"{title}{f' ({readable(region)})' if len(regions) > 1 else ''}")
+            Measure(region, metric, f"{metric_title(metric, study)}{f' ({readable(region)})' * (len(regions) > 1)}")
             for region in regions
-            for metric, title in metrics.items()
+            for metric in metrics
         ]
         for name, metrics in (("Outlines", _OUTLINE_METRICS), ("Volumes and lesions", _AMOUNT_METRICS))
     }
-    if classes:
+    if study["classes"]:
         groups["Diagnosis"] = [Measure(DIAGNOSIS, metric, title) for metric, title in _DIAGNOSIS_METRICS.items()]
     return {name: measures for name, measures in groups.items() if measures}
 

@@ -26,6 +26,12 @@ def check_cohort(config: Mapping[str, Any]) -> None:
         raise StudyError(f"cohort.sites: {POOLED_SITE!r} is the name of all sites together; rename the site")
     if not cohort["regions"] and not cohort["classes"]:
         raise StudyError("cohort: no regions and no classes; name what the models shall predict")
+    smallest, largest = cohort["anatomy"]["extent_mm"]
+    if smallest >= largest:
+        raise StudyError(
+            f"cohort.anatomy.extent_mm: expected the smallest and then the largest extent in mm, found "
+            f"[{smallest:g}, {largest:g}]; correct them"
+        )
     names = [region["name"] for region in cohort["regions"]]
     if len(set(names)) < len(names):
         raise StudyError("cohort.regions: two regions have one name; rename one")

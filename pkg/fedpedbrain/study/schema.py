@@ -38,12 +38,12 @@ def load_schema(path: str | Path) -> dict[str, Any]:
     schema = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     _fill_choices(schema)
     for name, facts in TABLES["NETWORKS"].items():
-        schema["$defs"]["network"]["properties"][name] = block_schema(facts.options)
+        schema["$defs"]["network"]["properties"][name] = block_schema(facts.options, f"Options of {name}.")
     for facts in TABLES["STRATEGIES"].values():
-        schema["$defs"]["strategy"]["properties"] |= block_schema(facts.declared)["properties"]
+        schema["$defs"]["strategy"]["properties"] |= block_schema(facts.declared, "")["properties"]
     for name, facts in TABLES["SOURCES"].items():
         # Sources with options of more than one kind have their block in the schema itself.
-        schema["properties"].setdefault(name, block_schema(facts.options))
+        schema["properties"].setdefault(name, block_schema(facts.options, f"Options of the source {name}."))
     _fill_recipes(schema)
     return schema
 
@@ -53,6 +53,8 @@ def _fill_recipes(schema: dict[str, Any]) -> None:
     own = {name: _without_required(schema["properties"][name], schema) for name in ("training", "network")}
     # The number of threads is the machine's, and one for all jobs.
     del own["training"]["properties"]["threads"]
+    for name, block in own.items():
+        block |= {"as": name, "description": f"As `{name}`, of this arm alone; keys left out are those of `{name}`."}
     schema["properties"]["arms"]["items"]["properties"] |= own
 
 

@@ -91,7 +91,7 @@ class Study:
     @property
     def source_settings(self) -> dict[str, Any]:
         """What decides which cases there are and what they look like, at all sites."""
-        cohort = {key: value for key, value in self.config["cohort"].items() if key != "splits"}
+        cohort = {key: value for key, value in self.config["cohort"].items() if key not in ("splits", "anatomy")}
         source = cohort["source"]
         facts = SOURCES[source]
         block = defaults_of(facts.options) | self.config.get(source, {})
@@ -110,10 +110,15 @@ class Study:
 
     @property
     def preprocessing_settings(self) -> dict[str, Any]:
-        """How images are brought to the network's grid, without the options of intensities that were not chosen."""
+        """How images are brought to the network's grid: what is foreground, and of intensities the chosen options."""
         intensity = self.config["preprocessing"]["intensity"]
         chosen = {key: value for key, value in intensity.items() if key in ("name", intensity["name"])}
-        return self.config["preprocessing"] | {"intensity": chosen}
+        return self.config["preprocessing"] | {"intensity": chosen, "foreground": self.anatomy["foreground"]}
+
+    @property
+    def anatomy(self) -> dict[str, Any]:
+        """What the images show: ``organ`` and ``finding`` in words, ``extent_mm`` and ``foreground``."""
+        return self.config["cohort"]["anatomy"]
 
     @property
     def duplicate_settings(self) -> dict[str, Any]:
@@ -317,6 +322,7 @@ class Study:
             "regions": self.regions,
             "classes": cohort["classes"],
             "normal_class": cohort["normal_class"],
+            "anatomy": cohort["anatomy"],
             "num_rounds": self.num_rounds,
             "seeds": self.seeds,
             "config": self.config,
@@ -362,6 +368,7 @@ class Study:
             "network": self.scan_prediction_settings,
             "flags": {name: self.config["inference"][name] for name in ("least_probability", "intensity_tolerance")},
             "formats": self.format_settings,
+            "anatomy": {name: self.anatomy[name] for name in ("organ", "extent_mm")},
         }
 
     @property

@@ -146,11 +146,11 @@ def test_outlines_are_measured_in_the_scan_and_where_the_box_cuts_them():
         volume.SetSpacing((5.0, 5.0, 40.0))
     regions = [{"name": "whole", "labels": [1, 2]}, {"name": "core", "labels": [2]}, {"name": "none", "labels": [9]}]
     # Voxels of 1 ml; the head ends before the last two columns.
-    head = measure_outlines(mask, grid_frame(scan, (4, 4, 4), "head"), regions)
+    head = measure_outlines(mask, grid_frame(scan, (4, 4, 4), "foreground"), regions)
     assert head == {"whole": (pytest.approx(5.0), pytest.approx(2.0)), "core": (pytest.approx(1.0), 0.0)}
     everything = measure_outlines(mask, grid_frame(scan, (4, 4, 4), "image"), regions)
     assert everything["whole"] == (pytest.approx(5.0), 0.0)
-    assert measure_outlines(None, grid_frame(scan, (4, 4, 4), "head"), regions) == {}
+    assert measure_outlines(None, grid_frame(scan, (4, 4, 4), "foreground"), regions) == {}
 
 
 def test_a_shard_says_what_its_masks_outline(build):

@@ -125,13 +125,13 @@ class StudyWriter:
         return self.json("audit.json", {"sites": sites})
 
 
-def write_exports(folder: Path, regions, classes, seeds, arms, privacy, title) -> Exported:
+def write_exports(folder: Path, regions, classes, seeds, arms, privacy, title, anatomy) -> Exported:
     """Write a study below a folder and export it."""
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
     study = {"title": title, "source": "bids", "arms": list(arms), "seeds": list(seeds), "config": config}
     study |= {"training_sites": ["a", "b"], "external_sites": ["x"], "regions": list(regions)}
     study |= {"classes": list(classes), "normal_class": "normal" if classes else None, "num_rounds": NUM_ROUNDS}
-    study |= {"versions": {"fedpedbrain": "1.2.3"}}
+    study |= {"versions": {"fedpedbrain": "1.2.3"}, "anatomy": config["cohort"]["anatomy"] | dict(anatomy)}
     writer, exported = StudyWriter(folder / "study", study), Exported(folder / "exports", study)
     scores = [writer.scores(place, item["name"], seed) for place, item in enumerate(arms) for seed in seeds]
     rounds = [writer.rounds(item, seed) for item in arms for seed in seeds]
@@ -182,9 +182,10 @@ def export(tmp_path_factory):
         arms=ARMS,
         privacy=(),
         title="A study",
+        anatomy=(),
         again=False,
     ) -> Exported:
-        asked = (regions, classes, seeds, arms, privacy, title)
+        asked = (regions, classes, seeds, arms, privacy, title, anatomy)
         key = json.dumps(asked)
         if key not in made or again:
             folder = made[key][0] if key in made else tmp_path_factory.mktemp("study")

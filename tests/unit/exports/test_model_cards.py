@@ -39,7 +39,10 @@ def test_a_card_says_what_the_model_is_and_is_not_for(export):
     text = ModelCard.load(export().card("fedavg")).text
     assert "It is not a medical device" in text
     assert "Federated: a and b train apart. FedAvg: the weighted mean of the sites' weights." in text
-    assert "outlines tumours (tumour) and tells 2 classes apart (normal, glioma), on MRI of the head (T2w)" in text
+    assert (
+        "outlines regions of tumour (tumour) and tells 2 classes apart (normal, glioma), on MRI of the head (T2w)"
+        in text
+    )
     assert "| learning rate | 0.003 |" in text
     assert "| a | trained on | 17 | 11 | 3 | 3 |" in text
     assert "| x | never seen in training | 17 | – | – | 3 |" in text

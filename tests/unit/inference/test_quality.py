@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from fedpedbrain.data.formats.scan import Scan
+from fedpedbrain.data.grid.intensity import FOREGROUND
 from fedpedbrain.inference.quality import (
     check_clipped,
     check_empty,
@@ -64,6 +65,9 @@ def test_a_region_at_the_edge_of_the_scan_or_of_the_grid_is_clipped(in_scan, on_
     assert "core" not in check.finding
 
 
+HEAD = ("head", (70.0, 450.0))
+
+
 def head(angles=(0.0, 0.0, 0.0), spacing=(10.0, 10.0, 10.0), **scan) -> Scan:
     image = sitk.Image([20, 22, 18], sitk.sitkUInt8)
     image.SetSpacing(spacing)
@@ -72,37 +76,47 @@ def head(angles=(0.0, 0.0, 0.0), spacing=(10.0, 10.0, 10.0), **scan) -> Scan:
 
 
 def test_an_upright_head_has_a_sure_orientation():
-    assert not check_orientation(head()).is_raised
-    assert not check_orientation(head((30.0, 0.0, 0.0))).is_raised
+    assert not check_orientation(head(), *HEAD).is_raised
+    assert not check_orientation(head((30.0, 0.0, 0.0)), *HEAD).is_raised
 
 
 def test_axes_between_two_of_the_patients_are_flagged():
-    check = check_orientation(head((40.0, 0.0, 0.0)))
+    check = check_orientation(head((40.0, 0.0, 0.0)), *HEAD)
     assert check.is_raised
     assert "40 degrees off" in check.finding
 
 
 def test_a_form_without_geometry_is_flagged():
-    check = check_orientation(head(form="npy", is_orientation_known=False))
+    check = check_orientation(head(form="npy", is_orientation_known=False), *HEAD)
     assert check.is_raised
     assert "npy carries no orientation" in check.finding
 
 
 @pytest.mark.parametrize("spacing", [(10.0, 10.0, 1.0), (30.0, 10.0, 10.0)])
 def test_a_field_of_view_that_is_no_heads_is_flagged(spacing):
-    check = check_orientation(head(spacing=spacing))
+    check = check_orientation(head(spacing=spacing), *HEAD)
     assert check.is_raised
     assert "is not that of a head" in check.finding
 
 
+def test_another_organ_has_another_size_and_name():
+    small = head(spacing=(3.0, 3.0, 3.0))
+    assert not check_orientation(small, "aorta", (50.0, 450.0)).is_raised
+    check = check_orientation(small, "aorta", (60.0, 450.0))
+    assert "a field of view of 60 x 66 x 54 mm is not that of an aorta" in check.finding
+    assert "not from 60 to 450 mm" in check.rule
+    assert "the aorta's intensities" in check_intensity(np.zeros((1, 2, 3, 3), np.uint8), None, 1.0, "aorta").rule
+
+
 def reference(quantile: float, largest: float) -> dict:
-    return {"num_cases": 2, "channels": {"T2w": {"quantiles": [quantile] * 20, "largest_distance": largest}}}
+    known = {"quantiles": [quantile] * 20, "largest_distance": largest}
+    return {"foreground": FOREGROUND, "num_cases": 2, "channels": {"T2w": known}}
 
 
 @pytest.mark.parametrize(("quantile", "value"), [(100.0, 0.0), (85.0, 1.5), (84.0, 1.6), (116.0, 1.6)])
 def test_intensities_are_flagged_beyond_so_many_times_the_furthest_training_case(quantile, value):
     images = np.full((1, 2, 3, 3), 100, dtype=np.uint8)
-    check = check_intensity(images, reference(quantile, 10.0), 1.5)
+    check = check_intensity(images, reference(quantile, 10.0), 1.5, "head")
     assert check.value == pytest.approx(value)
     assert check.is_raised == (value > 1.5)
     assert "the furthest training case 10.0" in check.finding
@@ -113,7 +127,7 @@ def test_intensities_are_flagged_beyond_so_many_times_the_furthest_training_case
 )
 def test_training_cases_that_are_all_alike_leave_room_for_one_grey_level(tolerance, limit, raised):
     images = np.full((1, 2, 3, 3), 100, dtype=np.uint8)
-    checks = [check_intensity(images, reference(quantile, 0.0), tolerance) for quantile in (99.0, 98.0)]
+    checks = [check_intensity(images, reference(quantile, 0.0), tolerance, "head") for quantile in (99.0, 98.0)]
     assert [check.is_raised for check in checks] == raised
     assert f"or than {limit} levels where that is more" in checks[0].rule
 
@@ -121,13 +135,13 @@ def test_training_cases_that_are_all_alike_leave_room_for_one_grey_level(toleran
 def test_the_channel_that_lies_furthest_away_decides():
     images = np.full((2, 2, 3, 3), 100, dtype=np.uint8)
     known = {"T1w": reference(100.0, 10.0)["channels"]["T2w"], "T2w": reference(50.0, 10.0)["channels"]["T2w"]}
-    assert check_intensity(images, {"channels": known}, 1.5).value == pytest.approx(5.0)
+    assert check_intensity(images, reference(0.0, 0.0) | {"channels": known}, 1.5, "head").value == pytest.approx(5.0)
 
 
 def test_without_training_intensities_nothing_is_claimed():
     images = np.full((2, 2, 3, 3), 100, dtype=np.uint8)
-    assert check_intensity(images, None, 1.5).is_raised is None
-    check = check_intensity(images, reference(100.0, 10.0), 1.5)
+    assert check_intensity(images, None, 1.5, "head").is_raised is None
+    check = check_intensity(images, reference(100.0, 10.0), 1.5, "head")
     assert check.is_raised is None
     assert "other channels (T2w)" in check.finding
 

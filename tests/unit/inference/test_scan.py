@@ -24,6 +24,7 @@ PLAN = ScanPlan(
     network={"flips": "none", "overlap": None},
     flags={"least_probability": 0.5, "intensity_tolerance": 1.5},
     formats={},
+    anatomy={"organ": "head", "extent_mm": [70.0, 450.0]},
 )
 
 

@@ -90,17 +90,21 @@ class SyntheticStudy:
     def draw_figures(self, dpi: int = 40) -> None:
         inputs, tables, figures = self.inputs, self.tables, by_stem(self.inputs.figures)
         common = (self.arms, self.local_sites, COLOURS, dpi)
+        finding = self.study["anatomy"]["finding"]
         exchanging = [arm["name"] for arm in self.study["arms"] if len(arm["participants"]) > 1]
-        plot_convergence_files(inputs.histories, figures["convergence"], *common[:-1], exchanging, dpi)
-        plot_cross_sites_files(tables["cross_sites"], figures["cross_sites"], self.arms, dpi)
+        plot_convergence_files(inputs.histories, figures["convergence"], *common[:-1], exchanging, finding, dpi)
+        plot_cross_sites_files(tables["cross_sites"], figures["cross_sites"], self.arms, finding, dpi)
         plot_reliability_files(tables["reliability"], figures["reliability"], [], *common)
         plot_volumes_files(self.scores, figures["volumes"], [], *common)
-        plot_comparison_files(tables["summary"], figures["comparison"], *common)
+        plot_comparison_files(tables["summary"], figures["comparison"], *common[:-1], finding, dpi)
         plot_classes_files(tables["summary"], figures["classes"], self.study["classes"], [], *common)
         plot_updates_files(inputs.inspections, figures["updates"], self.arms, dpi)
         plot_confusion_files(tables["confusion"], figures["confusion"], "Blues", self.arms, dpi)
         plot_cohort_files(inputs.audit, figures["cohort"], dpi)
         plot_timeline_files(inputs.timeline.with_name("jobs.tsv"), inputs.timeline, figures["timeline"], *common)
+
+
+HEAD = {"organ": "head", "finding": "tumour"}
 
 
 def rules_of(metric: str) -> tuple[str, int, int]:
@@ -320,8 +324,15 @@ def study_writer(folder: Path) -> Callable[..., SyntheticStudy]:
         source="bids",
         sent=(),
         privacy=None,
+        anatomy=HEAD,
     ):
-        study = {"title": "A <study>", "source": source, "arms": list(arms), "reference_arm": arms[0]["name"]}
+        study = {
+            "title": "A <study>",
+            "anatomy": dict(anatomy),
+            "source": source,
+            "arms": list(arms),
+            "reference_arm": arms[0]["name"],
+        }
         study |= {"training_sites": ["a", "b"], "external_sites": list(external), "regions": list(regions)}
         study |= {"classes": list(classes), "normal_class": classes[0] if classes else None, "num_rounds": NUM_ROUNDS}
         study |= {"seeds": list(seeds), "versions": {"python": "3.11"}}

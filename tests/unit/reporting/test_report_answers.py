@@ -148,7 +148,7 @@ def test_a_measure_is_put_beside_the_reference(study_and_results):
 
 def test_a_site_is_compared_with_its_own_local_arm(study_and_results):
     study, results = study_and_results
-    gains = answers.site_gains(results, study, "fedavg", answers.headline_measures(["whole_tumour"], [])[0])
+    gains = answers.site_gains(results, study, "fedavg", answers.headline_measures(study)[0])
     # fedavg is arm 3 of the list, local-a arm 1, local-b arm 2; each step costs 0.1.
     assert {site: gain.value for site, gain in gains.items()} == {"a": pytest.approx(-0.2), "b": pytest.approx(-0.1)}
     assert (

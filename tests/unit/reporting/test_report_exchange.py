@@ -250,7 +250,7 @@ def test_many_arms_are_counted_instead_of_told_one_by_one(many):
 
 def test_every_arm_of_many_is_named_beside_its_points(many):
     figure = draw_comparison(
-        read_results(many.tables["summary"]), arm_styles(many.arms, {}, many.local_sites), many.local_sites
+        read_results(many.tables["summary"]), arm_styles(many.arms, {}, many.local_sites), many.local_sites, "tumour"
     )
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert set(labels) == set(many.arms)
@@ -260,7 +260,7 @@ def test_every_arm_of_many_is_named_beside_its_points(many):
 
 def test_many_arms_have_a_panel_each(many):
     history = pd.concat(map(read_results, many.inputs.histories))
-    figure = draw_convergence(history, arm_styles(many.arms, {}, many.local_sites), many.arms)
+    figure = draw_convergence(history, arm_styles(many.arms, {}, many.local_sites), many.arms, "tumour")
     titles = [f"{axes.get_title()}{axes.get_title(loc='left')}" for axes in figure.axes if axes.get_visible()]
     assert sorted(titles) == sorted(many.arms), "local arms too"
 

@@ -30,7 +30,7 @@ def read_summary(synthetic) -> pd.DataFrame:
 
 def draw_comparison_of(synthetic):
     styles = arm_styles(synthetic.arms, {}, synthetic.local_sites)
-    return draw_comparison(read_summary(synthetic), styles, synthetic.local_sites)
+    return draw_comparison(read_summary(synthetic), styles, synthetic.local_sites, "tumour")
 
 
 def test_equal_input_gives_equal_bytes(write_study):
@@ -95,7 +95,7 @@ def test_a_site_shows_its_own_local_arm_only(write_study):
 def test_the_selected_round_is_marked_at_its_score(write_study):
     synthetic = write_study(classes=())
     history = pd.concat(map(read_results, synthetic.inputs.histories))
-    (axes,) = draw_convergence(history, arm_styles(synthetic.arms, {}, {}), []).axes
+    (axes,) = draw_convergence(history, arm_styles(synthetic.arms, {}, {}), [], "tumour").axes
     marks = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
     assert marks[0] == [[3.0, pytest.approx(0.6)]]
 
@@ -105,7 +105,7 @@ def test_a_curve_goes_over_rounds_that_were_not_validated(num_arms):
     arms = [f"arm-{number}" for number in range(num_arms)]
     rounds = {"seed": 0, "round": [1, 2, 3, 4], "dice": [0.2, None, 0.4, None], "accuracy": None, "selected": 0}
     history = pd.concat(pd.DataFrame({"arm": arm, **rounds, "uploaded_bytes": 10**6}) for arm in arms)
-    figure = draw_convergence(history, arm_styles(arms, {}, {}), [])
+    figure = draw_convergence(history, arm_styles(arms, {}, {}), [], "tumour")
     curves = [line.get_xydata().tolist() for line in figure.axes[0].lines if line.get_marker() != "o"]
     assert len(curves) == (1 if num_arms == 1 else num_arms + 1)
     assert all(curve == [[1.0, 0.2], [3.0, 0.4]] for curve in curves)
@@ -115,7 +115,8 @@ def test_a_history_without_scores_says_so():
     history = pd.DataFrame(
         {"arm": ["one"], "seed": [0], "round": [1], "dice": [None], "accuracy": [None], "selected": [1]}
     )
-    assert any("no curve" in text for text in texts_of(draw_convergence(history, arm_styles(["one"], {}, {}), [])))
+    figure = draw_convergence(history, arm_styles(["one"], {}, {}), [], "tumour")
+    assert any("no curve" in text for text in texts_of(figure))
 
 
 def test_a_confusion_matrix_shows_counts_and_their_part_of_the_true_class():
@@ -154,7 +155,7 @@ def test_the_cohort_of_a_study_without_classes_shows_splits_alone():
 def test_scores_stand_over_the_bytes_that_all_sites_have_sent(write_study):
     synthetic = write_study(classes=())
     history = pd.concat(map(read_results, synthetic.inputs.histories))
-    by_round, by_bytes = draw_convergence(history, arm_styles(synthetic.arms, {}, {}), ["fedavg"]).axes
+    by_round, by_bytes = draw_convergence(history, arm_styles(synthetic.arms, {}, {}), ["fedavg"], "tumour").axes
     curves = [line for line in by_bytes.lines if line.get_marker() != "o"]
     # Two updates of 1.5 MB in rounds 1 and 3, one in round 2.
     assert [curve.get_xdata().tolist() for curve in curves] == [[3.0, 4.5, 7.5]]
@@ -163,7 +164,7 @@ def test_scores_stand_over_the_bytes_that_all_sites_have_sent(write_study):
 
 def test_the_heat_map_frames_the_sites_that_an_arm_learnt_from(write_study):
     synthetic = write_study(classes=())
-    figure = draw_cross_sites(read_results(synthetic.tables["cross_sites"]), synthetic.arms)
+    figure = draw_cross_sites(read_results(synthetic.tables["cross_sites"]), synthetic.arms, "tumour")
     axes = figure.axes[0]
     values = axes.images[0].get_array()
     # Rows are the arms in their order, columns a, b and the external site.
@@ -216,7 +217,7 @@ def test_every_class_has_its_scores_with_intervals():
 
 
 def test_a_study_without_classes_has_a_figure_of_classes_that_says_so(write_study):
-    figure = draw_classes(read_summary(write_study(classes=())), arm_styles(["fedavg"], {}, {}), [])
+    figure = draw_classes(read_summary(write_study(classes=())), arm_styles(["fedavg"], {}, {}), [], "tumour")
     assert any("no diagnosis to score" in text for text in texts_of(figure))
 
 

@@ -133,7 +133,7 @@ def test_a_source_of_any_form_sees_what_is_assumed_of_each(load, config):
 
 def test_shards_and_models_know_the_options_of_the_chosen_intensities_alone(load):
     study, other = load(), load({"preprocessing": {"intensity": {"z_score": {"largest_deviation": 3.0}}}})
-    assert set(study.preprocessing_settings) == {"grid", "field_of_view", "voxel_spacing_mm", "intensity"}
+    assert set(study.preprocessing_settings) == {"grid", "field_of_view", "voxel_spacing_mm", "intensity", "foreground"}
     assert set(study.preprocessing_settings["intensity"]) == {"name", "percentile"}
     assert study.preprocessing_settings == other.preprocessing_settings
     assert study.settings_digests["fedavg"] == other.settings_digests["fedavg"]

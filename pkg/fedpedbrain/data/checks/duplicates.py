@@ -3,7 +3,7 @@
 The perceptual hash is the one of the discrete cosine transform in Zauner, "Implementation and benchmarking of
 perceptual image hash functions" (2010): a picture of 32 x 32 pixels, its 8 x 8 lowest frequencies without the constant
 row and column, one bit each for above their median. It bears other intensities, compression and small shifts, not
-mirrors. Heads are alike, so that a hash alone confuses them; a pair has to correlate, too.
+mirrors. Scans of an organ are alike, so that a hash alone confuses them; a pair has to correlate, too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -16,7 +16,7 @@ from fedpedbrain.data.grid.geometry import largest_offset
 
 # Voxels; headers round, and the distance of DICOM slices is an average.
 _LARGEST_OFFSET = 0.1
-# More than any scan of a head; a header that promises more is damaged or means harm.
+# More than any scan; a header that promises more is damaged or means harm.
 MOST_VOXELS = 2**30
 
 
@@ -69,7 +69,7 @@ def check_num_voxels(path: str | Path, shape: Sequence[int]) -> None:
     if math.prod(int(size) for size in shape) > MOST_VOXELS:
         found = " x ".join(str(size) for size in shape)
         raise StudyError(
-            f"{path}: the header promises {found} voxels, more than any scan of a head; it is damaged, export it again"
+            f"{path}: the header promises {found} voxels, more than any scan; it is damaged, export it again"
         )
 
 

@@ -4,36 +4,37 @@ One convention everywhere: arrays are (D, H, W) with D from feet to head, H from
 patient's right to left, which is what SimpleITK's array view of an image in LPS orientation gives.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
 
-from fedpedbrain.data.grid.intensity import above_air, find_head
+from fedpedbrain.data.grid.intensity import FOREGROUND, above_air, find_foreground
 
-# An outer plane belongs to the head if at least this part of its voxels does: noise and wrapped noses do not count.
-_LEAST_HEAD_FRACTION = 0.02
+# An outer plane belongs to the organ if at least this part of its voxels is foreground: noise and what wraps around do
+# not count.
+_LEAST_FOREGROUND_FRACTION = 0.02
 
 
-def _whole_image(values: np.ndarray) -> list[tuple[int, int]]:
+def _whole_image(values: np.ndarray, settings: Mapping[str, float]) -> list[tuple[int, int]]:
     return [(0, size) for size in values.shape]
 
 
-def _head_box(values: np.ndarray) -> list[tuple[int, int]]:
-    head = find_head(above_air(values))
+def _foreground_box(values: np.ndarray, settings: Mapping[str, float]) -> list[tuple[int, int]]:
+    foreground = find_foreground(above_air(values), **settings)
     box = []
     for axis, size in enumerate(values.shape):
-        planes = head.mean(tuple(other for other in range(values.ndim) if other != axis)) >= _LEAST_HEAD_FRACTION
-        inside = np.flatnonzero(planes)
+        parts = foreground.mean(tuple(other for other in range(values.ndim) if other != axis))
+        inside = np.flatnonzero(parts >= _LEAST_FOREGROUND_FRACTION)
         box.append((int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, size))
     return box
 
 
-# Each takes an array (D, H, W) and gives the first and one past the last index of every axis.
-FIELDS_OF_VIEW: dict[str, Callable[[np.ndarray], list[tuple[int, int]]]] = {
+# Each takes an array (D, H, W) and what is foreground, and gives the first and one past the last index of every axis.
+FIELDS_OF_VIEW: dict[str, Callable[[np.ndarray, Mapping[str, float]], list[tuple[int, int]]]] = {
     "image": _whole_image,
-    "head": _head_box,
+    "foreground": _foreground_box,
 }
 
 
@@ -43,6 +44,7 @@ def grid_frame(
     field_of_view: str,
     voxel_spacing_mm: Sequence[float] | None = None,
     whole: bool = False,
+    foreground: Mapping[str, float] = FOREGROUND,
 ) -> sitk.Image:
     """An empty image of ``grid`` (D, H, W) voxels that lies over a field of view of ``image``, in LPS orientation.
 
@@ -50,14 +52,15 @@ def grid_frame(
 
     Parameters
     ----------
-    field_of_view : ``image`` for all of it, ``head`` for the smallest box that holds the head
+    field_of_view : ``image`` for all of it, ``foreground`` for the smallest box that holds the organ
     voxel_spacing_mm : distance between voxel centres (D, H, W); the frame then lies over the middle of the field of
         view, and one may exceed the other. None for voxels that divide the field of view
     whole : let a frame of a given spacing grow beyond ``grid``, by an even number of voxels along each axis, until it
         holds all of the field of view; the grid is then the middle of it, voxel by voxel
+    foreground : ``percentile`` and ``fraction`` of ``find_foreground``
     """
     oriented = to_lps(image)
-    box = np.array(FIELDS_OF_VIEW[field_of_view](sitk.GetArrayViewFromImage(oriented)))[::-1]
+    box = np.array(FIELDS_OF_VIEW[field_of_view](sitk.GetArrayViewFromImage(oriented), foreground))[::-1]
     old_spacing, size = np.array(oriented.GetSpacing()), np.array(grid[::-1])
     direction = np.array(oriented.GetDirection()).reshape(3, 3)
     # The box and the grid share their outer faces, not their first voxel centres. All in voxels of the image.

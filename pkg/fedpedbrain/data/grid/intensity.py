@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-# The head is where an image exceeds this part of its 99th percentile.
-HEAD_LEVEL = 0.2
+# What is foreground where nobody says: models trained before there was a choice do not.
+FOREGROUND = {"percentile": 99.0, "fraction": 0.2}
 
 
 def above_air(values: np.ndarray) -> np.ndarray:
@@ -14,49 +14,41 @@ def above_air(values: np.ndarray) -> np.ndarray:
     return values - min(float(values.min()), 0.0)
 
 
-def find_head(values: np.ndarray) -> np.ndarray:
-    """Which voxels belong to the head: bool of the same shape; ``values`` as ``above_air`` gives them."""
-    return values > HEAD_LEVEL * np.percentile(values, 99)
+def find_foreground(values: np.ndarray, percentile: float, fraction: float) -> np.ndarray:
+    """Which voxels exceed a fraction of a percentile: bool of the same shape; ``values`` as of ``above_air``."""
+    return values > fraction * np.percentile(values, percentile)
 
 
 def scale_by_percentiles(
-    image: np.ndarray, measured: np.ndarray, lower_percentile: float, upper_percentile: float
+    image: np.ndarray, foreground: np.ndarray, air: float, lower_percentile: float, upper_percentile: float
 ) -> np.ndarray:
-    """Map percentiles of the head's intensities to 0 and 1; float (D, H, W), all 0 where no head is measured."""
-    head, air = _measure_head(measured)
-    if head.size == 0:
+    """Map percentiles of the foreground's intensities to 0 and 1; float (D, H, W), all 0 where there is none."""
+    if foreground.size == 0:
         return np.zeros_like(image)
-    low, high = np.percentile(head, [lower_percentile, upper_percentile])
-    # Air stays near 0 whatever the head's darkest tissue is.
+    low, high = np.percentile(foreground, [lower_percentile, upper_percentile])
+    # Air stays near 0 whatever the darkest tissue is.
     low = min(low, high / 10.0)
     return (image - air - low) / max(high - low, 1e-6)
 
 
-def scale_by_deviations(image: np.ndarray, measured: np.ndarray, largest_deviation: float) -> np.ndarray:
-    """Map so many standard deviations below and above the head's mean to 0 and 1, the mean itself to 0.5.
+def scale_by_deviations(image: np.ndarray, foreground: np.ndarray, air: float, largest_deviation: float) -> np.ndarray:
+    """Map N standard deviations below and above the foreground's mean to 0 and 1, the mean itself to 0.5.
 
-    float (D, H, W), all 0 where no head is measured.
+    float (D, H, W), all 0 where there is no foreground.
     """
-    head, air = _measure_head(measured)
-    if head.size == 0:
+    if foreground.size == 0:
         return np.zeros_like(image)
-    deviations = (image - air - head.mean()) / max(float(head.std()), 1e-6)
+    deviations = (image - air - foreground.mean()) / max(float(foreground.std()), 1e-6)
     return 0.5 + 0.5 * deviations / largest_deviation
 
 
-def keep_as_stored(image: np.ndarray, measured: np.ndarray) -> np.ndarray:
+def keep_as_stored(image: np.ndarray, foreground: np.ndarray, air: float) -> np.ndarray:
     """Take intensities from 0 to 255 as they are, as Lee et al. (2024) do: float (D, H, W), divided by 255."""
     return image / 255.0
 
 
-def _measure_head(measured: np.ndarray) -> tuple[np.ndarray, float]:
-    """The head's intensities above air, float (N,), and the intensity of air, 0 or below."""
-    air = min(float(measured.min()), 0.0)
-    values = measured - air
-    return values[find_head(values)], air
-
-
-# Each takes an image, the part of it that is measured, and its options; what it gives is cut off at 0 and 1.
+# Each takes an image, its foreground's intensities above air, float (N,), the intensity of air, 0 or below, and its
+# options; what it gives is cut off at 0 and 1.
 INTENSITIES: dict[str, Callable[..., np.ndarray]] = {
     "percentile": scale_by_percentiles,
     "z_score": scale_by_deviations,
@@ -64,14 +56,20 @@ INTENSITIES: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def scale_intensity(image: np.ndarray, settings: Mapping[str, Any], measured: np.ndarray | None = None) -> np.ndarray:
+def scale_intensity(
+    image: np.ndarray,
+    settings: Mapping[str, Any],
+    measured: np.ndarray | None = None,
+    foreground: Mapping[str, float] = FOREGROUND,
+) -> np.ndarray:
     """Bring one channel to the 256 steps of a shard.
 
     Parameters
     ----------
     image : float32 (D, H, W), any unit
     settings : the ``preprocessing.intensity`` block: a word of ``INTENSITIES`` as ``name``, options under that word
-    measured : the part of the image whose head is measured, all of it where nothing is given
+    measured : the part of the image whose foreground is measured, all of it where nothing is given
+    foreground : ``percentile`` and ``fraction`` of ``find_foreground``
 
     Returns
     -------
@@ -80,5 +78,8 @@ def scale_intensity(image: np.ndarray, settings: Mapping[str, Any], measured: np
     # Models trained before there was a choice carry the percentiles alone.
     settings = settings if "name" in settings else {"name": "percentile", "percentile": settings}
     name = settings["name"]
-    scaled = INTENSITIES[name](image, image if measured is None else measured, **settings.get(name, {}))
+    measured = image if measured is None else measured
+    air = min(float(measured.min()), 0.0)
+    values = measured - air
+    scaled = INTENSITIES[name](image, values[find_foreground(values, **foreground)], air, **settings.get(name, {}))
     return np.round(np.clip(scaled, 0.0, 1.0) * 255.0).astype(np.uint8)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fedpedbrain.models.outputs import Logits
 
-# About one voxel in a hundred of a head belongs to a tumour.
-TUMOUR_VOXEL_FRACTION = 0.01
+# About one voxel in a hundred of a field of view belongs to a region.
+REGION_VOXEL_FRACTION = 0.01
 
 
 def _block(in_channels: int, out_channels: int, stride: Sequence[int]) -> nn.Sequential:
@@ -37,7 +37,7 @@ class UNet(nn.Module):
     num_classes : classification outputs K; 0 leaves the classifier out
     channels : features of each encoder stage, from the finest to the deepest
     strides : downsampling (D, H, W) at the entry of each stage; the first one is the stem's, undone at the output
-    pooled_grid : the classifier sees the deepest features averaged on this grid (D, H, W): where a tumour sits counts.
+    pooled_grid : the classifier sees the deepest features averaged on this grid (D, H, W): where a region lies counts.
         Not a global mean: instance normalisation makes that the same for every image
     dropout : probability in the classifier
     """
@@ -73,8 +73,8 @@ class UNet(nn.Module):
                 self.decoder.append(_block(2 * shallow, shallow, (1, 1, 1)))
             stem = tuple(strides[0])
             self.segmentation_head = nn.ConvTranspose3d(channels[0], num_regions, stem, stem)
-            # Start from how rare tumour voxels are, so that the first steps need not learn it (Lin et al., 2017).
-            nn.init.constant_(self.segmentation_head.bias, -math.log(1.0 / TUMOUR_VOXEL_FRACTION - 1.0))
+            # Start from how rare voxels of a region are, so that the first steps need not learn it (Lin et al., 2017).
+            nn.init.constant_(self.segmentation_head.bias, -math.log(1.0 / REGION_VOXEL_FRACTION - 1.0))
         if num_classes:
             self.classifier = nn.Sequential(
                 nn.AdaptiveAvgPool3d(tuple(pooled_grid)),

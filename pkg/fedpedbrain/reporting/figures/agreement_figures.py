@@ -96,7 +96,7 @@ def plot_reliability_files(
 
 
 def held_out_volumes(scores: pd.DataFrame) -> pd.DataFrame:
-    """True and predicted volume of every held-out case with a tumour, means over seeds.
+    """True and predicted volume of every held-out case with an outline, means over seeds.
 
     Returns
     -------

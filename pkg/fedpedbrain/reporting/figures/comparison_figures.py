@@ -19,7 +19,7 @@ from fedpedbrain.reporting.figures.style import (
     save_figure,
     sentence_case,
 )
-from fedpedbrain.reporting.results import class_measures
+from fedpedbrain.reporting.results import class_measures, panel_title
 from fedpedbrain.study.colours import MOST_ARMS_BY_COLOUR
 
 _MEASURES = ("dice", "accuracy")
@@ -40,7 +40,9 @@ def comparison_groups(summary: pd.DataFrame, local_sites: Mapping[str, str]) -> 
     return groups
 
 
-def draw_comparison(summary: pd.DataFrame, styles: Mapping[str, ArmStyle], local_sites: Mapping[str, str]) -> Figure:
+def draw_comparison(
+    summary: pd.DataFrame, styles: Mapping[str, ArmStyle], local_sites: Mapping[str, str], finding: str
+) -> Figure:
     """Draw every arm's scores as points with intervals, a panel a measure, a group a scope, external sites shaded.
 
     Parameters
@@ -48,19 +50,14 @@ def draw_comparison(summary: pd.DataFrame, styles: Mapping[str, ArmStyle], local
     summary : the summary table
     styles : how to draw each arm, from top to bottom
     local_sites : local arm to its site
+    finding : what outlined cases have, in a word
     """
     chosen = summary[summary["metric"].isin(_MEASURES) & summary["value"].notna()]
     measures = list(dict.fromkeys(zip(chosen["target"], chosen["metric"], strict=True)))
     measures.sort(key=lambda measure: measure[0] == DIAGNOSIS)
     if not measures:
         return message_figure("No held-out patient has a mask or a diagnosis: there is nothing to compare.")
-    panels = {
-        "Accuracy of the diagnosis" if target == DIAGNOSIS else f"Tumour Dice: {readable(target)}": {
-            "target": target,
-            "metric": metric,
-        }
-        for target, metric in measures
-    }
+    panels = {panel_title(target, finding): {"target": target, "metric": metric} for target, metric in measures}
     groups = [
         RowGroup(
             {"scope": scope, "split": split},
@@ -80,12 +77,13 @@ def plot_comparison_files(
     study_arms: Sequence[str],
     local_sites: Mapping[str, str],
     configured_colours: Mapping[str, str],
+    finding: str,
     dpi: int,
 ) -> None:
     """Draw the summary table as a PNG; the arguments are as of ``plot_convergence_files``."""
     styles = arm_styles(study_arms, configured_colours, local_sites)
     with apply_style():
-        save_figure(draw_comparison(read_results(summary_path), styles, local_sites), figure_path, dpi)
+        save_figure(draw_comparison(read_results(summary_path), styles, local_sites, finding), figure_path, dpi)
 
 
 def draw_classes(summary: pd.DataFrame, styles: Mapping[str, ArmStyle], classes: Sequence[str]) -> Figure:

@@ -29,12 +29,14 @@ from fedpedbrain.reporting.figures.style import (
 )
 from fedpedbrain.study.colours import MOST_ARMS_BY_COLOUR
 
-_CURVES = {"dice": "Dice of tumour cases", "accuracy": "Accuracy of the diagnosis"}
+_CURVES = {"dice": "Dice of {finding} cases", "accuracy": "Accuracy of the diagnosis"}
 _PROGRESS = {"round": "Round", "sent_mb": "Uploaded by all sites together (MB)"}
 _PANELS_PER_ROW = 4
 
 
-def draw_convergence(history: pd.DataFrame, styles: Mapping[str, ArmStyle], exchanging: Sequence[str]) -> Figure:
+def draw_convergence(
+    history: pd.DataFrame, styles: Mapping[str, ArmStyle], exchanging: Sequence[str], finding: str
+) -> Figure:
     """Draw validation scores by round and by bytes sent: mean over seeds, band from the lowest to the highest seed.
 
     Bytes are those of all sites' updates up to a round; many arms have a panel each, by round alone.
@@ -44,8 +46,11 @@ def draw_convergence(history: pd.DataFrame, styles: Mapping[str, ArmStyle], exch
     history : the history tables of all arms and seeds, one below the other
     styles : how to draw each arm
     exchanging : arms whose sites send weights
+    finding : what outlined cases have, in a word
     """
-    curves = [column for column in _CURVES if history[column].notna().any()]
+    curves = {
+        column: title.format(finding=finding) for column, title in _CURVES.items() if history[column].notna().any()
+    }
     if not curves:
         return message_figure("No validation patient has a mask or a diagnosis: there is no curve to draw.")
     if len(styles) > MOST_ARMS_BY_COLOUR:
@@ -57,7 +62,7 @@ def draw_convergence(history: pd.DataFrame, styles: Mapping[str, ArmStyle], exch
         for axes, column in zip(line, curves, strict=True):
             for arm in arms:
                 _draw_curve(axes, sent[sent["arm"] == arm], column, styles[arm], by)
-            axes.set(title=_CURVES[column], xlabel=_PROGRESS[by], ylabel="Mean over validation patients")
+            axes.set(title=curves[column], xlabel=_PROGRESS[by], ylabel="Mean over validation patients")
             limit_to_scores(axes.yaxis, history[column].to_numpy(dtype=float))
             axes.xaxis.set_major_locator(MaxNLocator(integer=by == "round"))
     handles = [
@@ -69,7 +74,7 @@ def draw_convergence(history: pd.DataFrame, styles: Mapping[str, ArmStyle], exch
     return figure
 
 
-def _draw_arm_by_arm(history: pd.DataFrame, styles: Mapping[str, ArmStyle], curves: Sequence[str]) -> Figure:
+def _draw_arm_by_arm(history: pd.DataFrame, styles: Mapping[str, ArmStyle], curves: Mapping[str, str]) -> Figure:
     """A small panel an arm, its curves of all measures over those of the other arms in grey."""
     rows = math.ceil(len(styles) / _PANELS_PER_ROW)
     figure = new_figure(2.35 * _PANELS_PER_ROW, 1.45 * rows + 0.7)
@@ -87,12 +92,12 @@ def _draw_arm_by_arm(history: pd.DataFrame, styles: Mapping[str, ArmStyle], curv
         axes.set_title(readable(arm), fontsize=9.0, pad=3.0)
         axes.grid(visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    values = history[curves].to_numpy(dtype=float)
+    values = history[[*curves]].to_numpy(dtype=float)
     limit_to_scores(grid[0, 0].yaxis, values)
     label_lowest(grid)
     for axes in grid[-1]:
         axes.set_xlabel("Round")
-    handles = [Line2D([], [], color=INK, linestyle=line, label=_CURVES[column]) for column, line in looks.items()]
+    handles = [Line2D([], [], color=INK, linestyle=line, label=curves[column]) for column, line in looks.items()]
     handles.append(Line2D([], [], color=FAINT, linewidth=0.8, label="the other arms"))
     handles.append(Line2D([], [], color=MUTED, linestyle="", marker="o", markersize=5.5, label="selected round"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=3)
@@ -123,6 +128,7 @@ def plot_convergence_files(
     local_sites: Mapping[str, str],
     configured_colours: Mapping[str, str],
     exchanging: Sequence[str],
+    finding: str,
     dpi: int,
 ) -> None:
     """Draw the histories of all arms and seeds as a PNG.
@@ -132,9 +138,10 @@ def plot_convergence_files(
     study_arms : every arm in the order of the config, on which the colours depend
     local_sites : local arm to its site; these arms are drawn thin
     exchanging : arms whose sites send weights
+    finding : what outlined cases have, in a word
     configured_colours, dpi : see the config
     """
     history = pd.concat(map(read_results, history_paths))
     styles = arm_styles(study_arms, configured_colours, local_sites)
     with apply_style():
-        save_figure(draw_convergence(history, styles, exchanging), figure_path, dpi)
+        save_figure(draw_convergence(history, styles, exchanging, finding), figure_path, dpi)

@@ -23,17 +23,19 @@ from fedpedbrain.reporting.figures.style import (
     readable,
     save_figure,
 )
+from fedpedbrain.reporting.results import panel_title
 
 _MEASURES = ("dice", "accuracy")
 
 
-def draw_cross_sites(cross_sites: pd.DataFrame, arms: Sequence[str]) -> Figure:
+def draw_cross_sites(cross_sites: pd.DataFrame, arms: Sequence[str], finding: str) -> Figure:
     """Draw a heat map a measure: a row an arm, a column a site, frames where the arm learnt from the site.
 
     Parameters
     ----------
     cross_sites : the table of arms at sites
     arms : every arm, from top to bottom
+    finding : what outlined cases have, in a word
     """
     table = cross_sites[cross_sites["metric"].isin(_MEASURES) & cross_sites["value"].notna()]
     panels = list(dict.fromkeys(zip(table["target"], table["metric"], strict=True)))
@@ -49,7 +51,7 @@ def draw_cross_sites(cross_sites: pd.DataFrame, arms: Sequence[str]) -> Figure:
     for axes, (target, metric) in zip(grid, panels, strict=True):
         part = table[(table["target"] == target) & (table["metric"] == metric)]
         _draw_map(axes, part, rows, sites, lowest)
-        axes.set_title("Accuracy of the diagnosis" if target == DIAGNOSIS else f"Tumour Dice: {readable(target)}")
+        axes.set_title(panel_title(target, finding))
         names = [f"{site}\n(external)" if site in external else site for site in sites]
         axes.set_xticks(range(len(sites)), names)
         axes.set_xlabel("Tested at")
@@ -79,8 +81,8 @@ def _draw_map(axes: Axes, part: pd.DataFrame, arms: Sequence[str], sites: Sequen
 
 
 def plot_cross_sites_files(
-    cross_sites_path: str | Path, figure_path: str | Path, arms: Sequence[str], dpi: int
+    cross_sites_path: str | Path, figure_path: str | Path, arms: Sequence[str], finding: str, dpi: int
 ) -> None:
     """Draw the table of arms at sites as a PNG; see ``draw_cross_sites``."""
     with apply_style():
-        save_figure(draw_cross_sites(read_results(cross_sites_path), arms), figure_path, dpi)
+        save_figure(draw_cross_sites(read_results(cross_sites_path), arms, finding), figure_path, dpi)

@@ -107,7 +107,7 @@ def chosen_styles(arms: Sequence[str], styles: Mapping[str, ArmStyle]) -> dict[s
 
 
 def readable(name: str) -> str:
-    """A config name as a reader's words: ``whole_tumour`` becomes ``whole tumour``, ``fedavg`` ``FedAvg``."""
+    """A config name as a reader's words: ``whole_lesion`` becomes ``whole lesion``, ``fedavg`` ``FedAvg``."""
     return " ".join(_SPELLINGS.get(word.lower(), word) for word in name.split("_"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from fedpedbrain.base.words import with_article
 from fedpedbrain.reporting.figures.style import readable, sentence_case
 from fedpedbrain.reporting.results import format_names
 
@@ -50,4 +51,5 @@ def page_environment() -> jinja2.Environment:
     )
     environment.globals["script"] = Markup(template_text("page.js"))
     environment.filters |= {"readable": readable, "sentence_case": sentence_case, "names": format_names}
+    environment.filters |= {"with_article": with_article}
     return environment

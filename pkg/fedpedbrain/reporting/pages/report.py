@@ -198,7 +198,7 @@ def exchange_parts(
 
 def result_tables(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
     """Every measure on all test patients, and the differences of the headline measures."""
-    groups = measure_groups(study["regions"], study["classes"])
+    groups = measure_groups(study)
     tables_of_groups = [
         score_tables.score_table(results, colours, [POOLED_SCOPE], measures, f"{name}, all test patients")
         for name, measures in groups.items()
@@ -212,8 +212,8 @@ def result_tables(results: Results, study: Mapping[str, Any], colours: Mapping[s
 
 def site_parts(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
     """Scores at training sites and at external ones, worst sites, gains, and who does how well where."""
-    headline = headline_measures(study["regions"], study["classes"])
-    groups = measure_groups(study["regions"], study["classes"])
+    headline = headline_measures(study)
+    groups = measure_groups(study)
     parts: dict[str, Any] = {}
     for place, sites in (("site", results.test_sites), ("external", results.external_sites)):
         parts[f"{place}_scores"] = score_tables.score_table(results, colours, sites, headline)
@@ -263,7 +263,7 @@ def figure_texts(
     """What each figure shows, for readers who do not see it."""
     names = [arm["name"] for arm in study["arms"]]
     comparison = []
-    for measure in headline_measures(study["regions"], study["classes"]):
+    for measure in headline_measures(study):
         known = [(arm, value) for arm in names if (value := results.value(arm, measure))]
         scores = [f"{readable(arm)} {answers.describe_value(value)}" for arm, value in known]
         comparison.append(f"{sentence_case(measure.title)}, all test patients: {', '.join(scores) or 'none'}.")
@@ -319,7 +319,7 @@ def describe_sides(videos: Sequence[Mapping[str, str]]) -> str:
 def describe_limits(results: Results, study: Mapping[str, Any]) -> list[str]:
     """What this report cannot say, as far as the data themselves tell."""
     settings = report_settings(study)
-    measures = headline_measures(study["regions"], study["classes"])
+    measures = headline_measures(study)
     reference = study["reference_arm"]
     sizes = [f"{value.num_cases} for {m.title}" for m in measures if (value := results.value(reference, m))]
     lines = [

@@ -31,7 +31,7 @@ _WARNINGS = {
 
 
 def verdict(model: ModelView) -> str:
-    """What a model says, in one sentence without its end: ``DIPG (83 %), 34.2 ml of whole tumour``."""
+    """What a model says, in one sentence without its end: ``DIPG (83 %), 34.2 ml of whole lesion``."""
     result = model.result
     parts = []
     if result["predicted_class"] is not None:

@@ -15,7 +15,7 @@ from fedpedbrain.reporting.figures.style import is_dark
 
 _FONT_FOLDER = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 _BACKGROUND, _TEXT, _QUIET = (16, 19, 23), (236, 239, 242), (160, 168, 178)
-_TRACK, _TUMOUR = (52, 58, 66), (214, 219, 225)
+_TRACK, _OUTLINED = (52, 58, 66), (214, 219, 225)
 _GAP = 6
 _SMALLEST_FONT = 8
 # Part of a region's colour in the tissue that it covers: enough to be seen, too little to hide what lies below.
@@ -251,7 +251,7 @@ class FramePainter:
         draw.rectangle((left, top, right, bottom), fill=_TRACK)
         step = (right - left) / len(self._view.image)
         for index in np.flatnonzero(self._view.marked.any(axis=(0, 2, 3))):
-            draw.rectangle((left + index * step, top, left + (index + 1) * step, bottom), fill=_TUMOUR)
+            draw.rectangle((left + index * step, top, left + (index + 1) * step, bottom), fill=_OUTLINED)
 
     def _paint_position(self, frame: np.ndarray, slice_index: int) -> None:
         """Say which slice it is, and on which side the patient's right is."""

@@ -66,7 +66,7 @@ class HeadlineGroup:
 def headline_table(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> list[HeadlineGroup]:
     """Main arms one by one and local arms together, measure by measure, on all test patients."""
     groups = []
-    for measure in headline_measures(study["regions"], study["classes"]):
+    for measure in headline_measures(study):
         differences = {arm: results.difference(arm, measure) for arm in main_arms(study)}
         ends = [abs(end) for d in differences.values() if d for end in (d.value, d.low, d.high) if math.isfinite(end)]
         margin = study["config"]["evaluation"]["noninferiority_margin"].get(measure.metric)
@@ -190,7 +190,7 @@ def difference_table(
     results: Results, study: Mapping[str, Any], colours: Mapping[str, str], scopes: Sequence[str]
 ) -> Table:
     """Paired differences of every arm to the reference arm with their readings."""
-    measures = headline_measures(study["regions"], study["classes"])
+    measures = headline_measures(study)
     groups = []
     for scope in scopes:
         rows = []

@@ -14,7 +14,7 @@ from fedpedbrain.reporting.words.answers import federated_arms, site_gains
 def gap_table(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> Table | None:
     """Worst and best training site of every arm, and the gap between them; None where sites are too few or small."""
     groups = []
-    for measure in headline_measures(study["regions"], study["classes"]):
+    for measure in headline_measures(study):
         rows = []
         for arm in colours:
             gap = results.gap(arm, measure)
@@ -40,7 +40,7 @@ def gap_table(results: Results, study: Mapping[str, Any], colours: Mapping[str, 
 def gain_table(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> Table | None:
     """Every federated arm less the site's own local arm, on that site's test patients; None without local arms."""
     groups = []
-    for measure in headline_measures(study["regions"], study["classes"]):
+    for measure in headline_measures(study):
         rows = [
             [
                 Cell(site),
@@ -66,7 +66,7 @@ def cross_site_table(results: Results, study: Mapping[str, Any], colours: Mappin
     arms = [arm for arm in colours if _kind(results, arm) == ONE_SITE]
     sites = [*results.test_sites, *results.external_sites]
     groups = []
-    for measure in headline_measures(study["regions"], study["classes"]):
+    for measure in headline_measures(study):
         rows = [
             [
                 Cell(readable(arm), colour=colours[arm]),
@@ -85,7 +85,7 @@ def left_out_table(results: Results, study: Mapping[str, Any], colours: Mapping[
     leaving = [arm for arm in colours if _kind(results, arm) == ALL_BUT_ONE]
     joined = [arm for arm in colours if _kind(results, arm) == ALL_SITES]
     groups = []
-    for measure in headline_measures(study["regions"], study["classes"]):
+    for measure in headline_measures(study):
         rows = []
         for arm in leaving:
             for site in _left_out(results, arm, measure):

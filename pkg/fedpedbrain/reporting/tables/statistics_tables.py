@@ -38,11 +38,11 @@ def format_p_value(value: float) -> str:
 
 def statistics_part(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
     """What the section on statistics shows."""
-    headline = headline_measures(study["regions"], study["classes"])
+    headline = headline_measures(study)
     shown = {(measure.target, measure.metric) for measure in headline}
     others = [
         measure
-        for measures in measure_groups(study["regions"], study["classes"]).values()
+        for measures in measure_groups(study).values()
         for measure in measures
         if (measure.target, measure.metric) not in shown
     ]
@@ -68,11 +68,11 @@ def measures_of_classes(classes: Sequence[str]) -> list[Measure]:
 
 def origin_table(study: Mapping[str, Any]) -> Table:
     """What computes each metric of the study, and what the project's tests hold it against."""
-    measures = [m for group in measure_groups(study["regions"], study["classes"]).values() for m in group]
+    measures = [m for group in measure_groups(study).values() for m in group]
     measures += class_measures("") if study["classes"] else []
     names: dict[MetricOrigin, dict[str, str]] = {}
     for measure in measures:
-        names.setdefault(METRICS[measure.metric].origin, {})[measure.metric] = metric_title(measure.metric)
+        names.setdefault(METRICS[measure.metric].origin, {})[measure.metric] = metric_title(measure.metric, study)
     rows = [
         [
             Cell(sentence_case(format_names(list(titles.values())))),
@@ -90,7 +90,7 @@ def answer_margins(results: Results, study: Mapping[str, Any]) -> list[str]:
     reference = study["reference_arm"]
     arms = [arm["name"] for arm in study["arms"] if arm["name"] in main_arms(study) and arm["name"] != reference]
     sentences = []
-    for measure in headline_measures(study["regions"], study["classes"]):
+    for measure in headline_measures(study):
         margin = study["config"]["evaluation"]["noninferiority_margin"].get(measure.metric)
         if margin is None:
             sentences.append(f"{sentence_case(measure.title)}: the config sets no margin, so nothing is said of it.")

@@ -171,7 +171,7 @@ def site_gains(results: Results, study: Mapping[str, Any], arm: str, measure: Me
 def find_gains(results: Results, study: Mapping[str, Any]) -> Finding | None:
     """Where a site gains or loses most by taking part, over all federated arms."""
     sentences = []
-    for measure in headline_measures(study["regions"], study["classes"]):
+    for measure in headline_measures(study):
         gains = {
             (arm, site): gain
             for arm in federated_arms(study)
@@ -219,7 +219,7 @@ def find_weak_spots(results: Results, study: Mapping[str, Any]) -> Finding | Non
     if len(arms) > MOST_ARMS_ONE_BY_ONE + 1:
         return None
     sentences = []
-    for measure in headline_measures(study["regions"], study["classes"]):
+    for measure in headline_measures(study):
         gaps = {arm: gap for arm in arms if (gap := results.gap(arm, measure))}
         parts = [
             f"{gap['worst_site']} {_score_and_count(results, arm, measure, gap['worst_site'])} with {readable(arm)}"
@@ -257,7 +257,7 @@ def find_external(results: Results, study: Mapping[str, Any]) -> Finding | None:
     reference, *others = main_arms(study)
     sentences = []
     for site in results.external_sites:
-        for measure in headline_measures(study["regions"], study["classes"]):
+        for measure in headline_measures(study):
             base = results.value(reference, measure, site)
             if base is None:
                 continue
@@ -278,7 +278,7 @@ def find_external(results: Results, study: Mapping[str, Any]) -> Finding | None:
 
 def find_all(results: Results, study: Mapping[str, Any]) -> list[Finding]:
     """Every paragraph of the answer that this study has something to say on."""
-    measures: Sequence[Measure] = headline_measures(study["regions"], study["classes"])
+    measures: Sequence[Measure] = headline_measures(study)
     findings = [find_measure(results, study, measure) for measure in measures]
     findings += [find_weak_spots(results, study), find_gains(results, study), find_external(results, study)]
     return [finding for finding in findings if finding is not None]

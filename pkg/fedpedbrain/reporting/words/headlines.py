@@ -47,7 +47,7 @@ def describe_margin(judgement: Judgement | None) -> str:
 
 def headlines(results: Results, study: Mapping[str, Any]) -> list[Headline]:
     """The answer at its shortest: every main arm beside the reference."""
-    measures = headline_measures(study["regions"], study["classes"])
+    measures = headline_measures(study)
     reference, *others = main_arms(study)
     if not others:
         scores = [(measure, results.value(reference, measure)) for measure in measures]
@@ -77,7 +77,7 @@ def places(results: Results, study: Mapping[str, Any]) -> list[str]:
     reference, *others = main_arms(study)
     if len(others) > MOST_ARMS_ONE_BY_ONE:
         return []
-    measures = headline_measures(study["regions"], study["classes"])
+    measures = headline_measures(study)
     kinds = {"At training sites": results.test_sites, "At sites where nobody trained": results.external_sites}
     sentences = []
     for arm in others:

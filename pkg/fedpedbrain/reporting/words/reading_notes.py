@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedpedbrain.reporting.figures.style import readable
-from fedpedbrain.reporting.results import Measure, Results, count_noun, format_names
+from fedpedbrain.reporting.results import Measure, Results, count_noun, format_names, metric_title
 from fedpedbrain.reporting.tables.tables import count_validation_patients
 
 
@@ -24,7 +24,7 @@ def count_volume_cases(results: Results, study: Mapping[str, Any]) -> str:
     """How many test cases and cases of external sites have an outline, region by region, and how each is drawn."""
     parts = []
     for region in study["regions"]:
-        # Tumour Dice is over the same cases as the figure: those with an outline.
+        # Dice is over the same cases as the figure: those with an outline.
         dice = Measure(region, "dice", "")
         test = [results.value(study["reference_arm"], dice)]
         external = [results.value(study["reference_arm"], dice, site) for site in results.external_sites]
@@ -68,7 +68,8 @@ def describe_selection(
 ) -> list[str]:
     """By whom and by what rounds were chosen, and which arms might have gone on to improve."""
     everyone = count_validation_patients(audit, study["training_sites"])
-    score = format_names([*(["tumour Dice"] if study["regions"] else []), *(["accuracy"] if study["classes"] else [])])
+    parts = [metric_title("dice", study)] if study["regions"] else []
+    score = format_names([*parts, *(["accuracy"] if study["classes"] else [])])
     mean = f"the mean of {score}" if study["regions"] and study["classes"] else score
     notes = [
         f"Curves are over {count_noun(everyone, 'validation patient')}, all of the training sites. An arm's round is "

@@ -56,7 +56,7 @@ def pictures_of(*pictures) -> np.ndarray:
     """What is compared of pictures that were preprocessed as cases of one slice."""
     settings = {
         "grid": [1, 64, 64],
-        "field_of_view": "head",
+        "field_of_view": "foreground",
         "voxel_spacing_mm": None,
         "intensity": {"name": "percentile", "percentile": {"lower_percentile": 1.0, "upper_percentile": 99.5}},
     }

@@ -140,7 +140,7 @@ NPY = {
     "NaN": (lambda folder: npy(folder, np.full((2, 2, 2), np.nan)), "holds NaN or infinite values"),
     "two axes": (lambda folder: npy(folder, ARRAY[0]), "an array of 2 axes (4 x 5); expected a 3-D array"),
     "four axes": (lambda folder: npy(folder, ARRAY[None]), "an array of 4 axes (1 x 3 x 4 x 5)"),
-    "header of absurd size": (lambda folder: npy_header(folder, (9**9, 9**9, 2), 9), "more than any scan of a head"),
+    "header of absurd size": (lambda folder: npy_header(folder, (9**9, 9**9, 2), 9), "more than any scan"),
     "header that promises more than is there": (
         lambda folder: npy_header(folder, (10, 10, 10), 999),
         "the header promises 2000 bytes, 999 are there; it is truncated",

@@ -143,7 +143,7 @@ def test_the_head_box_leaves_air_out_and_maps_back():
     array = np.zeros((10, 20, 20), np.float32)
     array[2:8, 5:17, 3:15] = 100.0
     scan = to_image(array)
-    frame = grid_frame(scan, (6, 12, 12), "head")
+    frame = grid_frame(scan, (6, 12, 12), "foreground")
     assert frame.GetSpacing() == pytest.approx(scan.GetSpacing())
     assert resample_image(scan, frame).min() == pytest.approx(100.0, rel=1e-4)
     restored = restore_region(np.ones((6, 12, 12), bool), frame, scan)
@@ -152,7 +152,7 @@ def test_the_head_box_leaves_air_out_and_maps_back():
 
 def test_a_blank_image_keeps_its_whole_field_of_view():
     scan = to_image(np.zeros((4, 6, 8), np.float32))
-    assert grid_frame(scan, (4, 6, 8), "head").GetOrigin() == pytest.approx(scan.GetOrigin())
+    assert grid_frame(scan, (4, 6, 8), "foreground").GetOrigin() == pytest.approx(scan.GetOrigin())
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR", "SLA"])
@@ -160,7 +160,7 @@ def test_the_head_box_is_the_same_in_every_orientation(orientation):
     array = np.zeros((10, 20, 20), np.float32)
     array[1:9, 4:16, 7:17] = np.arange(400.0, 1400.0, 100.0)
     scan = sitk.DICOMOrient(to_image(array, (1.0, 2.0, 3.0), (5.0, -6.0, 7.0), TILTED), orientation)
-    found = resample_image(scan, grid_frame(scan, (8, 12, 10), "head"))
+    found = resample_image(scan, grid_frame(scan, (8, 12, 10), "foreground"))
     np.testing.assert_allclose(found, array[1:9, 4:16, 7:17], rtol=1e-3)
 
 
@@ -169,20 +169,20 @@ def test_a_few_bright_voxels_in_the_air_are_not_the_head():
     array[2:8, 5:17, 3:15] = 100.0
     array[0, 0, :3] = 100.0
     scan = to_image(array)
-    assert grid_frame(scan, (6, 12, 12), "head").GetOrigin() == pytest.approx((3.0, 5.0, 2.0))
+    assert grid_frame(scan, (6, 12, 12), "foreground").GetOrigin() == pytest.approx((3.0, 5.0, 2.0))
 
 
 def test_a_head_in_negative_air_is_found():
     array = np.full((10, 20, 20), -1000.0, np.float32)
     array[2:8, 5:17, 3:15] = 40.0
-    frame = grid_frame(to_image(array), (6, 12, 12), "head")
+    frame = grid_frame(to_image(array), (6, 12, 12), "foreground")
     assert frame.GetOrigin() == pytest.approx((3.0, 5.0, 2.0))
     assert frame.GetSpacing() == pytest.approx((1.0, 1.0, 1.0))
 
 
 def test_a_head_that_fills_the_image_keeps_all_of_it():
     scan = to_image(np.full((4, 6, 8), 50.0, np.float32))
-    assert grid_frame(scan, (4, 6, 8), "head").GetOrigin() == grid_frame(scan, (4, 6, 8), "image").GetOrigin()
+    assert grid_frame(scan, (4, 6, 8), "foreground").GetOrigin() == grid_frame(scan, (4, 6, 8), "image").GetOrigin()
 
 
 # Grids of a given spacing.
@@ -203,7 +203,7 @@ def centre_of(frame: sitk.Image) -> tuple[float, ...]:
 @pytest.mark.parametrize("grid", [(4, 8, 8), (6, 12, 12), (8, 16, 14)], ids=["smaller", "equal", "larger"])
 def test_a_grid_of_given_spacing_lies_over_the_middle_of_the_head(grid, direction):
     scan = headed(direction=direction)
-    frame = grid_frame(scan, grid, "head", (4.0, 2.0, 1.0))
+    frame = grid_frame(scan, grid, "foreground", (4.0, 2.0, 1.0))
     assert frame.GetSpacing() == (1.0, 2.0, 4.0)
     assert frame.GetSize() == grid[::-1]
     assert centre_of(frame) == pytest.approx(scan.TransformContinuousIndexToPhysicalPoint((8.5, 10.5, 4.5)))
@@ -212,7 +212,7 @@ def test_a_grid_of_given_spacing_lies_over_the_middle_of_the_head(grid, directio
 def test_a_grid_of_the_scans_own_spacing_holds_its_voxels_as_they_are():
     scan = headed(direction=TILTED)
     # 5 and 11 voxels cannot lie over the middle of 6 and 12 without cutting through voxels.
-    found = resample_image(scan, grid_frame(scan, (5, 11, 11), "head", (4.0, 2.0, 1.0)))
+    found = resample_image(scan, grid_frame(scan, (5, 11, 11), "foreground", (4.0, 2.0, 1.0)))
     assert set(np.unique(found.round(3))) <= set(range(100, 112))
 
 
@@ -227,7 +227,7 @@ def test_what_a_grid_of_given_spacing_has_beyond_the_scan_is_air():
 @pytest.mark.parametrize("grid", [(3, 5, 4), (6, 12, 12), (9, 30, 30)])
 def test_the_whole_frame_holds_the_head_and_the_grid_is_its_middle(grid, spacing):
     scan = headed(direction=TILTED)
-    frame, whole = (grid_frame(scan, grid, "head", spacing, whole) for whole in (False, True))
+    frame, whole = (grid_frame(scan, grid, "foreground", spacing, whole) for whole in (False, True))
     assert (sitk.GetArrayFromImage(inside_frame(whole, scan))[2:8, 5:17, 3:15] == 1).all()
     middle = middle_part(whole.GetSize()[::-1], grid)
     first = whole.TransformIndexToPhysicalPoint([part.start for part in middle[::-1]])
@@ -241,7 +241,7 @@ def test_the_whole_frame_holds_the_head_and_the_grid_is_its_middle(grid, spacing
 
 def test_a_grid_that_divides_the_field_of_view_is_the_whole_of_it():
     scan = headed()
-    frame, whole = (grid_frame(scan, (3, 6, 6), "head", whole=whole) for whole in (False, True))
+    frame, whole = (grid_frame(scan, (3, 6, 6), "foreground", whole=whole) for whole in (False, True))
     assert (whole.GetSize(), whole.GetOrigin()) == (frame.GetSize(), frame.GetOrigin())
 
 

@@ -68,7 +68,7 @@ def dice(first: sitk.Image, second: sitk.Image) -> float:
 
 
 @pytest.mark.parametrize("shape_of", [ball, sheet])
-@pytest.mark.parametrize("field_of_view", ["image", "head"])
+@pytest.mark.parametrize("field_of_view", ["image", "foreground"])
 @pytest.mark.parametrize("mode", ["fitted", "same spacing", "finer spacing"])
 @pytest.mark.parametrize("scan_name", SCANS)
 def test_a_mask_comes_back_as_it_was(tmp_path, config, scan_name, mode, field_of_view, shape_of):

@@ -181,7 +181,7 @@ def test_a_normal_case_needs_no_mask(cohort):
 @pytest.mark.parametrize("class_name", ["DIPG", "n/a"])
 def test_a_case_that_may_carry_a_tumour_needs_a_mask(cohort, class_name):
     cohort.rows[0] |= {"class": class_name, "mask": "n/a"}
-    with pytest.raises(StudyError, match="site north, case c0: no mask, which would count as no tumour; name one"):
+    with pytest.raises(StudyError, match="site north, case c0: no mask, which would count as an empty one; name one"):
         cohort.open().find_cases()
 
 

@@ -30,7 +30,7 @@ class ListedSource:
     root : folder of the table and of what it names
     sites : sites whose cases are wanted; rows of other sites are left out
     classes : class names of the study; empty where nothing is classified
-    normal_class : the class whose cases need no mask, since they carry no tumour
+    normal_class : the class whose cases need no mask, since nothing is outlined in them
     labels : mask labels that the study's regions are made of
     settings : the ``listed`` block of the config
     formats : the ``formats`` block of the config
@@ -106,7 +106,8 @@ class ListedSource:
             mask = (self._path(cell), self._read_mask(self._path(cell), scans[0].image))
         elif self._labels and (class_name == UNKNOWN_CLASS or class_name != self._normal_class):
             raise StudyError(
-                "no mask, which would count as no tumour; name one (an empty one where there is none), or leave it out"
+                "no mask, which would count as an empty one; name one (an empty one where nothing is there), or leave "
+                "the case out"
             )
         names = {key: row[self._columns[key]] for key in ("case", "patient", "site")} | {"class_name": class_name}
         return outlined_case(

@@ -1,0 +1,1 @@
+"""Doors of ``python -m fedpedbrain COMMAND``: one module per command."""
