@@ -24,6 +24,8 @@ _NO_SETTINGS = (
     "is_repartitioned",
     "exchanges_weights",
     "recipe",
+    "strategy_words",
+    "weight_words",
 )
 # Where trackers have what sites' own models score on test patients: it is not the run's model.
 _WITH_OWN_MODELS = "test_with_sites_own_models"

@@ -88,6 +88,8 @@ def digest_of_source(source: str) -> str:
 # What a row of a table says: digest of its facts, and the module that its code lies in.
 _Row = tuple[str, str]
 _TABLE = "Choices"
+# How facts end that are said to users.
+_WORDS = "words"
 _IMPLEMENTATION = re.compile(r"(\w+(?:\.\w+)*):(\w+)")
 
 
@@ -124,8 +126,9 @@ def _take_tables(tree: ast.Module) -> dict[str, dict[str, _Row]]:
 
 
 def _read_row(row: ast.Call) -> _Row:
-    """The facts of a row, in which the place of any code is no more than that code's own name."""
+    """The facts of a row, in which the place of any code is no more than that code's own name, and words are none."""
     module, _ = _IMPLEMENTATION.fullmatch(row.args[0].value).groups()
+    row.keywords = [item for item in row.keywords if not (item.arg or "").endswith(_WORDS)]
     for node in ast.walk(row):
         if isinstance(node, ast.Constant) and (place := _IMPLEMENTATION.fullmatch(str(node.value))):
             node.value = place[2]

@@ -157,6 +157,8 @@ class Arm:
         return {
             **{key: value for key, value in self.block.items() if key not in ("training", "network")},
             "strategy": self.strategy,
+            "strategy_words": self.facts.words.format_map(self.strategy),
+            "weight_words": self.facts.weight_words,
             "keep_optimizer_state": self.keeps_optimizer_state,
             "is_repartitioned": self.is_repartitioned,
             "is_personal": self.is_personal,

@@ -16,6 +16,8 @@ class StrategyFacts:
     ----------
     implementation : what makes it, called with its options
     declared : its options
+    words : what the server and the sites do in a round, for the report; options stand in braces
+    weight_words : how much a site counts, where that is not the arm's weighting
     broadcasts : sites need the server's state of the round before
     is_personal : every site keeps weights of its own, and is scored with them
     has_second_model : every site trains a model of its own beside the common one
@@ -29,6 +31,8 @@ class StrategyFacts:
 
     implementation: str
     declared: Mapping[str, Option] = field(default_factory=dict)
+    words: str = ""
+    weight_words: str = ""
     broadcasts: bool = False
     is_personal: bool = False
     has_second_model: bool = False
@@ -76,11 +80,15 @@ _ADAPTIVE = {
 
 STRATEGIES: Choices[StrategyFacts] = Choices(
     {
-        "fedavg": StrategyFacts("fedpedbrain.federated.strategies.strategy:Strategy"),
+        "fedavg": StrategyFacts(
+            "fedpedbrain.federated.strategies.strategy:Strategy",
+            words="the weighted mean of the sites' weights",
+        ),
         "fedprox": StrategyFacts(
             "fedpedbrain.federated.strategies.fedprox:FedProx",
             {"mu": Option(0.01, _AT_LEAST_0, "Weight of the pull towards the round's start.")},
             corrects_gradients=True,
+            words="as FedAvg, each site pulled to the round's start (mu {mu:g})",
         ),
         "scaffold": StrategyFacts(
             "fedpedbrain.federated.strategies.scaffold:Scaffold",
@@ -91,6 +99,7 @@ STRATEGIES: Choices[StrategyFacts] = Choices(
             copies_sent=1,
             copies_at_site=1,
             copies_at_server=1,
+            words="control variates correct the drift of each site (server learning rate {server_learning_rate:g})",
         ),
         # Its server counts who sent an update.
         "feddyn": StrategyFacts(
@@ -100,8 +109,13 @@ STRATEGIES: Choices[StrategyFacts] = Choices(
             needs_each_update=True,
             copies_at_site=1,
             copies_at_server=1,
+            words="dynamic regularisation makes the sites' optima agree (alpha {alpha:g})",
         ),
-        "fednova": StrategyFacts("fedpedbrain.federated.strategies.fednova:FedNova", needs_each_update=True),
+        "fednova": StrategyFacts(
+            "fedpedbrain.federated.strategies.fednova:FedNova",
+            needs_each_update=True,
+            words="every site counts by its direction, not by its number of steps",
+        ),
         "fedavgm": StrategyFacts(
             "fedpedbrain.federated.strategies.server_optimizers:FedAvgM",
             {
@@ -109,30 +123,55 @@ STRATEGIES: Choices[StrategyFacts] = Choices(
                 "momentum": Option(0.9, _DECAY, "Part of the server's last step that lasts on."),
             },
             copies_at_server=1,
+            words="FedAvg with momentum at the server (momentum {momentum:g}, learning rate {server_learning_rate:g})",
         ),
         "fedadagrad": StrategyFacts(
             "fedpedbrain.federated.strategies.server_optimizers:fed_adagrad",
             {key: _ADAPTIVE[key] for key in ("server_learning_rate", "tau")},
             copies_at_server=2,
+            words="Adagrad at the server (learning rate {server_learning_rate:g}, tau {tau:g})",
         ),
         "fedadam": StrategyFacts(
-            "fedpedbrain.federated.strategies.server_optimizers:fed_adam", _ADAPTIVE, copies_at_server=2
+            "fedpedbrain.federated.strategies.server_optimizers:fed_adam",
+            _ADAPTIVE,
+            copies_at_server=2,
+            words="Adam at the server (learning rate {server_learning_rate:g}, "
+            "beta {beta1:g} and {beta2:g}, tau {tau:g})",
         ),
         "fedyogi": StrategyFacts(
-            "fedpedbrain.federated.strategies.server_optimizers:fed_yogi", _ADAPTIVE, copies_at_server=2
+            "fedpedbrain.federated.strategies.server_optimizers:fed_yogi",
+            _ADAPTIVE,
+            copies_at_server=2,
+            words="Yogi at the server (learning rate {server_learning_rate:g}, "
+            "beta {beta1:g} and {beta2:g}, tau {tau:g})",
         ),
-        "fedbn": StrategyFacts("fedpedbrain.federated.strategies.personal:FedBN", is_personal=True),
+        "fedbn": StrategyFacts(
+            "fedpedbrain.federated.strategies.personal:FedBN",
+            is_personal=True,
+            words="as FedAvg, but every site keeps normalisation layers of its own",
+        ),
         "ditto": StrategyFacts(
             "fedpedbrain.federated.strategies.personal:Ditto",
             {"lambda": Option(0.1, _AT_LEAST_0, "Pull of a site's own model towards the round's start.")},
             is_personal=True,
             has_second_model=True,
             corrects_gradients=True,
+            words="FedAvg, and beside it every site trains a model of its own, "
+            "pulled to the common one (lambda {lambda:g})",
         ),
         "cyclic": StrategyFacts(
-            "fedpedbrain.federated.strategies.cyclic:Cyclic", is_cyclic=True, needs_each_update=True
+            "fedpedbrain.federated.strategies.cyclic:Cyclic",
+            is_cyclic=True,
+            needs_each_update=True,
+            words="the model goes from site to site, in the order of their names; nothing is averaged",
+            weight_words="nothing is averaged",
         ),
-        "median": StrategyFacts("fedpedbrain.federated.strategies.robust:coordinate_median", needs_each_update=True),
+        "median": StrategyFacts(
+            "fedpedbrain.federated.strategies.robust:coordinate_median",
+            needs_each_update=True,
+            words="the median of the sites, weight by weight",
+            weight_words="all alike",
+        ),
         "trimmed_mean": StrategyFacts(
             "fedpedbrain.federated.strategies.robust:trimmed_mean",
             {
@@ -144,6 +183,8 @@ STRATEGIES: Choices[StrategyFacts] = Choices(
             },
             needs_each_update=True,
             fewest_sites=fewest_for_trimmed_mean,
+            words="the mean without the extremes, weight by weight (trim fraction {trim_fraction:g} at each end)",
+            weight_words="all alike",
         ),
         "krum": StrategyFacts(
             "fedpedbrain.federated.strategies.robust:Krum",
@@ -153,6 +194,8 @@ STRATEGIES: Choices[StrategyFacts] = Choices(
             },
             needs_each_update=True,
             fewest_sites=fewest_for_krum,
+            words="of the updates nearest to the others the mean of {num_selected} ({num_byzantine} taken for wrong)",
+            weight_words="those selected alike",
         ),
     }
 )

@@ -266,13 +266,22 @@ def test_of_a_table_of_choices_the_code_of_the_chosen_rows_alone_is_reached(toy)
     ("old", "new", "changes"),
     [
         ("size=1", "size=2", True),
+        ("size=1", "size=1, own_words='said'", False),
         ("LIMIT = 3", "LIMIT = 4", True),
         ("numbers:ONE", "numbers:TWO", True),
         ("toy.deep.inner:run", "toy.late:run", False),
         ('"first"', '"third": Facts("toy.late:run", size=3), "first"', False),
         ("toy.tools.numbers:ONE", "toy.moved:ONE", False),
     ],
-    ids=["fact", "beside the table", "name of the code", "row that is not chosen", "new row", "module that moved"],
+    ids=[
+        "fact",
+        "words",
+        "beside the table",
+        "name of the code",
+        "row that is not chosen",
+        "new row",
+        "module that moved",
+    ],
 )
 def test_rows_that_are_not_chosen_leave_the_fingerprint(toy, old, new, changes):
     moved = {"moved.py": MODULES["tools/numbers.py"]}

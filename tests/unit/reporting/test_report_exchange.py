@@ -20,9 +20,10 @@ from fedpedbrain.reporting.tables.tables import Upload, cost_table, privacy_tabl
 from fedpedbrain.reporting.words import answers, headlines
 from fedpedbrain.reporting.words.arms_in_words import (
     PERSONAL_NOTE,
-    STRATEGY_WORDS,
     arm_table,
+    arms_of_other_recipes,
     describe_arms,
+    describe_recipes,
     how_it_trains,
     rounds_in_words,
     weight_in_words,
@@ -51,10 +52,19 @@ def words_of(**block):
 
 
 def test_every_strategy_has_words_that_name_its_options():
-    assert set(STRATEGY_WORDS) == set(STRATEGIES)
     for name, facts in STRATEGIES.items():
         words = words_of(strategy={"name": name, **dict.fromkeys(facts.options, 0.123)})
         assert words.count("0.123") == len(facts.options), words
+
+
+def test_an_arm_of_another_recipe_says_what_differs_and_its_differences_are_marked():
+    own = {"network": {"name": "i3d_unet"}, "training": {"optimizer": {"learning_rate": 0.1}}}
+    assert "A recipe of its own: training.optimizer.learning_rate 0.1, network.name i3d_unet" in words_of(**own)
+    arms = [arm("pooled-arm", {"pooled": ["a", "b"]}), arm("one", SITES, **own), arm("two", SITES)]
+    study = {"arms": arms, "reference_arm": "pooled-arm"}
+    assert arms_of_other_recipes(study) == ["one"]
+    assert describe_recipes(study).startswith("Across recipes: training or network of one differ from those of")
+    assert describe_recipes({"arms": arms[::2], "reference_arm": "pooled-arm"}) == ""
 
 
 @pytest.mark.parametrize(

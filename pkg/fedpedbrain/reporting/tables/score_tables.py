@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedpedbrain.evaluation.significance import NOT_SHOWN
@@ -25,6 +25,7 @@ from fedpedbrain.reporting.results import (
 )
 from fedpedbrain.reporting.tables.tables import Cell, Group, Table, detail_lines
 from fedpedbrain.reporting.words.answers import describe_difference, local_arms, main_arms
+from fedpedbrain.reporting.words.arms_in_words import arms_of_other_recipes
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class HeadlineGroup:
 
 def headline_table(results: Results, study: Mapping[str, Any], colours: Mapping[str, str]) -> list[HeadlineGroup]:
     """Main arms one by one and local arms together, measure by measure, on all test patients."""
-    groups = []
+    groups, across = [], arms_of_other_recipes(study)
     for measure in headline_measures(study):
         differences = {arm: results.difference(arm, measure) for arm in main_arms(study)}
         ends = [abs(end) for d in differences.values() if d for end in (d.value, d.low, d.high) if math.isfinite(end)]
@@ -75,8 +76,8 @@ def headline_table(results: Results, study: Mapping[str, Any], colours: Mapping[
         for arm, difference in differences.items():
             value = results.value(arm, measure)
             if value is not None:
-                judgement = results.judgement(arm, measure)
-                rows.append(_headline_row(arm, colours[arm], value, difference, judgement, limit))
+                row = _headline_row(arm, colours[arm], value, difference, results.judgement(arm, measure), limit)
+                rows.append(_marked(row) if arm in across else row)
         alone = _local_row(results, study, measure)
         if rows:
             first = results.value(rows[0].arm, measure)
@@ -84,6 +85,11 @@ def headline_table(results: Results, study: Mapping[str, Any], colours: Mapping[
             place = None if margin is None else 50.0 - 50.0 * margin / limit
             groups.append(HeadlineGroup(title, limit, place, [*rows, *alone]))
     return groups
+
+
+def _marked(row: HeadlineRow) -> HeadlineRow:
+    """A row whose difference is across recipes says so."""
+    return replace(row, reading=replace(row.reading, detail=detail_lines(row.reading.detail, "across recipes")))
 
 
 def _headline_row(

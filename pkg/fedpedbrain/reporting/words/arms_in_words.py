@@ -1,5 +1,6 @@
 """What each arm is, in words: who trains, what a round does, in which form updates travel and what protects them."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,24 +11,6 @@ from fedpedbrain.reporting.tables.tables import Cell, Group, Table
 ArmValues = Mapping[str, Any]
 StudyValues = Mapping[str, Any]
 
-# What the server and the sites do in a round, by the config's word; options stand in braces.
-STRATEGY_WORDS = {
-    "fedavg": "the weighted mean of the sites' weights",
-    "fedprox": "as FedAvg, each site pulled to the round's start (mu {mu:g})",
-    "scaffold": "control variates correct the drift of each site (server learning rate {server_learning_rate:g})",
-    "feddyn": "dynamic regularisation makes the sites' optima agree (alpha {alpha:g})",
-    "fednova": "every site counts by its direction, not by its number of steps",
-    "fedavgm": "FedAvg with momentum at the server (momentum {momentum:g}, learning rate {server_learning_rate:g})",
-    "fedadagrad": "Adagrad at the server (learning rate {server_learning_rate:g}, tau {tau:g})",
-    "fedadam": "Adam at the server (learning rate {server_learning_rate:g}, beta {beta1:g} and {beta2:g}, tau {tau:g})",
-    "fedyogi": "Yogi at the server (learning rate {server_learning_rate:g}, beta {beta1:g} and {beta2:g}, tau {tau:g})",
-    "fedbn": "as FedAvg, but every site keeps normalisation layers of its own",
-    "ditto": "FedAvg, and beside it every site trains a model of its own, pulled to the common one (lambda {lambda:g})",
-    "cyclic": "the model goes from site to site, in the order of their names; nothing is averaged",
-    "median": "the median of the sites, weight by weight",
-    "trimmed_mean": "the mean without the extremes, weight by weight (trim fraction {trim_fraction:g} at each end)",
-    "krum": "of the updates nearest to the others the mean of {num_selected} ({num_byzantine} taken for wrong)",
-}
 _BATCH_NORM = {
     "average": "",
     "local": "Statistics of batch normalisation stay at their site.",
@@ -44,13 +27,6 @@ _WEIGHTINGS = {
     "cases": "by its number of training cases",
     "steps": "by its number of optimizer steps",
     "uniform": "all alike",
-}
-# Strategies that do not weigh sites by the arm's weighting.
-_OWN_WEIGHTS = {
-    "median": "all alike",
-    "trimmed_mean": "all alike",
-    "krum": "those selected alike",
-    "cyclic": "nothing is averaged",
 }
 PERSONAL_NOTE = (
     "Test patients of a site are scored with that site's own model, external ones and those of a site without one with "
@@ -73,7 +49,7 @@ def sites_left_out(arm: ArmValues, study: StudyValues) -> list[str]:
 def strategy_of(arm: ArmValues) -> str:
     """The strategy's name and what it does."""
     strategy = arm["strategy"]
-    return f"{sentence_case(readable(strategy['name']))}: {STRATEGY_WORDS[strategy['name']].format_map(strategy)}"
+    return f"{sentence_case(readable(strategy['name']))}: {arm['strategy_words']}"
 
 
 def who_trains(arm: ArmValues, study: StudyValues) -> str:
@@ -91,13 +67,42 @@ def who_trains(arm: ArmValues, study: StudyValues) -> str:
 
 def how_it_trains(arm: ArmValues) -> str:
     """What happens in a round, in sentences; what goes without saying is not said."""
+    recipe = recipe_in_words(arm)
     if not arm["exchanges_weights"]:
-        return " ".join(filter(None, ["No exchange.", _BATCH_NORM[arm["batch_norm"]], *_privacy(arm["privacy"])]))
-    parts = [f"{strategy_of(arm)}.", _BATCH_NORM[arm["batch_norm"]], _exchange(arm["exchange"])]
+        parts = ["No exchange.", recipe, _BATCH_NORM[arm["batch_norm"]], *_privacy(arm["privacy"])]
+        return " ".join(filter(None, parts))
+    parts = [f"{strategy_of(arm)}.", recipe, _BATCH_NORM[arm["batch_norm"]], _exchange(arm["exchange"])]
     parts += [*_phases(arm), *_participation(arm), *_privacy(arm["privacy"])]
     if arm["is_personal"]:
         parts.append(PERSONAL_NOTE)
     return " ".join(filter(None, parts))
+
+
+def recipe_in_words(arm: ArmValues) -> str:
+    """What of the arm's training and network is not the study's; "" where nothing is."""
+    own = [f"{place} {_value_in_words(value)}" for place, value in arm["recipe"].items()]
+    return f"A recipe of its own: {', '.join(own)}." if own else ""
+
+
+def _value_in_words(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def arms_of_other_recipes(study: StudyValues) -> list[str]:
+    """Arms whose training or network is not the reference arm's."""
+    reference = next(arm for arm in study["arms"] if arm["name"] == study["reference_arm"])
+    return [arm["name"] for arm in study["arms"] if arm["recipe"] != reference["recipe"]]
+
+
+def describe_recipes(study: StudyValues) -> str:
+    """Which arms a difference to the reference compares across recipes, too; "" where there are none."""
+    others = format_names(list(map(readable, arms_of_other_recipes(study))))
+    if not others:
+        return ""
+    return (
+        f"Across recipes: training or network of {others} differ from those of {readable(study['reference_arm'])} (see "
+        "the arms of the study), so that such a difference is not one of who trains alone."
+    )
 
 
 def _exchange(exchange: Mapping[str, Any]) -> str:
@@ -167,7 +172,7 @@ def weight_in_words(arm: ArmValues) -> str:
     """How much a participant counts."""
     if not arm["exchanges_weights"]:
         return "nothing to weigh"
-    return _OWN_WEIGHTS.get(arm["strategy"]["name"]) or _WEIGHTINGS.get(arm["weighting"], arm["weighting"])
+    return arm["weight_words"] or _WEIGHTINGS.get(arm["weighting"], arm["weighting"])
 
 
 def arm_table(study: StudyValues, colours: Mapping[str, str]) -> Table:

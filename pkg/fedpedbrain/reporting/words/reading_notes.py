@@ -7,6 +7,7 @@ from typing import Any
 from fedpedbrain.reporting.figures.style import readable
 from fedpedbrain.reporting.results import Measure, Results, count_noun, format_names, metric_title
 from fedpedbrain.reporting.tables.tables import count_validation_patients
+from fedpedbrain.reporting.words.arms_in_words import describe_recipes
 
 
 def notes_part(
@@ -15,6 +16,7 @@ def notes_part(
     """All of these sentences, as the report's sections name them."""
     return {
         "selection_notes": describe_selection(study, audit, selections),
+        "recipe_note": describe_recipes(study),
         "outline_note": describe_outline_rules(study, audit),
         "volume_cases": count_volume_cases(results, study),
     }
