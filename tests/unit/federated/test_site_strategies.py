@@ -9,9 +9,10 @@ import torch
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import sha256_of_file
 from fedpedbrain.federated.exchange.secure_sum import make_key_files
-from fedpedbrain.federated.personal import load_personal_models, personalize_model_files
-from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
-from fedpedbrain.federated.site import SiteFiles, train_site_files
+from fedpedbrain.federated.personal import load_model_of_site, personalize_model_files
+from fedpedbrain.federated.round_files import RoundFiles, aggregate_round_files
+from fedpedbrain.federated.rounds import RoundPlan
+from fedpedbrain.federated.site_files import SiteFiles, train_site_files
 from fedpedbrain.federated.state import ServerState, SiteState, load_state
 from fedpedbrain.models.files import load_model_file
 from fedpedbrain.models.pretrained import initialize_model_files
@@ -264,7 +265,7 @@ def test_ditto_trains_the_common_model_as_fedavg_and_one_of_its_own_beside(feder
     plain = federation("plain", {}, 2)
     ditto = federation("ditto", {"strategy": {"name": "ditto", "lambda": 0.5}}, 2)
     assert same(plain[-1].result, ditto[-1].result)
-    personal = load_personal_models(ditto[-1].result, {site: ditto[-1].sites[site].state for site in SITES})
+    personal = {site: load_model_of_site(ditto[-1].result, ditto[-1].sites[site].state, site) for site in SITES}
     assert not same_weights(personal["north"].weights, personal["south"].weights)
     assert not same_weights(personal["north"].weights, weights_of(ditto[-1].result))
     assert personal["north"].lineage.kind == "personal"
