@@ -72,9 +72,8 @@ def test_a_site_of_one_batch_spends_a_gaussian_step_in_every_step():
 
 
 def test_cases_drawn_by_chance_spend_less():
-    found = account_cases([make_metrics("north", 1, 8, 4), make_metrics("north", 2, 8, 4)], PRIVACY, 2)["sites"][
-        "north"
-    ]
+    metrics = [make_metrics("north", number, 8, 4) for number in (1, 2)]
+    found = account_cases(metrics, PRIVACY, 2)["sites"]["north"]
     assert (found["sample_rate"], found["num_steps"]) == (0.25, 8)
     assert found["epsilon"] == epsilon_of(2.0, 0.25, 8, DELTA)
     assert found["epsilon"] < epsilon_of_gaussian(2.0, 8)

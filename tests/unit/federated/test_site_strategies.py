@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from fedpedbrain.federated.site_files import SiteFiles, train_site_files
 from fedpedbrain.federated.state import ServerState, SiteState, load_state
 from fedpedbrain.models.files import load_model_file
 from fedpedbrain.models.pretrained import initialize_model_files
-from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE, merged_block
+from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE
 from fedpedbrain.training.batches import SiteRound
 
 SITES = ("north", "south")
@@ -30,57 +29,6 @@ def same(first: Path, second: Path) -> bool:
     one, other = weights_of(first), weights_of(second)
     assert one.keys() == other.keys()
     return all(torch.equal(one[name], other[name]) for name in one)
-
-
-@pytest.fixture
-def federation(tmp_path, train, make_case, write_shard, start, settings):
-    """Two sites that go through rounds: ``run(name, block, num_rounds)`` gives the files of each round."""
-    shards = {
-        site: write_shard(
-            tmp_path / f"shard-{site}",
-            [make_case(f"{site}-{n}", site, class_name=("normal", "dipg")[n % 2]) for n in range(size)],
-        )
-        for site, size in zip(SITES, (5, 3), strict=True)
-    }
-
-    def aggregate(name: str, block: dict, before, number: int, sites) -> SimpleNamespace:
-        arm = merged_block(WITHOUT_EXCHANGE, block)
-        plan = RoundPlan(
-            {key: arm[key] for key in ("strategy", "exchange", "privacy")} | {"weighting": "cases"},
-            "digest",
-            len(SITES),
-            freezes_encoder=settings["freeze_encoder"],
-        )
-        result, state = (tmp_path / f"{name}-{number}-{part}.pth" for part in ("global", "server"))
-        updates, metrics = ({site: getattr(sites[site], kind) for site in sites} for kind in ("update", "metrics"))
-        notes = (result.with_suffix(suffix) for suffix in (".json", ".metrics"))
-        files = RoundFiles(before.result, updates, metrics, result, state, *notes, before.state)
-        aggregate_round_files(files, "fedavg", 0, number, plan)
-        return SimpleNamespace(result=result, state=state, sites=sites)
-
-    def run(name: str, block: dict, num_rounds=1, sites=SITES, broadcasts=False, **options) -> list[SimpleNamespace]:
-        rounds = [SimpleNamespace(result=start, state=None, sites={})]
-        for number in range(1, num_rounds + 1):
-            before = rounds[-1]
-            trained = {
-                site: train(
-                    f"{name}-{site}",
-                    start=before.result,
-                    shards=[shards[site]],
-                    round_number=number,
-                    state=before.sites[site].state if before.sites else None,
-                    server=before.state if broadcasts else None,
-                    block=block,
-                    keep=True,
-                    site=site,
-                    **options,
-                )
-                for site in sites
-            }
-            rounds.append(aggregate(name, block, before, number, trained))
-        return rounds[1:]
-
-    return run
 
 
 # Reductions.
