@@ -36,7 +36,7 @@ except StudyError as error:
 
 
 # Short jobs of this run fork from one process that has imported what they need; one sent elsewhere is its own process.
-PRELOAD = ["snakemake.script", "torch", "fedpedbrain.federated.site", "fedpedbrain.evaluation.validation"]
+PRELOAD = ["snakemake.script", "torch", "fedpedbrain.federated.site_files", "fedpedbrain.evaluation.validation"]
 PRELOAD += modules_that_train(STUDY.choices)
 announce_worker(os.getpid() if workflow.is_main_process else None, preload=PRELOAD)
 limit_jobs(STUDY.config["job_limit_minutes"])

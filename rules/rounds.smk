@@ -156,7 +156,9 @@ def logs_of_arm(wildcards):
     of_phases = {
         "training": of_rounds_and_sites("train-{site}.log", wildcards),
         "averaging": of_rounds("aggregate.log", wildcards),
-        "validation": of_kept_rounds("validate.log", wildcards),
+        "validation": [
+            path for site in STUDY.training_sites for path in of_kept_rounds(f"validate-{site}.log", wildcards)
+        ],
         "prediction": [f"results/evaluation/{wildcards.arm}/seed-{wildcards.seed}/predict.log"],
     }
     return {
@@ -187,16 +189,16 @@ def metrics_of_phase_before(wildcards):
     return [in_round(wildcards, number, "metrics.json") for number in rounds]
 
 
-def personal_sites_of_round(wildcards):
-    """Sites that have weights of their own after a round."""
-    arm, number = STUDY.arms[wildcards.arm], int(wildcards.round)
-    return list(arm.personal_rounds(int(wildcards.seed), number))
+def personal_state_of_site(wildcards):
+    """The state of a site that has weights of its own after a round, of the last round that it took part in."""
+    arm = STUDY.arms[wildcards.arm]
+    number = arm.personal_round(wildcards.site, int(wildcards.seed), int(wildcards.round))
+    return [] if number is None else in_round(wildcards, number, f"states/{wildcards.site}.pth")
 
 
-def personal_states_of_round(wildcards):
-    """The states of these sites, each after the last round that it took part in."""
-    rounds = STUDY.arms[wildcards.arm].personal_rounds(int(wildcards.seed), int(wildcards.round))
-    return [in_round(wildcards, number, f"states/{site}.pth") for site, number in rounds.items()]
+def validations_of_sites(wildcards):
+    """Each training site's scores of a round."""
+    return [in_round(wildcards, int(wildcards.round), f"validation-{site}.json") for site in STUDY.training_sites]
 
 
 def rounds_of_site(wildcards):

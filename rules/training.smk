@@ -153,16 +153,16 @@ rule aggregate_round:
         "../workflow_scripts/aggregate_round.py"
 
 
-rule validate_round:
-    """Score a round's global model on the validation patients; runs beside the next round's training."""
+rule validate_site:
+    """Score a round's model on one site's validation patients; runs beside the next round's training."""
     input:
         model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",
-        states=personal_states_of_round,
-        shards=shard_tables(STUDY.training_sites),
+        state=personal_state_of_site,
+        shards=lambda wildcards: shard_tables([wildcards.site]),
     output:
-        validation="results/models/{arm}/seed-{seed}/round-{round}/validation.json",
+        validation="results/models/{arm}/seed-{seed}/round-{round}/validation-{site}.json",
     log:
-        "results/logs/models/{arm}/seed-{seed}/round-{round}/validate.log",
+        "results/logs/models/{arm}/seed-{seed}/round-{round}/validate-{site}.log",
     priority: validation_last
     conda:
         "../envs/study.yaml"
@@ -172,11 +172,32 @@ rule validate_round:
         mem_mb=4000,
     params:
         folders=shard_folders,
-        personal_sites=personal_sites_of_round,
         decision=STUDY.decision_settings,
+        code=code("validate_site"),
+    message:
+        f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, validating on {{wildcards.site}}"
+    script:
+        "../workflow_scripts/validate_site.py"
+
+
+rule validate_round:
+    """Join all sites' scores of a round."""
+    input:
+        sites=validations_of_sites,
+    output:
+        validation="results/models/{arm}/seed-{seed}/round-{round}/validation.json",
+    log:
+        "results/logs/models/{arm}/seed-{seed}/round-{round}/validate.log",
+    priority: validation_last
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
         code=code("validate_round"),
     message:
-        f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, validating"
+        f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, joining the sites' scores"
     script:
         "../workflow_scripts/validate_round.py"
 

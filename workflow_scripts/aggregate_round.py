@@ -5,7 +5,8 @@ from fedpedbrain.jobs.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
-    from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
+    from fedpedbrain.federated.round_files import RoundFiles, aggregate_round_files
+    from fedpedbrain.federated.rounds import RoundPlan
     from fedpedbrain.jobs.devices import take_device
 
     take_device(0, snakemake.threads)

@@ -5,7 +5,7 @@ from fedpedbrain.jobs.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
-    from fedpedbrain.evaluation.validation import select_model_files
+    from fedpedbrain.evaluation.selection import select_model_files
 
     select_model_files(
         model_paths=snakemake.input.models,

@@ -5,7 +5,8 @@ from fedpedbrain.jobs.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
-    from fedpedbrain.federated.site import SiteFiles, SitePlan, run_site_round
+    from fedpedbrain.federated.site import SitePlan
+    from fedpedbrain.federated.site_files import SiteFiles, run_site_round
     from fedpedbrain.jobs.devices import take_device
     from fedpedbrain.training.batches import SiteRound
 

@@ -1,18 +1,10 @@
-"""Score a round's global model on the validation patients."""
+"""Join all sites' scores of a round."""
 
 from fedpedbrain.jobs.job import job_log
 from fedpedbrain.jobs.worker import fork_from_worker
 
 fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
-    from fedpedbrain.evaluation.validation import validate_round_files
-    from fedpedbrain.jobs.devices import take_device
+    from fedpedbrain.evaluation.validation import join_validation_files
 
-    validate_round_files(
-        model_path=snakemake.input.model,
-        personal_states=dict(zip(snakemake.params.personal_sites, snakemake.input.states, strict=True)),
-        shard_folders=snakemake.params.folders,
-        validation_path=snakemake.output.validation,
-        decision=snakemake.params.decision,
-        device=take_device(snakemake.resources.gpu, snakemake.threads),
-    )
+    join_validation_files(snakemake.input.sites, snakemake.output.validation)

@@ -19,7 +19,9 @@ import torch
 import yaml
 from fedpedbrain.base.files import sha256_of_file, write_json, write_out
 from fedpedbrain.base.lineage import Lineage
-from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
+from fedpedbrain.federated.round_files import RoundFiles, aggregate_round_files
+from fedpedbrain.federated.rounds import RoundPlan
+from fedpedbrain.federated.site_metrics import SiteMetrics, write_site_metrics
 from fedpedbrain.jobs.usage import peak_memory_mb
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
 from fedpedbrain.study.study import load_study
@@ -47,7 +49,8 @@ def write_updates(folder: Path) -> None:
         lineage = Lineage("update", "fedavg", 0, 1, site, 10, 10, plan["digest"], parent)
         path = folder / f"{site}.pth"
         save_model_file(path, ModelFile(spec, lineage, weights), packed=True)
-        write_json(path.with_suffix(".json"), {"update_sha256": sha256_of_file(path)})
+        metrics = SiteMetrics("fedavg", 0, 1, site, 10, 10, update_norm=1.0, update_sha256=sha256_of_file(path))
+        write_site_metrics(path.with_suffix(".json"), metrics)
         torch.save(weights, folder / f"plain-{number:02d}.pth")
 
 

@@ -185,7 +185,7 @@ import torch
 from fedpedbrain.training.execution import prepare_training
 from fedpedbrain.training.losses.joint import JointLoss
 from fedpedbrain.training.optimizers import build_optimizer
-from fedpedbrain.federated.site import train_site_files
+from fedpedbrain.federated.site_files import train_site_files
 from fedpedbrain.models.networks import build_model
 torch.set_num_threads(1)
 model = build_model("unet", 1, 1, 2, channels=[2, 2], strides=[[1, 2, 2], [2, 2, 2]], pooled_grid=[1, 2, 2])
@@ -226,8 +226,9 @@ from pathlib import Path
 from fedpedbrain.jobs.usage import peak_memory_mb
 from fedpedbrain.jobs.devices import take_device
 from fedpedbrain.models.pretrained import initialize_model_files
-from fedpedbrain.federated.site import SiteFiles, SitePlan, train_site_files
-from fedpedbrain.training.epochs import SiteRound
+from fedpedbrain.federated.site import SitePlan
+from fedpedbrain.federated.site_files import SiteFiles, train_site_files
+from fedpedbrain.training.batches import SiteRound
 import json
 folder, spec, plan = Path(sys.argv[1]), json.loads(sys.argv[2]), SitePlan(**json.loads(sys.argv[3]))
 initialize_model_files(folder / "start.pth", spec, 0, 0, None, {})

@@ -18,8 +18,8 @@ LOG = "results/logs/models/strict/seed-0/round-001/train-east.log"
 
 
 def test_a_round_goes_on_without_a_site_that_failed_or_its_arm_stops_and_another_goes_on(study_copy):
-    work = "    run = _SiteRun(files, work, plan, device)\n"
-    failure = '    if (work.site, work.round) == ("east", 1):\n        raise StudyError("the site is down")\n'
+    work = "    run = _SiteRun(task, dataset, device)\n"
+    failure = '    if (task.work.site, task.work.round) == ("east", 1):\n        raise StudyError("the site is down")\n'
     study_copy.edit("pkg/fedpedbrain/federated/site.py", work, failure + work)
     targets = [f"{TOLERANT}/best.pth", f"{TOLERANT}/lineage.json", f"{STRICT}/best.pth"]
     result = study_copy.snakemake("--configfile", TINY, "--cores", "2", "--config", *STUDY, "--", *targets)

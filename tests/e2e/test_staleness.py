@@ -13,6 +13,8 @@ pytestmark = pytest.mark.slow
 ARMS = 4
 # One each in a round of centralized, local-north and local-east, two in one of fedavg.
 TRAINING_JOBS_A_ROUND = 5
+# North and east, on whose patients every arm is validated.
+TRAINING_SITES = 2
 # Of one site, and of all sites together.
 OF_A_SITE = ["index_site", "split_site", "build_shard", "plot_quality"]
 OF_ALL_SITES = dict.fromkeys(["check_cohort", "find_duplicates", "audit_cohort", "plot_cohort", "write_audit_page"], 1)
@@ -32,11 +34,12 @@ WRITTEN_DOWN = dict.fromkeys(["write_report", "write_model_folders", "export_res
 REPORT = {"write_report": 1, "all": 1}
 
 
-def rounds(number, participants=TRAINING_JOBS_A_ROUND, arms=ARMS):
+def rounds(number, participants=TRAINING_JOBS_A_ROUND, arms=ARMS, sites=TRAINING_SITES):
     """Jobs of so many rounds; one arm of them is federated."""
     return {
         "train_site": number * participants,
         "aggregate_round": number * arms,
+        "validate_site": number * arms * sites,
         "validate_round": number * arms,
         "inspect_updates": number,
     }
@@ -79,9 +82,10 @@ SETTINGS = {
     "a training site added": (
         ["cohort={sites: {training: [north, east, south]}}"],
         ONE_SITE
-        # Centralized, fedavg of three sites, and the site's own arm; of others validation has more patients.
+        # Centralized, fedavg of three sites, and the site's own arm.
         | rounds(2, participants=1 + 3 + 1, arms=3)
-        | {"summarize_intensities": 3, "validate_round": 2 * (ARMS + 1)}
+        # The two other arms are validated on the patients of the site alone.
+        | {"summarize_intensities": 3, "validate_site": 2 * (3 * 3 + 2 * 1), "validate_round": 2 * (ARMS + 1)}
         | scored(ARMS + 1)
         | GALLERY
         | SHOWN,
@@ -92,7 +96,9 @@ SETTINGS = {
         ["cohort={sites: {training: [north]}}"],
         OF_ALL_SITES
         # Centralized and fedavg, of one site now, whose updates cannot be compared.
-        | {"train_site": 2 * 2, "aggregate_round": 2 * 2, "validate_round": 2 * (ARMS - 1), "summarize_intensities": 2}
+        | {"train_site": 2 * 2, "aggregate_round": 2 * 2, "validate_site": 2 * 2, "summarize_intensities": 2}
+        # The arm of the site that is left joins scores that are there.
+        | {"validate_round": 2 * (ARMS - 1)}
         | scored(ARMS - 1)
         | GALLERY
         | SHOWN,
@@ -100,9 +106,9 @@ SETTINGS = {
     "a case added at a site": (
         ["phantom={cases: {north: 11}}"],
         ONE_SITE
-        # But for the arm of the other site, which is validated with more patients.
+        # Except the arm of the other site, which is validated on this site's patients again.
         | rounds(2, participants=1 + 1 + 2, arms=3)
-        | {"summarize_intensities": 3, "validate_round": 2 * ARMS}
+        | {"summarize_intensities": 3, "validate_site": 2 * (3 * 2 + 1), "validate_round": 2 * ARMS}
         | TRAINED,
     ),
     "a setting of one arm": (

@@ -10,7 +10,9 @@ from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import sha256_of_file
 from fedpedbrain.base.lineage import AveragedUpdate, Lineage
 from fedpedbrain.federated.chain.chain_files import ArmFiles, record_lineage_files, verify_lineage_files
+from fedpedbrain.federated.site_metrics import write_round_metrics
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file, save_tensors
+from round_metrics import make_metrics
 
 # One file of each kind, by its path in the folder of ``Study``.
 KINDS = {
@@ -71,12 +73,10 @@ class Study:
             path.with_name("lineage.json").write_text(json.dumps(note))
         for number in rounds:
             sites = [site for of_round, site in self.trained if of_round == number]
-            metrics = [{"site": site} for site in sites]
-            for item in metrics:
-                path = self.state_path(number, item["site"])
-                if path.exists():
-                    item["state_sha256"] = sha256_of_file(path)
-            self.metrics_path(number).write_text(json.dumps(metrics))
+            states = {site: self.state_path(number, site) for site in sites}
+            digests = {site: sha256_of_file(path) if path.exists() else "" for site, path in states.items()}
+            metrics = [make_metrics(site, number, state_sha256=digests[site]) for site in sites]
+            write_round_metrics(self.metrics_path(number), metrics)
 
     def state_path(self, number: int, site: str) -> Path:
         return self.arm_folder / f"round-{number:03d}" / "states" / f"{site}.pth"

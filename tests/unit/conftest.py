@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fedpedbrain.federated.site import SiteFiles, SitePlan, run_site_round
+from fedpedbrain.federated.site import SitePlan
+from fedpedbrain.federated.site_files import SiteFiles, run_site_round
 from fedpedbrain.models.files import (
     load_model_file,
     save_model_file,

@@ -19,6 +19,8 @@ def test_the_default_study_trains_every_arm_every_round(workspace):
     # A round is one pooled job, one for each of three sites alone, and one for each of three federated sites.
     assert jobs["train_site"] == 3 * (1 + 3 + 3)
     assert jobs["aggregate_round"] == jobs["validate_round"] == 3 * 5
+    # Every arm is validated on the patients of all three sites.
+    assert jobs["validate_site"] == 3 * 5 * 3
     # Of the federated arm alone: elsewhere a round has one update.
     assert jobs["inspect_updates"] == 3
     assert jobs["select_model"] == jobs["predict_cases"] == jobs["score_predictions"] == 5
@@ -200,7 +202,8 @@ def test_arms_that_differ_do_not_take_each_others_jobs(workspace, tmp_path):
     name_of = {"centralized": "training pooled"}
     assert {arm: counts[arm, name_of.get(arm, "training SITE")] for arm in training} == training
     assert {arm: counts[arm, "averaging"] for arm in training} == dict.fromkeys(training, 3)
-    assert {arm: counts[arm, "validating"] for arm in training} == dict.fromkeys(training, 2)
+    assert {arm: counts[arm, "validating on SITE"] for arm in training} == dict.fromkeys(training, 2 * 3)
+    assert {arm: counts[arm, "joining the sites' scores"] for arm in training} == dict.fromkeys(training, 2)
     jobs = dict(re.findall(r"^(\w+passing\w+) +(\d+)$", output, re.MULTILINE))
     # Both rounds before the last, of the personal arm the second.
     assert jobs == {"train_passing_site": f"{2 + 6 + 4 + 6 + 3}", "aggregate_passing_round": "5"}
@@ -222,6 +225,7 @@ def test_what_training_waits_for_goes_before_it_and_validation_after_it(reposito
         "index_site": "largest_first",
         "build_shard": "largest_first",
         "train_site": "training_first",
+        "validate_site": "validation_last",
         "validate_round": "validation_last",
         "measure_timeline": "priorities.LAST",
     }

@@ -188,11 +188,6 @@ def write_json(path: str | Path, values: Mapping[str, Any] | Sequence[Any]) -> N
         temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json_rows(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """Rows of JSON files that each are a list of them, file by file."""
-    return [row for path in paths for row in json.loads(Path(path).read_text(encoding="utf-8"))]
-
-
 def write_table(
     path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], quoting: int = csv.QUOTE_MINIMAL
 ) -> None:

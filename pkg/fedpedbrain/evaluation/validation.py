@@ -1,9 +1,6 @@
-"""Validation of a round's global model, and the choice of an arm's best round: on validation patients only."""
+"""Validation of a round: each site scores the model on its own validation patients, and the scores are joined."""
 
 import json
-import math
-import shutil
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,152 +9,94 @@ import numpy as np
 import torch
 
 from fedpedbrain.base.cases import VALIDATION
-from fedpedbrain.base.files import read_json_rows, replacing, sha256_of_file, write_json, write_table
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import write_json
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.evaluation.metrics import dice_coefficient
-from fedpedbrain.evaluation.predictions import predict_dataset
-from fedpedbrain.federated.personal import load_personal_models
-from fedpedbrain.models.files import load_model_file
+from fedpedbrain.federated.personal import load_model_of_site
+from fedpedbrain.models.files import ModelFile
+from fedpedbrain.models.prediction import predict_cases
 
-HISTORY_COLUMNS = (
-    "arm",
-    "seed",
-    "round",
-    "training_loss",
-    "dice",
-    "accuracy",
-    "selection_score",
-    "uploaded_bytes",
-    "num_updates",
-    "selected",
-)
+# Whose scores a file of validation holds.
+_OWNER = ("arm", "seed", "round")
 
 
-def validate_round_files(
-    model_path: str | Path,
-    personal_states: Mapping[str, str | Path],
-    shard_folders: Sequence[str | Path],
-    validation_path: str | Path,
-    decision: Mapping[str, Any],
-    device: torch.device,
-) -> None:
-    """Score a round on every validation patient of the given shards and write one entry a case.
+def validate_site(
+    model_file: ModelFile, dataset: ShardDataset, decision: Mapping[str, Any], device: torch.device
+) -> dict[str, Any]:
+    """Score a round's model on one site's validation patients.
 
     Parameters
     ----------
-    model_path : the global model
-    personal_states : site to the state that holds the weights which its personal model has for itself
+    model_file : the global model, or the site's personal one
+    dataset : the site's validation cases
     decision : arguments of ``decide_regions`` from the config
+
+    Returns
+    -------
+    ``arm``, ``seed`` and ``round`` of the model, and ``cases``: one entry per case with its mean Dice over the regions
+    that its mask outlines, and whether its class was found; None where nothing is known
     """
-    model_file = load_model_file(model_path)
-    dataset = ShardDataset(shard_folders, {VALIDATION})
-    personal = load_personal_models(model_path, personal_states)
     entries = []
-    for row, prediction in enumerate(predict_dataset(model_file, personal, dataset, decision, device)):
+    images, voxels_ml = map(dataset.image, range(len(dataset))), [case.grid_voxel_ml for case in dataset.cases]
+    for row, prediction in enumerate(predict_cases(model_file, images, voxels_ml, decision, device)):
         case = dataset.cases[row]
         dice = correct = None
         if prediction.regions is not None:
-            outlined_dice = [
+            outlined = [
                 dice_coefficient(region, truth)
                 for region, truth in zip(prediction.regions, dataset.mask(row), strict=True)
                 if truth.any()
             ]
-            dice = float(np.mean(outlined_dice)) if outlined_dice else None
+            dice = float(np.mean(outlined)) if outlined else None
         if case.class_name in prediction.probabilities:
             correct = prediction.predicted_class == case.class_name
         entries.append({"case": case.case, "site": case.site, "dice": dice, "correct": correct})
-    lineage = model_file.lineage
-    content = {"arm": lineage.arm, "seed": lineage.seed, "round": lineage.round, "cases": entries}
-    write_json(validation_path, content)
+    return {key: getattr(model_file.lineage, key) for key in _OWNER} | {"cases": entries}
 
 
-def mean_of_known(entries: Sequence[Mapping[str, Any]], key: str) -> float:
-    """Mean of a key over the entries that have it; nan where none has."""
-    values = [float(entry[key]) for entry in entries if entry[key] is not None]
-    return sum(values) / len(values) if values else math.nan
-
-
-def selection_score(entries: Sequence[Mapping[str, Any]]) -> float:
-    """What the best round is chosen by: the mean of Dice and accuracy, or the one that the study has."""
-    parts = [mean_of_known(entries, "dice"), mean_of_known(entries, "correct")]
-    known = [part for part in parts if not math.isnan(part)]
-    return sum(known) / len(known) if known else math.nan
-
-
-def build_history(
-    validations: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]], own_sites: Sequence[str]
-) -> list[dict[str, Any]]:
-    """One row a round, whether it was validated or not: where not, its scores are nan and it is not selected.
-
-    ``dice`` and ``accuracy`` are over the validation patients of all training sites, the same for every arm;
-    ``selection_score`` is over the arm's own sites, since a site alone has no other patients to choose by. Where an
-    arm's sites have no validation patient the last validated round is taken.
+def join_validations(validations: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """All sites' scores of one round, in the order in which the sites are given.
 
     Parameters
     ----------
-    validations : contents of the validation files of those rounds whose models stay
-    metrics : contents of all training metrics of the arm
-    own_sites : sites that the arm learns from
+    validations : what errors call a site's scores, such as the path of their file, to what ``validate_site`` returned
+
+    Raises
+    ------
+    StudyError : names scores of another arm, seed or round than the first
     """
-    cases_of = {validation["round"]: validation["cases"] for validation in validations}
-    metrics_of = defaultdict(list)
-    for item in metrics:
-        metrics_of[item["round"]].append(item)
-    rows = []
-    for number in sorted(metrics_of):
-        trained = [item for item in metrics_of[number] if item["num_cases"]]
-        num_cases = sum(item["num_cases"] for item in trained)
-        cases = cases_of.get(number, [])
-        own = [entry for entry in cases if entry["site"] in own_sites]
-        rows.append(
-            {
-                "arm": validations[0]["arm"],
-                "seed": validations[0]["seed"],
-                "round": number,
-                "training_loss": sum(item["epoch_losses"][-1] * item["num_cases"] for item in trained) / num_cases,
-                "dice": mean_of_known(cases, "dice"),
-                "accuracy": mean_of_known(cases, "correct"),
-                "selection_score": selection_score(own),
-                "uploaded_bytes": sum(item["update_bytes"] for item in trained),
-                "num_updates": len(trained),
-            }
-        )
-    scores = {row["round"]: row["selection_score"] for row in rows if not math.isnan(row["selection_score"])}
-    best = max(scores, key=scores.get) if scores else max(cases_of)
-    for row in rows:
-        row["selected"] = int(row["round"] == best)
-    return rows
+    owner = {key: next(iter(validations.values()))[key] for key in _OWNER}
+    for name, validation in validations.items():
+        found = {key: validation[key] for key in _OWNER}
+        if found != owner:
+            raise StudyError(f"{name}: expected scores of {owner}, found {found}; delete it and run again")
+    return owner | {"cases": [entry for validation in validations.values() for entry in validation["cases"]]}
 
 
-def select_model_files(
-    model_paths: Sequence[str | Path],
-    validation_paths: Sequence[str | Path],
-    metrics_paths: Sequence[str | Path],
-    own_sites: Sequence[str],
-    best_path: str | Path,
-    history_path: str | Path,
-    selection_path: str | Path,
+def validate_site_files(
+    model_path: str | Path,
+    state_path: str | Path | None,
+    shard_folders: Sequence[str | Path],
+    site: str,
+    validation_path: str | Path,
+    decision: Mapping[str, Any],
+    device: torch.device,
 ) -> None:
-    """Write an arm's history, copy the model of its best round, and record what it is.
+    """Score a round's model on one site's validation patients, and write one entry per case.
 
     Parameters
     ----------
-    model_paths, validation_paths : of the same rounds, those whose models stay
-    metrics_paths : of every round, those of all its sites
+    model_path : the global model
+    state_path : of the site, where it has weights for itself; else None
+    shard_folders : of the site
+    decision : as of ``validate_site``
     """
-    validations = [json.loads(Path(path).read_text()) for path in validation_paths]
-    history = build_history(validations, read_json_rows(metrics_paths), own_sites)
-    write_table(history_path, HISTORY_COLUMNS, history)
-    chosen = next(row for row in history if row["selected"])
-    model_of = {item["round"]: path for item, path in zip(validations, model_paths, strict=True)}
-    with replacing(best_path) as temporary:
-        shutil.copyfile(model_of[chosen["round"]], temporary)
-    selection = {
-        **{key: None if isinstance(value, float) and math.isnan(value) else value for key, value in chosen.items()},
-        "num_rounds": len(history),
-        "num_validated": len(validations),
-        "sha256": sha256_of_file(best_path),
-        "model_bytes": Path(best_path).stat().st_size,
-        "lineage": load_model_file(best_path).lineage.to_dict(),
-    }
-    write_json(selection_path, selection)
+    model_file = load_model_of_site(model_path, state_path, site)
+    write_json(validation_path, validate_site(model_file, ShardDataset(shard_folders, {VALIDATION}), decision, device))
+
+
+def join_validation_files(site_paths: Sequence[str | Path], validation_path: str | Path) -> None:
+    """Join what each site wrote of a round, in the order of the sites."""
+    validations = {str(path): json.loads(Path(path).read_text(encoding="utf-8")) for path in site_paths}
+    write_json(validation_path, join_validations(validations))

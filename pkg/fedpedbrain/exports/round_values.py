@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedpedbrain.base.files import read_json_rows, read_table
+from fedpedbrain.base.files import read_table
+from fedpedbrain.federated.site_metrics import SiteMetrics, read_round_metrics
 
 # In place of a site, of which no name holds a space.
 ALL_SITES = "all sites"
@@ -75,7 +76,7 @@ def load_round_values(
     """
     values = [
         *(value for path in files.histories for row in read_table(path) for value in _renamed(row, _OF_HISTORY)),
-        *(value for row in read_json_rows(files.trainings) for value in _of_training(row)),
+        *(value for item in read_round_metrics(files.trainings) for value in _of_training(item)),
         *(value for path in files.validations for value in _of_validation(_read_json(path))),
         *(value for path in files.inspections for row in read_table(path) for value in _renamed(row, _OF_INSPECTION)),
     ]
@@ -111,10 +112,11 @@ def _renamed(row: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Round
             yield _value(row, row.get("site", ALL_SITES), metric, float(row[key]))
 
 
-def _of_training(row: Mapping[str, Any]) -> Iterator[RoundValue]:
+def _of_training(metrics: SiteMetrics) -> Iterator[RoundValue]:
     """Of a site's round; nothing where its training failed and the round went on without it."""
-    if not row.get("missing"):
-        yield _value(row, row["site"], "training_loss", row["epoch_losses"][-1])
+    if not metrics.missing:
+        row = metrics.to_dict()
+        yield _value(row, metrics.site, "training_loss", metrics.epoch_losses[-1])
         yield from _renamed(row, _OF_TRAINING)
 
 

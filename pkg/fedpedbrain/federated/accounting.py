@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedpedbrain.base.files import read_json_rows, write_json
+from fedpedbrain.base.files import write_json
 from fedpedbrain.federated.exchange.privacy import epsilon_of
+from fedpedbrain.federated.site_metrics import SiteMetrics, read_round_metrics
 from fedpedbrain.training.private import is_private, sample_rate
 
 # With fewer, the weightiest site is more than a tenth of the average, and noise that hides it is in proportion.
@@ -29,7 +30,7 @@ def _delta_warnings(delta: float, num_members: int, members: str) -> list[str]:
     ]
 
 
-def account_sites(metrics: Sequence[Mapping[str, Any]], privacy: Mapping[str, Any]) -> dict[str, Any]:
+def account_sites(metrics: Sequence[SiteMetrics], privacy: Mapping[str, Any]) -> dict[str, Any]:
     """Epsilon of the server's noise, for the site that takes part in every round and weighs most.
 
     All rounds count, not only those up to the best: the best was chosen among all. Rounds of a part of the sites count
@@ -40,7 +41,7 @@ def account_sites(metrics: Sequence[Mapping[str, Any]], privacy: Mapping[str, An
     metrics : of every round and site that sent an update
     privacy : the arm's ``privacy`` block
     """
-    rounds = [row["round"] for row in metrics]
+    rounds = [item.round for item in metrics]
     num_sites = min(rounds.count(number) for number in rounds)
     warnings = _delta_warnings(privacy["delta"], num_sites, "sites")
     if num_sites < FEW_SITES:
@@ -60,7 +61,7 @@ def account_sites(metrics: Sequence[Mapping[str, Any]], privacy: Mapping[str, An
     }
 
 
-def account_cases(metrics: Sequence[Mapping[str, Any]], privacy: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
+def account_cases(metrics: Sequence[SiteMetrics], privacy: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
     """Epsilon of each site's DP-SGD, and the largest as the arm's: a case is at one site.
 
     Parameters
@@ -70,9 +71,9 @@ def account_cases(metrics: Sequence[Mapping[str, Any]], privacy: Mapping[str, An
     """
     multiplier, delta = privacy["example_level"]["noise_multiplier"], privacy["delta"]
     sites = {}
-    for site in sorted({row["site"] for row in metrics}):
-        rows = [row for row in metrics if row["site"] == site]
-        num_cases, num_steps = min(row["num_cases"] for row in rows), sum(row["num_steps"] for row in rows)
+    for site in sorted({item.site for item in metrics}):
+        of_site = [item for item in metrics if item.site == site]
+        num_cases, num_steps = min(item.num_cases for item in of_site), sum(item.num_steps for item in of_site)
         rate = sample_rate(num_cases, batch_size)
         epsilon = epsilon_of(multiplier, rate, num_steps, delta)
         sites[site] = {"num_cases": num_cases, "sample_rate": rate, "num_steps": num_steps, "epsilon": epsilon}
@@ -100,8 +101,7 @@ def account_privacy_files(
     metrics_paths : of every round, those of all its sites
     privacy, batch_size : as of ``account_cases``
     """
-    metrics = read_json_rows(metrics_paths)
-    sent = [row for row in metrics if not row.get("missing")]
+    sent = [item for item in read_round_metrics(metrics_paths) if not item.missing]
     write_json(
         privacy_path,
         {

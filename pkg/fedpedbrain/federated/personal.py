@@ -14,20 +14,18 @@ def _owner(model: ModelFile, site: str) -> dict:
     return {"arm": lineage.arm, "seed": lineage.seed, "site": site, "settings_digest": lineage.settings_digest}
 
 
-def _personal(model: ModelFile, state: SiteState, parent_sha256: str) -> ModelFile:
+def personal_model(model: ModelFile, state: SiteState, parent_sha256: str) -> ModelFile:
+    """The global model with the weights that a site's state holds for itself."""
     lineage = replace(model.lineage, kind="personal", site=state.site, parent_sha256=parent_sha256, updates=())
     return replace(model, lineage=lineage, weights={**model.weights, **state.personal})
 
 
-def load_personal_models(model_path: str | Path, state_paths: Mapping[str, str | Path]) -> dict[str, ModelFile]:
-    """Each site's personal model of a round, from the global one and the site's state."""
-    if not state_paths:
-        return {}
-    model, sha256 = load_model_file(model_path), sha256_of_file(model_path)
-    return {
-        site: _personal(model, load_state(SiteState, path, _owner(model, site)), sha256)
-        for site, path in state_paths.items()
-    }
+def load_model_of_site(model_path: str | Path, state_path: str | Path | None, site: str) -> ModelFile:
+    """A site's model of a round: the global one, personal where the site has a state with weights of its own."""
+    model = load_model_file(model_path)
+    if state_path is None:
+        return model
+    return personal_model(model, load_state(SiteState, state_path, _owner(model, site)), sha256_of_file(model_path))
 
 
 def personalize_model_files(
@@ -53,4 +51,4 @@ def personalize_model_files(
     state = SiteState(**_owner(model, site), round=best)
     if rounds:
         state = load_state(SiteState, state_paths[max(rounds)], _owner(model, site) | {"round": max(rounds)})
-    save_model_file(personal_path, _personal(model, state, sha256_of_file(model_path)))
+    save_model_file(personal_path, personal_model(model, state, sha256_of_file(model_path)))

@@ -1,52 +1,33 @@
-"""One exchange: check every site's update, weigh it, combine, and record where the result comes from."""
+"""One exchange in memory: check every site's update, weigh it, combine, and say where the result comes from."""
 
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.base.files import sha256_of_file, write_json
 from fedpedbrain.base.lineage import MISSING, AveragedUpdate, Lineage
 from fedpedbrain.base.seeds import derive_seed
-from fedpedbrain.federated.exchange.encoding import Form, expected_beside, receive
+from fedpedbrain.federated.exchange.encoding import Form, expected_beside, itself, receive
 from fedpedbrain.federated.exchange.privacy import noise_like, server_noise_deviation
 from fedpedbrain.federated.exchange.secure_sum import from_fixed_point, sum_masked
 from fedpedbrain.federated.exchange.updates import check_history, check_update, count_of, is_finite, parameter_names
-from fedpedbrain.federated.state import ServerState, load_state, save_state
-from fedpedbrain.federated.strategies.strategy import Combined, RoundUpdates, SiteUpdate, Weights, build_strategy
-from fedpedbrain.models.files import ModelFile, RecentPartsOnly, load_model_file, save_model_file
+from fedpedbrain.federated.site_metrics import SiteMetrics
+from fedpedbrain.federated.state import ServerState, check_owner
+from fedpedbrain.federated.strategies.strategy import (
+    Combined,
+    Memory,
+    RoundUpdates,
+    SiteUpdate,
+    Weights,
+    build_strategy,
+)
+from fedpedbrain.models.files import ModelFile
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RoundFiles:
-    """What the averaging of a round reads and writes.
-
-    Attributes
-    ----------
-    parent : the model that the round started from
-    updates : site to update
-    metrics : site to its metrics, in which it states its update's SHA-256
-    state : the server's state after the round before, None where there is none
-    result, new_state : written
-    lineage : written: what both are, for when they are gone
-    all_metrics : written: those of all sites, in their order, for when the single ones are gone
-    """
-
-    parent: str | Path
-    updates: Mapping[str, str | Path]
-    metrics: Mapping[str, str | Path]
-    result: str | Path
-    new_state: str | Path
-    lineage: str | Path
-    all_metrics: str | Path
-    state: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -75,23 +56,67 @@ class RoundPlan:
     freezes_encoder: bool = False
 
 
+@dataclass(frozen=True)
+class RoundTask:
+    """What the averaging of a round works with. Nothing in it is changed.
+
+    Attributes
+    ----------
+    arm, seed, round : which round
+    plan : how it is averaged
+    parent : the model that the round started from
+    parent_sha256 : of that model's file; every update's history carries it
+    updates : site to update as it travelled. Each is asked for once and by itself: what reads them from files does so
+        when it is asked
+    sha256_of : site to the SHA-256 of its update as it arrived
+    metrics : site to its metrics, in which it states its update's SHA-256
+    state : the server's after the round before, None where there is none
+    part_reader : makes what is called with each part of an update's tensors that is read, and gives the part
+    names : what errors call a site's update, such as the path of its file
+    state_name : what errors call ``state``
+    """
+
+    arm: str
+    seed: int
+    round: int
+    plan: RoundPlan
+    parent: ModelFile
+    parent_sha256: str
+    updates: Mapping[str, ModelFile]
+    sha256_of: Mapping[str, str]
+    metrics: Mapping[str, SiteMetrics]
+    state: ServerState | None = None
+    part_reader: Callable[[], Callable[[Tensor], Tensor]] = lambda: itself
+    names: Mapping[str, str] = field(default_factory=dict)
+    state_name: str = "state of the server"
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What comes of a round's averaging.
+
+    Attributes
+    ----------
+    model : the next global model, whose lineage names the updates and how much each counted
+    state : stays at the server, for the next round
+    """
+
+    model: ModelFile
+    state: ServerState
+
+
 class _Exchange:
     """The updates of one round, checked as they are read."""
 
-    def __init__(self, files: RoundFiles, arm: str, seed: int, round_number: int, plan: RoundPlan) -> None:
-        self.files, self.plan = files, plan
-        self.where = f"arm {arm}, round {round_number}"
-        self.sites = sorted(files.updates)
-        self.metrics = {site: json.loads(Path(files.metrics[site]).read_text(encoding="utf-8")) for site in self.sites}
-        self.is_masked = plan.arm["privacy"]["secure_sum"]
-        # Digests take half as long as reading, and are computed beside it.
-        background = ThreadPoolExecutor(2)
-        parent_sha256 = background.submit(sha256_of_file, files.parent)
-        self._sha256_of = {site: background.submit(sha256_of_file, files.updates[site]) for site in self.sites}
-        background.shutdown(wait=False)
-        self.parent = load_model_file(files.parent, mapped=True, checked=False)
-        self.expected = Lineage("update", arm, seed, round_number, "", 0, 0, plan.digest, parent_sha256.result())
-        self.strategy = build_strategy(plan.arm["strategy"])
+    def __init__(self, task: RoundTask) -> None:
+        self.task, self.plan, self.parent = task, task.plan, task.parent
+        self.where = f"arm {task.arm}, round {task.round}"
+        self.sites = sorted(task.updates)
+        self.is_masked = self.plan.arm["privacy"]["secure_sum"]
+        self.expected = Lineage(
+            "update", task.arm, task.seed, task.round, "", 0, 0, self.plan.digest, task.parent_sha256
+        )
+        self.strategy = build_strategy(self.plan.arm["strategy"])
         # Of every site that sent an update.
         self.lineages: dict[str, Lineage] = {}
 
@@ -104,27 +129,23 @@ class _Exchange:
         """The same, worked out once somebody goes through them."""
         yield from self.parameter_names
 
-    def sha256_of(self, site: str) -> str:
-        """Digest of a site's update."""
-        return self._sha256_of[site].result()
-
     def check_digests(self) -> None:
         """Refuse an update that is not, byte for byte, what its site wrote."""
         for site in self.sites:
-            stated = self.metrics[site]["update_sha256"]
-            if self.sha256_of(site) != stated:
+            stated, found = self.task.metrics[site].update_sha256, self.task.sha256_of[site]
+            if found != stated:
                 raise StudyError(
                     f"{self.where}, update of site {site}: damaged, or not the site's: expected SHA-256 {stated[:12]}, "
-                    f"found {self.sha256_of(site)[:12]} of {self.files.updates[site]}; delete it and run again"
+                    f"found {found[:12]} of {self.task.names.get(site, 'it')}; delete it and run again"
                 )
 
     def read(self, site: str) -> ModelFile | None:
         """Read and check an update; None where the site may be missing and is."""
-        update = load_model_file(self.files.updates[site], mapped=True, checked=False)
+        update = self.task.updates[site]
         expected = replace(self.expected, site=site)
         place = self.sites.index(site)
         if self.plan.is_chain and place:
-            expected = replace(expected, parent_sha256=self.sha256_of(self.sites[place - 1]))
+            expected = replace(expected, parent_sha256=self.task.sha256_of[self.sites[place - 1]])
         if update.lineage.kind == MISSING and self.plan.allows_missing_sites:
             check_history(update.lineage, replace(expected, kind=MISSING))
             logger.warning("%s: goes on without site %s", self.where, site)
@@ -150,9 +171,8 @@ class _Exchange:
         for site in self.sites:
             update = self.read(site)
             if update is not None:
-                weights = receive(
-                    update.weights, update.sent, self.parent.weights, self.plan.arm["exchange"], RecentPartsOnly()
-                )
+                form, reader = self.plan.arm["exchange"], self.task.part_reader()
+                weights = receive(update.weights, update.sent, self.parent.weights, form, reader)
                 count = count_of(update.lineage, self.plan.arm["weighting"])
                 received.append(SiteUpdate(site, count, update.lineage.num_steps, weights, update.sent))
         return received
@@ -187,7 +207,7 @@ def _noisy(mean: Weights, names: Sequence[str], exchange: _Exchange, privacy: Ma
     return {**mean, **{name: mean[name] + value for name, value in noise.items()}}
 
 
-def _combine(exchange: _Exchange, kept: Mapping[str, Weights]) -> Combined:
+def _combine(exchange: _Exchange, kept: Memory) -> Combined:
     """The next global weights, the server's new state, and how much each site counted."""
     privacy, sites = exchange.plan.arm["privacy"], exchange.plan.num_sites
     if exchange.is_masked:
@@ -210,13 +230,19 @@ def _combine(exchange: _Exchange, kept: Mapping[str, Weights]) -> Combined:
     return combined if combined.shares else combined._replace(shares=exchange.shares())
 
 
-def aggregate_round_files(files: RoundFiles, arm: str, seed: int, round_number: int, plan: RoundPlan) -> None:
-    """Combine one round's updates into the next global model, as the arm's strategy does."""
-    exchange = _Exchange(files, arm, seed, round_number, plan)
-    owner = {"arm": arm, "seed": seed, "settings_digest": plan.digest}
-    kept = {}
-    if files.state is not None:
-        kept = load_state(ServerState, files.state, owner | {"round": round_number - 1}).kept
+def combine_round(task: RoundTask) -> RoundResult:
+    """Combine one round's updates into the next global model, as the arm's strategy does.
+
+    Raises
+    ------
+    StudyError : names arm, round and site, what was expected and what was found
+    """
+    exchange = _Exchange(task)
+    owner = {"arm": task.arm, "seed": task.seed, "settings_digest": task.plan.digest}
+    kept: Memory = {}
+    if task.state is not None:
+        check_owner(task.state, owner | {"round": task.round - 1}, task.state_name)
+        kept = task.state.kept
     try:
         combined = _combine(exchange, kept)
     finally:
@@ -225,12 +251,8 @@ def aggregate_round_files(files: RoundFiles, arm: str, seed: int, round_number: 
     broken = [name for name, tensor in combined.weights.items() if not is_finite(tensor)]
     if broken:
         raise StudyError(f"{exchange.where}: the result's {broken[0]} is not finite; lower the server's learning rate")
-    lineage = _result_lineage(exchange, combined.shares)
-    save_model_file(files.result, ModelFile(exchange.parent.spec, lineage, combined.weights))
-    save_state(files.new_state, ServerState(**owner, round=round_number, kept=combined.kept))
-    digests = {"model_sha256": sha256_of_file(files.result), "state_sha256": sha256_of_file(files.new_state)}
-    write_json(files.lineage, {**digests, "lineage": lineage.to_dict()})
-    write_json(files.all_metrics, list(exchange.metrics.values()))
+    model = ModelFile(exchange.parent.spec, _result_lineage(exchange, combined.shares), combined.weights)
+    return RoundResult(model, ServerState(**owner, round=task.round, kept=combined.kept))
 
 
 def _result_lineage(exchange: _Exchange, shares: Mapping[str, float]) -> Lineage:
@@ -242,5 +264,5 @@ def _result_lineage(exchange: _Exchange, shares: Mapping[str, float]) -> Lineage
         kind="global",
         num_cases=sum(lineage.num_cases for lineage in exchange.lineages.values()),
         num_steps=sum(lineage.num_steps for lineage in exchange.lineages.values()),
-        updates=tuple(AveragedUpdate(site, exchange.sha256_of(site), share) for site, share in shares.items()),
+        updates=tuple(AveragedUpdate(site, exchange.task.sha256_of[site], share) for site, share in shares.items()),
     )

@@ -1,29 +1,28 @@
-"""One site's work in one round: from the round's start to an update, a site state and a few numbers."""
+"""One site's round in memory: from the round's start to an update, a site state and a few numbers."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedpedbrain.base.cases import TRAIN
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.base.files import sha256_of_file, write_json
 from fedpedbrain.base.lineage import MISSING, Lineage, digest_of
 from fedpedbrain.base.seeds import derive_seed
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.data.grid.partition import rows_of_part
 from fedpedbrain.federated.exchange.encoding import encode
 from fedpedbrain.federated.exchange.privacy import clip_difference
-from fedpedbrain.federated.exchange.secure_sum import mask, read_key, to_fixed_point
+from fedpedbrain.federated.exchange.secure_sum import mask, to_fixed_point
 from fedpedbrain.federated.exchange.updates import count_of, is_finite, masking_context
-from fedpedbrain.federated.state import ServerState, SiteState, load_state, save_state
+from fedpedbrain.federated.site_metrics import SiteMetrics
+from fedpedbrain.federated.state import ServerState, SiteState, check_owner
 from fedpedbrain.federated.strategies.proximal_rule import ProximalRule
-from fedpedbrain.federated.strategies.strategy import SiteRule, Strategy, build_strategy
-from fedpedbrain.models.files import ModelFile, load_model_file, save_model_file
+from fedpedbrain.federated.strategies.strategy import Memory, SiteRule, Strategy, build_strategy
+from fedpedbrain.models.files import ModelFile
 from fedpedbrain.training.batches import SiteRound
 from fedpedbrain.training.epochs import train_model
 from fedpedbrain.training.execution import (
@@ -37,33 +36,6 @@ from fedpedbrain.training.private import is_private
 from fedpedbrain.training.schedules import learning_rate_of_round
 
 logger = logging.getLogger(__name__)
-
-# Times that a site tries to train before a round that may goes on without it.
-_TRIES = 2
-
-
-@dataclass(frozen=True)
-class SiteFiles:
-    """What a site's round reads and writes.
-
-    Attributes
-    ----------
-    start : the model that it goes on from
-    shards : folders of the shards that it trains on
-    state, server_state : of the round before, None where there is none or none is needed
-    secret_key, public_keys : of a secure sum: its own, and of each site of the round
-    update, new_state, metrics : written; the state stays at the site
-    """
-
-    start: str | Path
-    shards: Sequence[str | Path]
-    update: str | Path
-    new_state: str | Path
-    metrics: str | Path
-    state: str | Path | None = None
-    server_state: str | Path | None = None
-    secret_key: str | Path | None = None
-    public_keys: Mapping[str, str | Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,65 +66,137 @@ class SitePlan:
     part_of: Sequence[str] | None = None
 
 
-def _check_start(start: ModelFile, path: str | Path, work: SiteRound, plan: SitePlan) -> None:
+@dataclass(frozen=True)
+class SumKeys:
+    """A site's keys of one secure sum, 32 bytes each: its own secret one, and the public one of each site in it."""
+
+    secret: bytes
+    public: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class SiteTask:
+    """What a site's round continues from. Nothing in it is changed.
+
+    Attributes
+    ----------
+    work, plan : which round, and how it goes
+    start : the model that the site continues from
+    start_sha256 : of that model's file, as the server knows it; the update's history carries it
+    state : the site's after the last round that it took part in, None where there is none
+    server_state : the server's after the round before, None where the strategy broadcasts none or there is none
+    keys : None where the arm does not sum securely
+    names : what errors call ``start``, ``state`` and ``server_state``, such as the paths of their files
+    """
+
+    work: SiteRound
+    plan: SitePlan
+    start: ModelFile
+    start_sha256: str
+    state: SiteState | None = None
+    server_state: ServerState | None = None
+    keys: SumKeys | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def who(self) -> str:
+        """Arm, site and round, for messages."""
+        return f"arm {self.work.arm}, site {self.work.site}, round {self.work.round}"
+
+    @property
+    def owner(self) -> dict[str, Any]:
+        """What every state of the arm and seed says of itself."""
+        return {"arm": self.work.arm, "seed": self.work.seed, "settings_digest": self.plan.digest}
+
+    def name_of(self, part: str) -> str:
+        """What errors call a part of the task."""
+        return self.names.get(part, f"{self.who}, {part}")
+
+
+@dataclass(frozen=True)
+class SiteResult:
+    """What comes of a site's round.
+
+    Attributes
+    ----------
+    update : as it travels to the server
+    state : stays at the site, for its next round
+    metrics : its numbers; what they say of files is left open
+    """
+
+    update: ModelFile
+    state: SiteState
+    metrics: SiteMetrics
+
+
+def _check_start(task: SiteTask) -> None:
     """Refuse to train from a model of another arm, round or setting."""
-    found, wanted = start.lineage, plan.start
+    found, wanted, name, work = task.start.lineage, task.plan.start, task.name_of("start"), task.work
     if (found.kind, found.site) != (wanted["kind"], wanted["site"]):
         raise StudyError(
-            f"{path}: expected kind {wanted['kind']!r} and site {wanted['site']!r}, found {found.kind!r} and "
+            f"{name}: expected kind {wanted['kind']!r} and site {wanted['site']!r}, found {found.kind!r} and "
             f"{found.site!r}; delete it and run again"
         )
     if found.seed != work.seed or found.round not in wanted["rounds"]:
         rounds = " or ".join(map(str, wanted["rounds"]))
         raise StudyError(
-            f"{path}: expected seed {work.seed} and round {rounds}, found {found.seed} and {found.round}; delete it "
+            f"{name}: expected seed {work.seed} and round {rounds}, found {found.seed} and {found.round}; delete it "
             "and run again"
         )
-    if found.kind != "initial" and (found.arm, found.settings_digest) != (work.arm, plan.digest):
+    if found.kind != "initial" and (found.arm, found.settings_digest) != (work.arm, task.plan.digest):
         raise StudyError(
-            f"{path}: expected a model of arm {work.arm!r} with settings {plan.digest[:12]}, found arm "
+            f"{name}: expected a model of arm {work.arm!r} with settings {task.plan.digest[:12]}, found arm "
             f"{found.arm!r} with {found.settings_digest[:12]}; delete it and run again"
         )
 
 
-def _check_cases(dataset: ShardDataset, sites: Sequence[str], who: str) -> None:
-    """Refuse cases of a site that the participant has nothing to do with."""
+def _state_before(task: SiteTask) -> SiteState:
+    """The state that the site continues from, as of this round; refused where it is another site's or round's."""
+    owner = task.owner | {"site": task.work.site}
+    if task.state is None:
+        return SiteState(**owner, round=task.work.round)
+    check_owner(task.state, owner | {"round": task.plan.state_round}, task.name_of("state"))
+    return replace(task.state, round=task.work.round)
+
+
+def _broadcast(task: SiteTask) -> Memory:
+    """What the server keeps and its sites need; refused where it is another round's."""
+    if task.server_state is None:
+        return {}
+    check_owner(task.server_state, task.owner | {"round": task.work.round - 1}, task.name_of("server_state"))
+    return task.server_state.kept
+
+
+def _training_cases(task: SiteTask, dataset: ShardDataset) -> ShardDataset:
+    """The cases that the participant trains on; refused where one is of a site that it has nothing to do with."""
+    work, plan = task.work, task.plan
     for case in dataset.cases:
-        if case.site not in sites:
+        if case.site not in plan.cases_of:
             raise StudyError(
-                f"{who}: expected cases of {', '.join(sites)} in its shards, found {case.case} of {case.site}; delete "
-                "the shards and run again"
+                f"{task.who}: expected cases of {', '.join(plan.cases_of)} in its shards, found {case.case} of "
+                f"{case.site}; delete the shards and run again"
             )
+    if plan.part_of is not None:
+        dataset = dataset.select(rows_of_part(dataset.cases, plan.part_of, work.site, work.seed))
+    if not len(dataset):
+        raise StudyError(f"site {work.site}: no training case; give it cases, or make cohort.splits' fractions smaller")
+    return dataset
 
 
 class _SiteRun:
-    """One site's round in memory."""
+    """One site's round while it is computed."""
 
-    def __init__(self, files: SiteFiles, work: SiteRound, plan: SitePlan, device: torch.device) -> None:
-        self.work, self.plan, self.device = work, plan, device
-        self.who = f"arm {work.arm}, site {work.site}, round {work.round}"
-        self.start = load_model_file(files.start)
-        _check_start(self.start, files.start, work, plan)
-        self.dataset = ShardDataset(files.shards, {TRAIN})
-        _check_cases(self.dataset, plan.cases_of, self.who)
+    def __init__(self, task: SiteTask, dataset: ShardDataset, device: torch.device) -> None:
+        self.task, self.work, self.plan, self.device = task, task.work, task.plan, device
+        self.who, self.start = task.who, task.start
+        _check_start(task)
+        self.dataset = _training_cases(task, dataset)
         # All sites together draw as the site where there is one alone, so that training is the same step for step.
-        self.draws = replace(work, site=plan.cases_of[0]) if len(plan.cases_of) == 1 else work
-        if plan.part_of is not None:
-            self.dataset = self.dataset.select(rows_of_part(self.dataset.cases, plan.part_of, work.site, work.seed))
-        if not len(self.dataset):
-            raise StudyError(
-                f"site {work.site}: no training case; give it cases, or make cohort.splits' fractions smaller"
-            )
-        owner = {"arm": work.arm, "seed": work.seed, "settings_digest": plan.digest}
-        mine = owner | {"site": work.site}
-        self.state = SiteState(**mine, round=work.round)
-        if files.state is not None:
-            self.state = load_state(SiteState, files.state, mine | {"round": plan.state_round})
-        self.broadcast = {}
-        if files.server_state is not None:
-            self.broadcast = load_state(ServerState, files.server_state, owner | {"round": work.round - 1}).kept
-        self.rate = learning_rate_of_round(plan.learning_rate, plan.training["schedule"], work.round)
-        self.strategy = build_strategy(plan.arm["strategy"])
+        cases_of = self.plan.cases_of
+        self.draws = replace(self.work, site=cases_of[0]) if len(cases_of) == 1 else self.work
+        self.state, self.broadcast = _state_before(task), _broadcast(task)
+        self.rate = learning_rate_of_round(self.plan.learning_rate, self.plan.training["schedule"], self.work.round)
+        self.strategy = build_strategy(self.plan.arm["strategy"])
 
     def train(
         self, weights: Mapping[str, Tensor], optimizer_state: dict[str, Any] | None, rule: SiteRule
@@ -170,7 +214,8 @@ class _SiteRun:
             trained = [weight for weight in model.parameters() if weight.requires_grad]
             optimizer = build_optimizer(trained, settings["optimizer"], self.rate)
             if keeps and optimizer_state is not None:
-                restore_site_state(optimizer, optimizer_state, self.rate)
+                # Steps change what it holds in place.
+                restore_site_state(optimizer, deepcopy(optimizer_state), self.rate)
             classes = self.start.spec.classes
             losses = train_model(
                 model, optimizer, self.dataset, classes, settings, self.draws, self.device, rule.correct, privacy
@@ -189,7 +234,7 @@ class _SiteRun:
         names = self.strategy.personal_names(model)
         return names | batch_statistics_names(model) if self.plan.arm["batch_norm"] == "local" else names
 
-    def lineage(self, start_sha256: str) -> Lineage:
+    def lineage(self) -> Lineage:
         """History of the update."""
         steps_an_epoch = -(-len(self.dataset) // self.plan.training["batch_size"])
         return replace(
@@ -201,7 +246,7 @@ class _SiteRun:
             num_cases=len(self.dataset),
             num_steps=self.plan.training["epochs_per_round"] * steps_an_epoch,
             settings_digest=self.plan.digest,
-            parent_sha256=start_sha256,
+            parent_sha256=self.task.start_sha256,
             cases_sha256=digest_of({case.case: case.sha256 for case in self.dataset.cases}),
             updates=(),
         )
@@ -228,111 +273,71 @@ def _clip(run: _SiteRun, weights: dict[str, Tensor], names: Iterable[str]) -> tu
     return weights | {name: start[name] + value for name, value in clipped.items()}, norm
 
 
-def _masked(
-    run: _SiteRun, weights: Mapping[str, Tensor], lineage: Lineage, files: SiteFiles
-) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+def _masked(run: _SiteRun, weights: Mapping[str, Tensor], lineage: Lineage) -> dict[str, Tensor]:
     """The update of a secure sum: fixed-point numbers under the masks shared with the round's other sites."""
-    count = count_of(lineage, run.plan.arm["weighting"])
-    fixed = to_fixed_point(weights, count, len(run.plan.sites))
-    public_keys = {site: read_key(path) for site, path in files.public_keys.items()}
-    context = masking_context(lineage, public_keys)
-    return mask(fixed, run.work.site, read_key(files.secret_key), public_keys, context), {}, {}
+    keys = run.task.keys
+    if keys is None:
+        raise StudyError(f"{run.who}: expected the site's keys of a secure sum, found none; make keys for each site")
+    fixed = to_fixed_point(weights, count_of(lineage, run.plan.arm["weighting"]), len(run.plan.sites))
+    return mask(fixed, run.work.site, keys.secret, keys.public, masking_context(lineage, keys.public))
 
 
-def train_site_files(files: SiteFiles, work: SiteRound, plan: SitePlan, device: torch.device) -> None:
-    """Train one site for one round and write its update, its state and its metrics."""
-    run = _SiteRun(files, work, plan, device)
+def train_site_round(task: SiteTask, dataset: ShardDataset, device: torch.device) -> SiteResult:
+    """Train one site for one round.
+
+    Parameters
+    ----------
+    dataset : training cases of the sites that ``task.plan.cases_of`` names
+    device : where it is computed; what it returns is on the CPU
+
+    Raises
+    ------
+    StudyError : names arm, site and round, or the part of the task that belongs to another round
+    """
+    run = _SiteRun(task, dataset, device)
+    work, plan = task.work, task.plan
     logger.info("%s, %d cases, learning rate %g, on %s", work, len(run.dataset), run.rate, device)
     own = {name: run.state.personal[name] for name in run.personal_names() if name in run.state.personal}
     rule = run.strategy.site_rule(run.start.weights, run.state.kept, run.broadcast)
     weights, optimizer, losses = run.train({**run.start.weights, **own}, run.state.optimizer, rule)
     personal = {"personal": {name: weights[name] for name in sorted(run.personal_names())}}
     personal |= _train_personal(run, run.strategy)
-    lineage = run.lineage(sha256_of_file(files.start))
+    lineage = run.lineage()
     weights, norm = _clip(run, weights, weights)
     # What a site remembers of its update is what the server sees of it.
     kept, sent = rule.finish(weights)
     if plan.arm["privacy"]["secure_sum"]:
-        tensors, beside, residual = _masked(run, weights, lineage, files)
+        tensors, beside, residual = _masked(run, weights, lineage), {}, {}
     else:
         tensors, beside, residual = encode(weights, run.start.weights, plan.arm["exchange"], run.state.residual)
-    save_model_file(files.update, ModelFile(run.start.spec, lineage, tensors, sent | beside), packed=True)
-    state = replace(run.state, round=work.round, optimizer=optimizer, kept=kept, residual=residual, **personal)
-    save_state(files.new_state, state)
-    write_json(
-        files.metrics,
-        {
-            "arm": work.arm,
-            "seed": work.seed,
-            "round": work.round,
-            "site": work.site,
-            "num_cases": lineage.num_cases,
-            "num_steps": lineage.num_steps,
-            "learning_rate": run.rate,
-            "epoch_losses": losses,
-            "update_norm": norm,
-            "update_bytes": Path(files.update).stat().st_size,
-            "update_sha256": sha256_of_file(files.update),
-            "state_sha256": sha256_of_file(files.new_state),
-        },
+    state = replace(run.state, optimizer=optimizer, kept=kept, residual=residual, **personal)
+    metrics = SiteMetrics(
+        **vars(work),
+        num_cases=lineage.num_cases,
+        num_steps=lineage.num_steps,
+        learning_rate=run.rate,
+        epoch_losses=tuple(losses),
+        update_norm=norm,
     )
+    return SiteResult(ModelFile(run.start.spec, lineage, tensors, sent | beside), state, metrics)
 
 
-def run_site_round(
-    files: SiteFiles,
-    work: SiteRound,
-    plan: SitePlan,
-    device: torch.device,
-    attempt: int = 1,
-    may_be_missing: bool = False,
-) -> None:
-    """Train; where that has failed twice already and the round may go on without the site, say so instead.
-
-    Parameters
-    ----------
-    attempt : from 1
-    may_be_missing : whether the round may go on without the site
-    """
-    if attempt > _TRIES and may_be_missing:
-        report_missing_files(files, work, plan)
-    else:
-        train_site_files(files, work, plan, device)
-
-
-def report_missing_files(files: SiteFiles, work: SiteRound, plan: SitePlan) -> None:
-    """Record that a site takes no part in a round because its training failed; its state stays as it was."""
-    start = load_model_file(files.start)
-    _check_start(start, files.start, work, plan)
-    owner = {"arm": work.arm, "seed": work.seed, "site": work.site, "settings_digest": plan.digest}
-    state = SiteState(**owner, round=work.round)
-    if files.state is not None:
-        before = load_state(SiteState, files.state, owner | {"round": plan.state_round})
-        state = replace(before, round=work.round)
+def missing_site(task: SiteTask) -> SiteResult:
+    """What a site leaves that takes no part in a round because its training failed; its state stays as it was."""
+    _check_start(task)
+    work = task.work
     lineage = replace(
-        start.lineage,
+        task.start.lineage,
         kind=MISSING,
         arm=work.arm,
         round=work.round,
         site=work.site,
         num_cases=0,
         num_steps=0,
-        settings_digest=plan.digest,
-        parent_sha256=sha256_of_file(files.start),
+        settings_digest=task.plan.digest,
+        parent_sha256=task.start_sha256,
         updates=(),
     )
     logger.warning("arm %s, round %d: goes on without site %s, whose training failed", work.arm, work.round, work.site)
-    save_model_file(files.update, ModelFile(start.spec, lineage, {}))
-    save_state(files.new_state, state)
-    who = {"arm": work.arm, "seed": work.seed, "round": work.round, "site": work.site}
-    write_json(
-        files.metrics,
-        who
-        | {
-            "num_cases": 0,
-            "num_steps": 0,
-            "missing": True,
-            "update_bytes": 0,
-            "update_sha256": sha256_of_file(files.update),
-            "state_sha256": sha256_of_file(files.new_state),
-        },
-    )
+    metrics = SiteMetrics(**vars(work), num_cases=0, num_steps=0, missing=True)
+    return SiteResult(ModelFile(task.start.spec, lineage, {}), _state_before(task), metrics)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -56,14 +57,21 @@ def save_state(path: str | Path, state: SiteState | ServerState) -> None:
     save_tensors(path, {item.name: getattr(state, item.name) for item in fields(state)})
 
 
-def load_state(kind: type[State], path: str | Path, owner: Mapping[str, Any]) -> State:
-    """Read a state; refused by file and key where it is another kind or not that of ``owner`` (key to wanted value)."""
+def check_owner(state: SiteState | ServerState, owner: Mapping[str, Any], name: str) -> None:
+    """Refuse a state, spoken of as ``name``, that is not that of ``owner`` (key to wanted value)."""
+    for key, wanted in owner.items():
+        found = getattr(state, key)
+        if found != wanted:
+            raise StudyError(
+                f"{name}: expected the state of {key} {wanted!r}, found {found!r}; delete it and run again"
+            )
+
+
+def load_state(kind: type[State], path: str | Path, owner: Mapping[str, Any] = MappingProxyType({})) -> State:
+    """Read a state; refused by its file where it is another kind, or by ``check_owner``."""
     content = load_tensors(path)
     if not isinstance(content, dict) or set(content) != {item.name for item in fields(kind)}:
         raise StudyError(f"{path}: expected a {kind.__name__}, found other entries; delete it and run again")
-    for key, wanted in owner.items():
-        if content[key] != wanted:
-            raise StudyError(
-                f"{path}: expected the state of {key} {wanted!r}, found {content[key]!r}; delete it and run again"
-            )
-    return kind(**content)
+    state = kind(**content)
+    check_owner(state, owner, str(path))
+    return state

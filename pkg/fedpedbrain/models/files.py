@@ -1,6 +1,7 @@
 """Model files: tensors and plain values only, read with ``weights_only=True``, always."""
 
 import ctypes
+import hashlib
 import mmap
 import sys
 import zipfile
@@ -79,10 +80,14 @@ def _without_shared_text(value: Any) -> Any:
     return sys.intern(value) if type(value) is str else value
 
 
+def _write_tensors(file: Any, content: Mapping[str, Any]) -> None:
+    torch.save(_without_shared_text(dict(content)), file)
+
+
 def save_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values; equal content gives equal bytes, whatever the file's name."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(_without_shared_text(dict(content)), file)
+        _write_tensors(file, content)
 
 
 def load_tensors(path: str | Path, mapped: bool = False, checked: bool = True) -> dict[str, Any]:
@@ -156,13 +161,8 @@ def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def save_model_file(path: str | Path, model_file: ModelFile, packed: bool = False) -> None:
-    """Write a model file, tensors on the CPU and contiguous.
-
-    Parameters
-    ----------
-    packed : tensors as ``pack`` lays them, not as state dicts: for files that nobody but this package reads
-    """
+def _content_of(model_file: ModelFile, packed: bool) -> dict[str, Any]:
+    """What a model file holds, tensors on the CPU and contiguous."""
     store = pack if packed else _stored
     content = {
         "format": FORMAT,
@@ -174,7 +174,39 @@ def save_model_file(path: str | Path, model_file: ModelFile, packed: bool = Fals
         content["packed"] = True
     if model_file.sent:
         content["sent"] = {name: store(group) for name, group in model_file.sent.items()}
-    save_tensors(path, content)
+    return content
+
+
+def save_model_file(path: str | Path, model_file: ModelFile, packed: bool = False) -> None:
+    """Write a model file.
+
+    Parameters
+    ----------
+    packed : tensors as ``pack`` lays them, not as state dicts: for files that nobody but this package reads
+    """
+    save_tensors(path, _content_of(model_file, packed))
+
+
+class _Digest:
+    """A file that is hashed, and not kept, as it is written."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self.hexdigest = self._digest.hexdigest
+
+    def write(self, part: bytes) -> int:
+        self._digest.update(part)
+        return len(part)
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
+
+
+def sha256_of_model(model_file: ModelFile, packed: bool = False) -> str:
+    """SHA-256 of the file that ``save_model_file`` would write."""
+    digest = _Digest()
+    _write_tensors(digest, _content_of(model_file, packed))
+    return digest.hexdigest()
 
 
 def _read_spec(values: Mapping[str, Any]) -> ModelSpec:

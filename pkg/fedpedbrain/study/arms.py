@@ -262,10 +262,14 @@ class Arm:
 
     def personal_rounds(self, seed: int, round_number: int) -> dict[str, int]:
         """Sites that have weights of their own after a round, and the round that these are from; within its phase."""
-        if not self.is_personal:
-            return {}
-        rounds = {site: self.last_round_with(site, seed, round_number) for site in self.participants}
+        rounds = {site: self.personal_round(site, seed, round_number) for site in self.participants}
         return {site: number for site, number in rounds.items() if number is not None}
+
+    def personal_round(self, site: str, seed: int, round_number: int) -> int | None:
+        """The round that a site's own weights are from after a round; None where it has none."""
+        if not self.is_personal or site not in self.participants:
+            return None
+        return self.last_round_with(site, seed, round_number)
 
     def state_round(self, site: str, seed: int, round_number: int) -> int | None:
         """The round whose site state a site goes on from; a phase starts without any."""

@@ -13,6 +13,8 @@ from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.exports.model_folders import FolderFiles, write_model_folders_files
 from fedpedbrain.exports.results import ExportFiles, export_results_files
 from fedpedbrain.exports.round_values import RoundValueFiles
+from fedpedbrain.federated.site_metrics import write_round_metrics
+from round_metrics import make_metrics
 from study_arms import arm
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -87,13 +89,14 @@ class StudyWriter:
             validations.append(self.json(f"{place}-validation.json", at | {"cases": entries}))
             trained = []
             for site in item["participants"]:
-                metrics = at | {"site": site, "num_cases": 11, "num_steps": 12, "update_bytes": 100}
-                metrics |= {"learning_rate": 0.5 / number, "epoch_losses": [9.0, 1.5 * number], "update_norm": 3.0}
+                numbers = {"learning_rate": 0.5 / number, "epoch_losses": (9.0, 1.5 * number)}
                 if (site, number) == ("b", 2):
-                    metrics = at | {"site": site, "missing": True, "num_cases": 0, "num_steps": 0, "update_bytes": 0}
-                trained.append(metrics)
+                    trained.append(make_metrics(site, number, 0, 0, **who, missing=True, update_bytes=0))
+                else:
+                    trained.append(make_metrics(site, number, 11, 12, **who, **numbers))
                 inspected.append(at | {"site": site, "share": 0.5, "cosine_to_others": "" if number == 2 else -0.25})
-            trainings.append(self.json(f"{place}-metrics.json", trained))
+            trainings.append(self.folder / f"{place}-metrics.json")
+            write_round_metrics(trainings[-1], trained)
         for kind, content in (("history", rows), ("inspection", inspected)):
             write_table(self.folder / f"{item['name']}-{seed}-{kind}.tsv", list(content[0]), content)
         prefix = self.folder / f"{item['name']}-{seed}"

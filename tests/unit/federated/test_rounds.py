@@ -6,10 +6,12 @@ import pytest
 import torch
 import yaml
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.base.files import sha256_of_file, write_json
+from fedpedbrain.base.files import sha256_of_file
 from fedpedbrain.base.lineage import AveragedUpdate, Lineage
 from fedpedbrain.federated.exchange.updates import WEIGHTINGS
-from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
+from fedpedbrain.federated.round_files import RoundFiles, aggregate_round_files
+from fedpedbrain.federated.rounds import RoundPlan
+from fedpedbrain.federated.site_metrics import write_site_metrics
 from fedpedbrain.models.files import (
     ModelFile,
     ModelSpec,
@@ -19,6 +21,7 @@ from fedpedbrain.models.files import (
     save_tensors,
 )
 from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE
+from round_metrics import make_metrics
 
 
 class Exchange:
@@ -68,7 +71,8 @@ class Exchange:
         plan = RoundPlan(arm, "digest", num_sites, is_chain, minimum_sites, allows_missing_sites, momentum)
         metrics = {site: path.with_suffix(".json") for site, path in self.updates.items()}
         for site, path in metrics.items():
-            write_json(path, {"update_sha256": self.stated.get(site) or sha256_of_file(self.updates[site])})
+            sha256 = self.stated.get(site) or sha256_of_file(self.updates[site])
+            write_site_metrics(path, make_metrics(site, 2, update_sha256=sha256))
         notes = (self.result.with_suffix(suffix) for suffix in (".json", ".metrics"))
         files = RoundFiles(self.parent, self.updates, metrics, self.result, self.new_state, *notes, self.state)
         aggregate_round_files(files, "fedavg", 0, 2, plan)
@@ -117,8 +121,11 @@ def test_the_result_states_what_it_was_averaged_from(exchange):
 
 def test_the_round_keeps_what_its_sites_noted(exchange):
     exchange.aggregate()
-    metrics = json.loads(exchange.result.with_suffix(".metrics").read_text())
-    assert metrics == [{"update_sha256": sha256_of_file(exchange.updates[site])} for site in ("north", "south")]
+    noted = [json.loads(exchange.updates[site].with_suffix(".json").read_text()) for site in ("north", "south")]
+    assert json.loads(exchange.result.with_suffix(".metrics").read_text()) == noted
+    assert [item["update_sha256"] for item in noted] == [
+        sha256_of_file(exchange.updates[site]) for site in ("north", "south")
+    ]
 
 
 @pytest.mark.parametrize(

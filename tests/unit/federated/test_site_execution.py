@@ -150,8 +150,9 @@ TRAIN_TWO_SITES = """
 import json, sys
 from pathlib import Path
 from fedpedbrain.jobs.devices import take_device
-from fedpedbrain.federated.site import SiteFiles, SitePlan, train_site_files
-from fedpedbrain.training.epochs import SiteRound
+from fedpedbrain.federated.site import SitePlan
+from fedpedbrain.federated.site_files import SiteFiles, train_site_files
+from fedpedbrain.training.batches import SiteRound
 folder, plan, device = Path(sys.argv[1]), SitePlan(**json.loads(sys.argv[2])), take_device(0, 1)
 for site in ("small", "large"):
     paths = [folder / f"{site}.{suffix}" for suffix in ("pth", "state.pth", "json")]

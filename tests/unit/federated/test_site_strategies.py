@@ -2,20 +2,20 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import sha256_of_file
 from fedpedbrain.federated.exchange.secure_sum import make_key_files
-from fedpedbrain.federated.personal import load_personal_models, personalize_model_files
-from fedpedbrain.federated.rounds import RoundFiles, RoundPlan, aggregate_round_files
-from fedpedbrain.federated.site import SiteFiles, train_site_files
+from fedpedbrain.federated.personal import load_model_of_site, personalize_model_files
+from fedpedbrain.federated.round_files import RoundFiles, aggregate_round_files
+from fedpedbrain.federated.rounds import RoundPlan
+from fedpedbrain.federated.site_files import SiteFiles, train_site_files
 from fedpedbrain.federated.state import ServerState, SiteState, load_state
 from fedpedbrain.models.files import load_model_file
 from fedpedbrain.models.pretrained import initialize_model_files
-from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE, merged_block
+from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE
 from fedpedbrain.training.batches import SiteRound
 
 SITES = ("north", "south")
@@ -29,57 +29,6 @@ def same(first: Path, second: Path) -> bool:
     one, other = weights_of(first), weights_of(second)
     assert one.keys() == other.keys()
     return all(torch.equal(one[name], other[name]) for name in one)
-
-
-@pytest.fixture
-def federation(tmp_path, train, make_case, write_shard, start, settings):
-    """Two sites that go through rounds: ``run(name, block, num_rounds)`` gives the files of each round."""
-    shards = {
-        site: write_shard(
-            tmp_path / f"shard-{site}",
-            [make_case(f"{site}-{n}", site, class_name=("normal", "dipg")[n % 2]) for n in range(size)],
-        )
-        for site, size in zip(SITES, (5, 3), strict=True)
-    }
-
-    def aggregate(name: str, block: dict, before, number: int, sites) -> SimpleNamespace:
-        arm = merged_block(WITHOUT_EXCHANGE, block)
-        plan = RoundPlan(
-            {key: arm[key] for key in ("strategy", "exchange", "privacy")} | {"weighting": "cases"},
-            "digest",
-            len(SITES),
-            freezes_encoder=settings["freeze_encoder"],
-        )
-        result, state = (tmp_path / f"{name}-{number}-{part}.pth" for part in ("global", "server"))
-        updates, metrics = ({site: getattr(sites[site], kind) for site in sites} for kind in ("update", "metrics"))
-        notes = (result.with_suffix(suffix) for suffix in (".json", ".metrics"))
-        files = RoundFiles(before.result, updates, metrics, result, state, *notes, before.state)
-        aggregate_round_files(files, "fedavg", 0, number, plan)
-        return SimpleNamespace(result=result, state=state, sites=sites)
-
-    def run(name: str, block: dict, num_rounds=1, sites=SITES, broadcasts=False, **options) -> list[SimpleNamespace]:
-        rounds = [SimpleNamespace(result=start, state=None, sites={})]
-        for number in range(1, num_rounds + 1):
-            before = rounds[-1]
-            trained = {
-                site: train(
-                    f"{name}-{site}",
-                    start=before.result,
-                    shards=[shards[site]],
-                    round_number=number,
-                    state=before.sites[site].state if before.sites else None,
-                    server=before.state if broadcasts else None,
-                    block=block,
-                    keep=True,
-                    site=site,
-                    **options,
-                )
-                for site in sites
-            }
-            rounds.append(aggregate(name, block, before, number, trained))
-        return rounds[1:]
-
-    return run
 
 
 # Reductions.
@@ -264,7 +213,7 @@ def test_ditto_trains_the_common_model_as_fedavg_and_one_of_its_own_beside(feder
     plain = federation("plain", {}, 2)
     ditto = federation("ditto", {"strategy": {"name": "ditto", "lambda": 0.5}}, 2)
     assert same(plain[-1].result, ditto[-1].result)
-    personal = load_personal_models(ditto[-1].result, {site: ditto[-1].sites[site].state for site in SITES})
+    personal = {site: load_model_of_site(ditto[-1].result, ditto[-1].sites[site].state, site) for site in SITES}
     assert not same_weights(personal["north"].weights, personal["south"].weights)
     assert not same_weights(personal["north"].weights, weights_of(ditto[-1].result))
     assert personal["north"].lineage.kind == "personal"

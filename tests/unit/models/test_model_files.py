@@ -7,6 +7,7 @@ import fedpedbrain
 import pytest
 import torch
 from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.files import sha256_of_file
 from fedpedbrain.base.lineage import AveragedUpdate, Lineage
 from fedpedbrain.models.files import (
     ModelFile,
@@ -15,6 +16,7 @@ from fedpedbrain.models.files import (
     load_tensors,
     save_model_file,
     save_tensors,
+    sha256_of_model,
 )
 from fedpedbrain.models.pretrained import initialize_model_files
 
@@ -232,3 +234,10 @@ def test_an_initial_model_states_where_it_comes_from(tmp_path, spec):
 def test_a_copied_file_is_the_same_model(tmp_path, path):
     shutil.copy(path, tmp_path / "best.pth")
     assert load_model_file(tmp_path / "best.pth").lineage == LINEAGE
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_models_digest_is_that_of_the_file_that_it_would_be(tmp_path, model_file, packed):
+    save_model_file(tmp_path / "model.pth", model_file, packed)
+    assert sha256_of_model(model_file, packed) == sha256_of_file(tmp_path / "model.pth")
+    assert sha256_of_model(model_file, not packed) != sha256_of_file(tmp_path / "model.pth")

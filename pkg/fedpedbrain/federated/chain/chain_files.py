@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.base.files import read_json_rows, sha256_of_file, write_json
+from fedpedbrain.base.files import sha256_of_file, write_json
 from fedpedbrain.base.lineage import Lineage
 from fedpedbrain.federated.chain.chain import Entry, Problem, first_problem
+from fedpedbrain.federated.site_metrics import SiteMetrics, read_round_metrics
 from fedpedbrain.models.files import load_model_file, load_tensors
 
 logger = logging.getLogger(__name__)
@@ -108,9 +109,12 @@ class ArmFiles:
         """The entry of what a site or the server keeps after the round of a model."""
         site = path.stem if kind == "state" else ""
         staying = self.rounds_of_kept_states if site else self.kept_rounds
-        noted = _read_metrics(path.parents[1] / "metrics.json").get(site) if site else _read_notes(path)
         lineage = Lineage(kind, model.arm, model.seed, model.round, site, 0, 0, model.settings_digest, "")
-        note = _note(noted, "state_sha256", lambda content: lineage)
+        if site:
+            metrics = _read_metrics(path.parents[1] / "metrics.json").get(site)
+            note = _Note(metrics.state_sha256, lineage) if metrics and metrics.state_sha256 else None
+        else:
+            note = _note(_read_notes(path), "state_sha256", lambda content: lineage)
         return self._read(path, kind, partial(_lineage_of_kept, lineage), note, model.round not in staying)
 
     def _read(
@@ -170,15 +174,9 @@ def _read_notes(path: Path) -> Any:
         return None
 
 
-def _read_metrics(path: str | Path) -> dict[str, Mapping[str, Any]]:
-    """Site to its metrics of one round; a ``StudyError`` names a file that does not say them."""
-    try:
-        return {row["site"]: row for row in read_json_rows([path])}
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise StudyError(
-            f"{path}: expected the metrics of a round's sites, found none ({type(error).__name__}); bring it back "
-            "as it was, or delete it and run the study again"
-        ) from None
+def _read_metrics(path: str | Path) -> dict[str, SiteMetrics]:
+    """Site to its metrics of one round."""
+    return {item.site: item for item in read_round_metrics([path])}
 
 
 def _lineage_of_model(path: str | Path) -> Lineage:

@@ -99,7 +99,8 @@ def _exact(tensor: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if scale is None else tensor.to(dtype) * _spread(scale, tensor)
 
 
-def _itself(part: Tensor) -> Tensor:
+def itself(part: Tensor) -> Tensor:
+    """The part as it is: how parts of tensors in memory are read."""
     return part
 
 
@@ -120,7 +121,7 @@ class ReceivedTensor:
         scale: Tensor | None,
         start: Tensor,
         settings: Mapping[str, Any],
-        take: Callable[[Tensor], Tensor] = _itself,
+        take: Callable[[Tensor], Tensor] = itself,
     ) -> None:
         self.shape, self.dtype = start.shape, start.dtype
         self._tensor, self._scale, self._start, self._take = tensor, scale, start, take
@@ -142,7 +143,7 @@ def receive(
     sent: Mapping[str, Mapping[str, Tensor]],
     start: Mapping[str, Tensor],
     settings: Mapping[str, Any],
-    take: Callable[[Tensor], Tensor] = _itself,
+    take: Callable[[Tensor], Tensor] = itself,
 ) -> dict[str, ReceivedTensor]:
     """What travelled, to be decoded part by part; see ``ReceivedTensor``."""
     scales = sent.get(_SCALES, {})

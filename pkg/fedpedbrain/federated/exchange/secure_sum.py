@@ -28,16 +28,22 @@ KEY_BYTES = 32
 BLOCK_VALUES = 2**16  # 512 KiB of keystream, which stays in the processor's cache
 
 
+def make_key_pair() -> tuple[bytes, bytes]:
+    """A fresh X25519 key pair (RFC 7748) from the operating system's randomness, secret and public, 32 bytes each."""
+    key = X25519PrivateKey.generate()
+    return key.private_bytes_raw(), key.public_key().public_bytes_raw()
+
+
 def make_key_files(secret_path: str | Path, public_path: str | Path) -> None:
-    """Write a fresh X25519 key pair (RFC 7748) from the operating system's randomness, 32 raw bytes a file.
+    """Write a fresh key pair, 32 raw bytes per file.
 
     Only its owner may read the secret file, which stays at its site; the public one is for all the other sites.
     """
-    key = X25519PrivateKey.generate()
+    secret_key, public_key = make_key_pair()
     with replacing(secret_path) as secret, replacing(public_path) as public:
         secret.touch(mode=0o600)  # before the key is in it
-        secret.write_bytes(key.private_bytes_raw())
-        public.write_bytes(key.public_key().public_bytes_raw())
+        secret.write_bytes(secret_key)
+        public.write_bytes(public_key)
 
 
 def read_key(path: str | Path) -> bytes:

@@ -62,6 +62,7 @@ class Step:
 _KIND_OF = {
     "train_site": "training",
     "aggregate_round": "averaging",
+    "validate_site": "validation",
     "validate_round": "validation",
     "predict_cases": "prediction",
 }

@@ -1,0 +1,19 @@
+"""Score a round's model on one site's validation patients."""
+
+from fedpedbrain.jobs.job import job_log
+from fedpedbrain.jobs.worker import fork_from_worker
+
+fork_from_worker(snakemake.log[0])
+with job_log(snakemake.log[0]):
+    from fedpedbrain.evaluation.validation import validate_site_files
+    from fedpedbrain.jobs.devices import take_device
+
+    validate_site_files(
+        model_path=snakemake.input.model,
+        state_path=snakemake.input.get("state") or None,
+        shard_folders=snakemake.params.folders,
+        site=snakemake.wildcards.site,
+        validation_path=snakemake.output.validation,
+        decision=snakemake.params.decision,
+        device=take_device(snakemake.resources.gpu, snakemake.threads),
+    )
