@@ -4,6 +4,7 @@ import re
 
 import pytest
 from huggingface_hub import ModelCard
+from organ_words import organ_words
 from study_arms import arm
 
 SITES = {"a": ["a"], "b": ["b"]}
@@ -55,6 +56,15 @@ def test_a_card_says_what_the_model_is_and_is_not_for(export):
     ]
     assert "Privacy" not in text
     assert "None" not in text
+
+
+def test_a_card_of_another_organ_speaks_of_no_head_and_no_tumour(export):
+    anatomy = {"organ": "prostate", "finding": "Gleason lesion"}
+    text = export(regions=("outline",), classes=("normal", "cancer"), anatomy=anatomy).card("fedavg").read_text()
+    assert "outlines regions of Gleason lesion (outline) and tells" in text
+    assert ", on MRI of the prostate (T2w)" in text
+    assert {"prostate", "gleason-lesion"} <= set(ModelCard(text).data.tags)
+    assert organ_words(text) == []
 
 
 def test_the_hub_is_told_on_whose_test_patients_a_local_arm_was_scored(export):

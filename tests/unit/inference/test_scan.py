@@ -11,9 +11,10 @@ import torch
 from dicom_files import IDENTIFYING
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import sha256_of_file, write_json
+from fedpedbrain.base.lineage import Lineage
 from fedpedbrain.data.formats.volumes import Volume
 from fedpedbrain.inference.scan import ScanPlan, ScanPrediction, predict_scan_files, predict_volume
-from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file
+from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
@@ -56,6 +57,25 @@ def test_the_mask_has_the_scans_exact_geometry(constant_model, orientation):
         assert getattr(mask, get)() == getattr(scan, get)(), get
     assert mask.GetPixelID() == sitk.sitkUInt8
     assert (sitk.GetArrayFromImage(mask) == 1).all()
+
+
+def test_a_model_of_before_organs_were_config_predicts_as_one_of_today(tmp_path, spec):
+    scan = make_scan()
+    scan[:, :4, :] = 0
+    torch.manual_seed(0)
+    weights, found = None, []
+    before = {"field_of_view": "head", "intensity": {"lower_percentile": 1.0, "upper_percentile": 99.5}}
+    today = {"field_of_view": "foreground", "foreground": {"percentile": 99.0, "fraction": 0.2}}
+    today["intensity"] = {"name": "percentile", "percentile": before["intensity"]}
+    for words in (before, today):
+        model_spec = ModelSpec(**spec | {"preprocessing": {"grid": spec["preprocessing"]["grid"]} | words})
+        weights = weights or model_spec.build().state_dict()
+        lineage = Lineage("global", "fedavg", 0, 1, "", 4, 8, "digest", "parent")
+        save_model_file(tmp_path / "best.pth", ModelFile(model_spec, lineage, weights))
+        found.append(predict_volume(load_model_file(tmp_path / "best.pth"), Volume((scan,), None), DECISION, CPU))
+    assert (found[0].grid_images == found[1].grid_images).all()
+    assert found[0].probabilities == found[1].probabilities
+    assert len(np.unique(found[0].grid_images)) > 10
 
 
 def test_volumes_are_in_the_scans_own_voxels(constant_model):

@@ -1,6 +1,7 @@
 import ast
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import fedpedbrain
@@ -55,6 +56,13 @@ def test_a_model_file_reads_as_it_was_written(path, model_file):
     assert list(found.weights) == list(model_file.weights)
     for name, tensor in model_file.weights.items():
         assert torch.equal(found.weights[name], tensor), name
+
+
+def test_a_file_of_before_organs_were_config_has_todays_word(tmp_path, model_file):
+    before = model_file.spec.preprocessing | {"field_of_view": "head"}
+    save_model_file(tmp_path / "old.pth", replace(model_file, spec=replace(model_file.spec, preprocessing=before)))
+    found = load_model_file(tmp_path / "old.pth").spec
+    assert found == replace(model_file.spec, preprocessing=before | {"field_of_view": "foreground"})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8])

@@ -192,6 +192,7 @@ def answers_of(tmp_path):
         sites = list("aaaaaabbbbbccccddd")
         hardness = generator.beta(2.0, 6.0, len(sites))
         study = {"reference_arm": "centralized", "regions": ["whole_lesion"], "classes": [], "seeds": [0, 1, 2]}
+        study["anatomy"] = {"organ": "head", "finding": "tumour"}
         study["arms"] = [arm("centralized", {"pooled": ["a", "b", "c", "d"]})]
         study["arms"] += [arm(name, {site: [site] for site in "abcd"}) for name in shifts]
         study["config"] = {"evaluation": {"noninferiority_margin": margins}}

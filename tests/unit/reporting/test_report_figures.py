@@ -217,7 +217,7 @@ def test_every_class_has_its_scores_with_intervals():
 
 
 def test_a_study_without_classes_has_a_figure_of_classes_that_says_so(write_study):
-    figure = draw_classes(read_summary(write_study(classes=())), arm_styles(["fedavg"], {}, {}), [], "tumour")
+    figure = draw_classes(read_summary(write_study(classes=())), arm_styles(["fedavg"], {}, {}), [])
     assert any("no diagnosis to score" in text for text in texts_of(figure))
 
 
@@ -274,3 +274,22 @@ def test_parts_of_one_grey_differ_by_their_hatching():
     by_class, by_split = draw_cohort([site]).axes
     hatches = [[bars.patches[0].get_hatch() or "" for bars in axes.containers] for axes in (by_class, by_split)]
     assert hatches == [["", "////", ""], ["", "", "////"]]
+
+
+@pytest.mark.parametrize("finding", ["tumour", "lesion"])
+def test_figures_name_the_finding_of_the_study(write_study, finding):
+    synthetic = write_study()
+    styles = arm_styles(synthetic.arms, {}, synthetic.local_sites)
+    history = pd.concat(map(read_results, synthetic.inputs.histories))
+    figures = (
+        draw_convergence(history, styles, ["fedavg"], finding),
+        draw_comparison(read_summary(synthetic), styles, synthetic.local_sites, finding),
+        draw_cross_sites(read_results(synthetic.tables["cross_sites"]), synthetic.arms, finding),
+    )
+    dice = [next(title for title in titles_of(figure) if "Dice" in title) for figure in figures]
+    upper = finding.capitalize()
+    assert dice == [f"Dice of {finding} cases", f"{upper} Dice: whole tumour", f"{upper} Dice: whole tumour"]
+
+
+def titles_of(figure):
+    return [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes]

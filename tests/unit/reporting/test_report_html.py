@@ -10,6 +10,7 @@ import pytest
 from fedpedbrain.reporting.pages import report
 from fedpedbrain.reporting.pages.report import write_report_files
 from fedpedbrain.reporting.words.reading_notes import describe_selection
+from organ_words import organ_words
 from study_arms import arm
 
 SIMULATED = "scores say nothing clinical"
@@ -74,6 +75,24 @@ def test_every_kind_of_study_gives_a_page_that_asks_the_network_for_nothing(repo
     assert all(image["alt"] for image in page.images)
     assert not re.search(r"@import|url\(|<script |<link rel=\"style|fetch\(|XMLHttp|import\(", text)
     assert not re.search(r"\bnan\b|None\b", re.sub(r'"data:[^"]*"', "", text))
+
+
+PROSTATE = {"organ": "prostate", "finding": "lesion"}
+
+
+@pytest.mark.parametrize("differing", VARIANTS.values(), ids=VARIANTS)
+def test_a_report_on_another_organ_speaks_of_no_head_and_no_tumour(report_of, differing):
+    text = report_of(**({"regions": ("whole_lesion",), "classes": ("normal", "cancer")} | differing), anatomy=PROSTATE)
+    assert organ_words(re.sub(r'"data:[^"]*"', "", text)) == []
+    if differing.get("regions") != ():
+        assert "Lesion Dice is the overlap of predicted and true outline in cases with a lesion: 1 is perfect" in text
+        assert "Scores of a region are over cases with a lesion. All-case Dice counts" in text
+
+
+def test_the_words_of_a_report_on_heads_are_those_of_before(report_of):
+    text = report_of()
+    assert "Tumour Dice is the overlap of predicted and true outline in cases with a tumour: 1 is perfect" in text
+    assert "Scores of a region are over cases with a tumour. All-case Dice counts a case without tumour as 1" in text
 
 
 def test_numbers_of_the_tables_stand_in_the_report(report_of):

@@ -131,6 +131,18 @@ def test_a_source_of_any_form_sees_what_is_assumed_of_each(load, config):
     assert load({"cohort": {"source": "listed"}}).source_settings["formats"] == config["formats"]
 
 
+def test_words_of_the_anatomy_train_nothing_anew_and_the_foreground_does(load):
+    study = load()
+    before = (study.source_settings, study.model_spec, study.settings_digests)
+    words = load({"cohort": {"anatomy": {"organ": "prostate", "finding": "lesion", "extent_mm": [50.0, 400.0]}}})
+    assert (words.source_settings, words.model_spec, words.settings_digests) == before
+    assert words.scan_plan["anatomy"] == {"organ": "prostate", "extent_mm": [50.0, 400.0]}
+    other = load({"cohort": {"anatomy": {"foreground": {"fraction": 0.1}}}})
+    assert other.source_settings == before[0]
+    assert other.preprocessing_settings["foreground"] == {"percentile": 99.0, "fraction": 0.1}
+    assert other.settings_digests != before[2]
+
+
 def test_shards_and_models_know_the_options_of_the_chosen_intensities_alone(load):
     study, other = load(), load({"preprocessing": {"intensity": {"z_score": {"largest_deviation": 3.0}}}})
     assert set(study.preprocessing_settings) == {"grid", "field_of_view", "voxel_spacing_mm", "intensity", "foreground"}

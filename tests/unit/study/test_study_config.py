@@ -46,6 +46,24 @@ def test_an_unknown_key_is_refused_by_its_path_with_the_nearest_known_key(load):
     assert message == "config: unknown key training.batchsize; the nearest known key is training.batch_size"
 
 
+def test_the_old_word_of_the_field_of_view_is_refused_with_the_new_one(load):
+    message = refusal(load, {"preprocessing": {"field_of_view": "head"}})
+    assert message == (
+        "config: preprocessing.field_of_view: found 'head'; expected image or foreground (which was called head before)"
+    )
+
+
+def test_an_extent_from_large_to_small_is_refused(load):
+    message = refusal(load, {"cohort": {"anatomy": {"extent_mm": [450.0, 70.0]}}})
+    assert message.startswith("cohort.anatomy.extent_mm: expected the smallest and then the largest extent in mm")
+    assert "found [450, 70]" in message
+
+
+@pytest.mark.parametrize("word", ["", "two\nlines", "<b>", "- x"])
+def test_what_is_no_word_is_refused(load, word):
+    assert refusal(load, {"cohort": {"anatomy": {"organ": word}}}).startswith("config: cohort.anatomy.organ: found")
+
+
 def test_an_unknown_key_at_the_top_is_refused(load):
     message = refusal(load, {"trainings": {}})
     assert message == "config: unknown key trainings; the nearest known key is training"
