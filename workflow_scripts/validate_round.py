@@ -11,7 +11,7 @@ with job_log(snakemake.log[0]):
     validate_round_files(
         model_path=snakemake.input.model,
         personal_states=dict(zip(snakemake.params.personal_sites, snakemake.input.states, strict=True)),
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         validation_path=snakemake.output.validation,
         decision=snakemake.params.decision,
         device=take_device(snakemake.resources.gpu, snakemake.threads),

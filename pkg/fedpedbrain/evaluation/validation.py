@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedpedbrain.base.cases import VALIDATION
+from fedpedbrain.base.cases import VALIDATION, Shard
 from fedpedbrain.base.files import read_json_rows, replacing, sha256_of_file, write_json, write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.evaluation.metrics import dice_coefficient
@@ -36,7 +36,7 @@ HISTORY_COLUMNS = (
 def validate_round_files(
     model_path: str | Path,
     personal_states: Mapping[str, str | Path],
-    shard_folders: Sequence[str | Path],
+    shards: Sequence[Shard],
     validation_path: str | Path,
     decision: Mapping[str, Any],
     device: torch.device,
@@ -50,7 +50,7 @@ def validate_round_files(
     decision : arguments of ``decide_regions`` from the config
     """
     model_file = load_model_file(model_path)
-    dataset = ShardDataset(shard_folders, {VALIDATION})
+    dataset = ShardDataset(shards, {VALIDATION})
     personal = load_personal_models(model_path, personal_states)
     entries = []
     for row, prediction in enumerate(predict_dataset(model_file, personal, dataset, decision, device)):

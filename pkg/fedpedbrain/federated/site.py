@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedpedbrain.base.cases import TRAIN
+from fedpedbrain.base.cases import TRAIN, Shard
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import sha256_of_file, write_json
 from fedpedbrain.base.lineage import MISSING, Lineage, digest_of
@@ -49,14 +49,14 @@ class SiteFiles:
     Attributes
     ----------
     start : the model that it goes on from
-    shards : folders of the shards that it trains on
+    shards : those that it trains on
     state, server_state : of the round before, None where there is none or none is needed
     secret_key, public_keys : of a secure sum: its own, and of each site of the round
     update, new_state, metrics : written; the state stays at the site
     """
 
     start: str | Path
-    shards: Sequence[str | Path]
+    shards: Sequence[Shard]
     update: str | Path
     new_state: str | Path
     metrics: str | Path
