@@ -106,14 +106,13 @@ rule build_shard:
     """Preprocess one site's cases into memory-mapped arrays."""
     input:
         index="results/cohort/sites/{site}/index.tsv",
-        splits="results/cohort/sites/{site}/splits.tsv",
         receipts=receipts_of_site,
         # Nothing is preprocessed of a cohort that is refused; of other sites a shard has nothing.
         checked=ancient("results/cohort/index.tsv"),
     output:
         images="results/cohort/sites/{site}/images.npy",
         masks="results/cohort/sites/{site}/masks.npy",
-        cases="results/cohort/sites/{site}/cases.tsv",
+        table="results/cohort/sites/{site}/shard.tsv",
         outlines="results/cohort/sites/{site}/outlines.tsv",
         frames="results/cohort/sites/{site}/frames.tsv",
     log:
@@ -134,6 +133,30 @@ rule build_shard:
         "../workflow_scripts/build_shard.py"
 
 
+rule split_shard:
+    """Say in which split each case of a shard is: other splits preprocess nothing."""
+    input:
+        table="results/cohort/sites/{site}/shard.tsv",
+        splits="results/cohort/sites/{site}/splits.tsv",
+        # Other splits make no shard: here, too, nothing goes on from a cohort that is refused.
+        checked=ancient("results/cohort/index.tsv"),
+    output:
+        cases="results/cohort/sites/{site}/cases.tsv",
+    log:
+        "results/logs/cohort/split-shard-{site}.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("split_shard"),
+    message:
+        "cohort: noting the splits of the cases of site {wildcards.site}"
+    script:
+        "../workflow_scripts/split_shard.py"
+
+
 # What is in the preprocessed cohort, and what a careful reader should know of it. No training waits for it: what must not
 # be, such as a patient in two splits, check_cohort has refused before.
 
@@ -152,7 +175,7 @@ rule find_duplicates:
     resources:
         mem_mb=2000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         settings=STUDY.duplicate_settings,
         code=code("find_duplicates"),
     message:
@@ -185,7 +208,7 @@ rule audit_cohort:
     resources:
         mem_mb=2000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         cohort=STUDY.config["cohort"],
         settings=STUDY.config["audit"],
         code=code("audit_cohort"),
@@ -212,7 +235,7 @@ rule write_audit_page:
     resources:
         mem_mb=1000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         title=STUDY.config["study"]["title"],
         cohort=STUDY.config["cohort"],
         settings=STUDY.config["audit"],

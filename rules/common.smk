@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
+from fedpedbrain.base.cases import Shard
 from fedpedbrain.data.sources.flpedbrain.files import block_of_sites
 from fedpedbrain.data.sources.source_files import (
     count_cases,
@@ -95,7 +96,7 @@ def source_of_site(wildcards):
 
 
 def shards(sites):
-    """Shard files of sites, by the order of the sites."""
+    """Arrays of sites and the tables of their cases with splits, by the order of the sites."""
     return expand(
         "results/cohort/sites/{site}/{part}",
         site=sites,
@@ -108,13 +109,13 @@ READS_FROM_STORAGE = bool(workflow.storage_settings.default_storage_prefix)
 
 
 def shard_tables(sites):
-    """Tables of shards, in which each array's digests stand for it: one input a site for the many jobs of rounds."""
+    """Tables of cases with splits, in which each array's digests stand for it: one input per site for the many jobs of rounds."""
     return shards(sites) if READS_FROM_STORAGE else [f"results/cohort/sites/{site}/cases.tsv" for site in sites]
 
 
-def shard_folders(wildcards, input):
-    """Folders of the shards among a job's inputs, wherever a storage puts them."""
-    return [os.path.dirname(path) for path in input.shards if path.endswith("cases.tsv")]
+def shards_read(wildcards, input):
+    """The shards among a job's inputs, wherever a storage puts them."""
+    return [Shard(os.path.dirname(path), path) for path in input.shards if path.endswith("cases.tsv")]
 
 
 def of_gallery_arms(pattern):

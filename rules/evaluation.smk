@@ -19,7 +19,7 @@ rule predict_cases:
         gpu=1,
         mem_mb=4000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         personal_sites=personal_sites,
         decision=STUDY.decision_settings,
         flips=STUDY.test_time_flips,
@@ -46,7 +46,7 @@ rule restore_predictions:
     resources:
         mem_mb=2000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         code=code("restore_predictions"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: laying the predictions back into the scans"
@@ -70,7 +70,7 @@ rule score_predictions:
     resources:
         mem_mb=2000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         regions=STUDY.regions,
         settings=STUDY.scoring_settings,
         code=code("score_predictions"),

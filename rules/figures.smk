@@ -309,7 +309,7 @@ rule plot_quality:
     resources:
         mem_mb=1000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         regions=STUDY.regions,
         code=code("plot_quality"),
     message:

@@ -16,7 +16,7 @@ rule choose_cases:
     resources:
         mem_mb=1000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         classes=STUDY.config["cohort"]["classes"],
         num_cases=STUDY.config["reporting"]["video"]["num_cases"],
         code=code("choose_cases"),
@@ -44,7 +44,7 @@ rule explain_cases:
         gpu=1,
         mem_mb=4000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         personal_sites=personal_sites,
         flips=STUDY.test_time_flips,
         code=code("explain_cases"),
@@ -71,7 +71,7 @@ rule plot_explanations:
     resources:
         mem_mb=1000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         arms=GALLERY_ARMS,
         regions=STUDY.regions,
         dpi=STUDY.config["reporting"]["figure_dpi"],
@@ -99,7 +99,7 @@ rule render_videos:
     resources:
         mem_mb=2000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         arms=GALLERY_ARMS,
         regions=STUDY.regions,
         classes=STUDY.config["cohort"]["classes"],

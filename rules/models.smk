@@ -92,7 +92,7 @@ rule summarize_intensities:
     resources:
         mem_mb=1000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         channels=STUDY.config["cohort"]["channels"],
         foreground=STUDY.anatomy["foreground"],
         code=code("summarize_intensities"),

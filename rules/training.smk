@@ -109,7 +109,7 @@ rule train_site:
         # No resource makes a round stale: leave for later failures trains nothing again.
         may_be_missing=may_be_missing if STUDY.allows_missing_sites else 0,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         plan=plan_of_site,
         code=code("train_site"),
     message:
@@ -171,7 +171,7 @@ rule validate_site:
         gpu=1,
         mem_mb=4000,
     params:
-        folders=shard_folders,
+        shards=shards_read,
         decision=STUDY.decision_settings,
         code=code("validate_site"),
     message:

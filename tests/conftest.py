@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import yaml
-from fedpedbrain.base.cases import Case, write_cases
+from fedpedbrain.base.cases import Case, Shard, write_cases
 from fedpedbrain.base.files import write_table
 from fedpedbrain.data.grid.dataset import digest_on_grid
 from journalled_disk import JournalledDisk
@@ -198,7 +198,7 @@ def make_case():
     return _make_case
 
 
-def _write_shard(folder: Path, cases: list[Case], images=None, masks=None) -> Path:
+def _write_shard(folder: Path, cases: list[Case], images=None, masks=None) -> Shard:
     if images is None:
         images = np.random.default_rng(len(cases)).integers(0, 256, (len(cases), 1, *GRID), dtype=np.uint8)
     if masks is None:
@@ -210,7 +210,7 @@ def _write_shard(folder: Path, cases: list[Case], images=None, masks=None) -> Pa
     digests = [(digest_on_grid(image), digest_on_grid(mask)) for image, mask in arrays]
     rows = zip(cases, digests, strict=True)
     write_cases(folder / "cases.tsv", [replace(case, grid_sha256=of_case) for case, of_case in rows])
-    return folder
+    return Shard(folder, folder / "cases.tsv")
 
 
 @pytest.fixture

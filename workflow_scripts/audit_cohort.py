@@ -6,7 +6,7 @@ with job_log(snakemake.log[0]):
     from fedpedbrain.data.checks.audit import audit_cohort_files
 
     audit_cohort_files(
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         left_out_path=snakemake.input.left_out,
         duplicates_path=snakemake.input.duplicates,
         audit_path=snakemake.output.audit,

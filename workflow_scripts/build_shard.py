@@ -7,10 +7,9 @@ with job_log(snakemake.log[0]):
 
     build_shard_files(
         index_path=snakemake.input.index,
-        splits_path=snakemake.input.splits,
         images_path=snakemake.output.images,
         masks_path=snakemake.output.masks,
-        cases_path=snakemake.output.cases,
+        table_path=snakemake.output.table,
         outlines_path=snakemake.output.outlines,
         frames_path=snakemake.output.frames,
         source_settings=snakemake.params.source,

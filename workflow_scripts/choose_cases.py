@@ -7,7 +7,7 @@ with job_log(snakemake.log[0]):
 
     choose_cases_files(
         scores_path=snakemake.input.scores,
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         choice_path=snakemake.output.choice,
         classes=snakemake.params.classes,
         num_cases=snakemake.params.num_cases,

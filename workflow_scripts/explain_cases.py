@@ -11,7 +11,7 @@ with job_log(snakemake.log[0]):
     explain_cases_files(
         model_path=snakemake.input.model,
         personal_paths=dict(zip(snakemake.params.personal_sites, snakemake.input.personal, strict=True)),
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         choice_path=snakemake.input.choice,
         explanations_path=snakemake.output.explanations,
         device=take_device(snakemake.resources.gpu, snakemake.threads),

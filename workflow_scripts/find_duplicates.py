@@ -6,7 +6,7 @@ with job_log(snakemake.log[0]):
     from fedpedbrain.data.checks.duplicates import find_duplicates_files
 
     find_duplicates_files(
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         duplicates_path=snakemake.output.duplicates,
         settings=snakemake.params.settings,
     )

@@ -7,7 +7,7 @@ with job_log(snakemake.log[0]):
 
     plot_explanations_files(
         choice_path=snakemake.input.choice,
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         explanations_paths=snakemake.input.explanations,
         scores_paths=snakemake.input.scores,
         pictures_folder=snakemake.output.pictures,

@@ -6,7 +6,7 @@ with job_log(snakemake.log[0]):
     from fedpedbrain.reporting.pictures.quality_pictures import plot_quality_files
 
     plot_quality_files(
-        shard_folder=snakemake.params.folders[0],
+        shard=snakemake.params.shards[0],
         picture_path=snakemake.output.picture,
         site=snakemake.wildcards.site,
         regions=snakemake.params.regions,

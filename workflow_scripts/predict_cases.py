@@ -11,7 +11,7 @@ with job_log(snakemake.log[0]):
     predict_cases_files(
         model_path=snakemake.input.model,
         personal_paths=dict(zip(snakemake.params.personal_sites, snakemake.input.personal, strict=True)),
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         masks_path=snakemake.output.masks,
         probabilities_path=snakemake.output.probabilities,
         decision=snakemake.params.decision,

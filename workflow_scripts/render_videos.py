@@ -7,7 +7,7 @@ with job_log(snakemake.log[0]):
 
     render_videos_files(
         choice_path=snakemake.input.choice,
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         masks_paths=snakemake.input.masks,
         scores_paths=snakemake.input.scores,
         videos_folder=snakemake.output.videos,

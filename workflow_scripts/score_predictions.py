@@ -8,7 +8,7 @@ with job_log(snakemake.log[0]):
     score_predictions_files(
         masks_path=snakemake.input.masks,
         probabilities_path=snakemake.input.probabilities,
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         scores_path=snakemake.output.scores,
         arm=snakemake.wildcards.arm,
         seed=int(snakemake.wildcards.seed),

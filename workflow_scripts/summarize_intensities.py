@@ -6,7 +6,7 @@ with job_log(snakemake.log[0]):
     from fedpedbrain.data.checks.training_intensities import summarize_intensities_files
 
     summarize_intensities_files(
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         intensities_path=snakemake.output.intensities,
         channels=snakemake.params.channels,
         foreground=snakemake.params.foreground,

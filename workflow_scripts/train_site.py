@@ -14,7 +14,7 @@ with job_log(snakemake.log[0]):
     plan = SitePlan(**snakemake.params.plan)
     files = SiteFiles(
         start=given.start,
-        shards=snakemake.params.folders,
+        shards=snakemake.params.shards,
         update=snakemake.output.site_update,
         new_state=snakemake.output.state,
         metrics=snakemake.output.metrics,

@@ -11,7 +11,7 @@ with job_log(snakemake.log[0]):
     validate_site_files(
         model_path=snakemake.input.model,
         state_path=snakemake.input.get("state") or None,
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         site=snakemake.wildcards.site,
         validation_path=snakemake.output.validation,
         decision=snakemake.params.decision,

@@ -8,7 +8,7 @@ with job_log(snakemake.log[0]):
     write_audit_page_files(
         audit_path=snakemake.input.audit,
         duplicates_path=snakemake.input.duplicates,
-        shard_folders=snakemake.params.folders,
+        shards=snakemake.params.shards,
         quality_paths=snakemake.input.quality,
         page_path=snakemake.output.page,
         title=snakemake.params.title,

@@ -223,6 +223,7 @@ print(sorted(times[1:])[2])
 MEMORY_JOB = """
 import sys
 from pathlib import Path
+from fedpedbrain.base.cases import Shard
 from fedpedbrain.jobs.usage import peak_memory_mb
 from fedpedbrain.jobs.devices import take_device
 from fedpedbrain.models.pretrained import initialize_model_files
@@ -233,7 +234,7 @@ import json
 folder, spec, plan = Path(sys.argv[1]), json.loads(sys.argv[2]), SitePlan(**json.loads(sys.argv[3]))
 initialize_model_files(folder / "start.pth", spec, 0, 0, None, {})
 outputs = [folder / name for name in ("update.pth", "state.pth", "metrics.json")]
-files = SiteFiles(folder / "start.pth", [folder], *outputs)
+files = SiteFiles(folder / "start.pth", [Shard(folder, folder / "cases.tsv")], *outputs)
 train_site_files(files, SiteRound("centralized", 0, 1, "pooled"), plan, take_device(0, 1))
 print(peak_memory_mb())
 """

@@ -16,10 +16,12 @@ TRAINING_JOBS_A_ROUND = 5
 # North and east, on whose patients every arm is validated.
 TRAINING_SITES = 2
 # Of one site, and of all sites together.
-OF_A_SITE = ["index_site", "split_site", "build_shard", "plot_quality"]
+OF_A_SITE = ["index_site", "split_site", "build_shard", "split_shard", "plot_quality"]
 OF_ALL_SITES = dict.fromkeys(["check_cohort", "find_duplicates", "audit_cohort", "plot_cohort", "write_audit_page"], 1)
 ONE_SITE = OF_ALL_SITES | dict.fromkeys(OF_A_SITE, 1)
 COHORT = OF_ALL_SITES | dict.fromkeys(OF_A_SITE, 3) | {"summarize_intensities": ARMS}
+# Of a cohort whose patients are split otherwise.
+SPLIT_ANEW = {rule: number for rule, number in COHORT.items() if rule not in ("index_site", "build_shard")}
 # What shows all arms, and so is made again where there is one more.
 OF_ALL_ARMS = ["compare_arms", "plot_convergence", "plot_updates", "plot_comparison", "plot_classes"]
 OF_ALL_ARMS += ["plot_confusion", "plot_cross_sites", "plot_reliability", "plot_volumes"]
@@ -67,6 +69,7 @@ SETTINGS = {
         ["training={optimizer: {learning_rate: 0.0001}}"],
         rounds(2) | TRAINED,
     ),
+    "`cohort.splits`": (["cohort={splits: {seed: 1}}"], SPLIT_ANEW | rounds(2) | TRAINED),
     "`study.rounds` raised": (["study={rounds: 4}"], rounds(2) | TRAINED),
     "`study.rounds` lowered": (["study={rounds: 1}"], TRAINED),
     "an arm added": (
@@ -250,6 +253,20 @@ def test_of_a_cohort_of_files(bids, tmp_path):
     bids.write_participants()
     # Counted among those who are left out.
     assert study.planned(*arguments) == {"check_cohort": 1, "audit_cohort": 1}
+
+
+def test_of_splits_that_are_refused_nothing_trains(study_copy):
+    models = sorted(study_copy.folder.glob("results/models/**/*.pth"))
+    dates = [path.stat().st_mtime_ns for path in models]
+    (study_copy.folder / "kept.tsv").write_text("patient\tsplit\nnobody\ttrain\n")
+    splits = "cohort={splits: {keep_file: kept.tsv}}"
+    arguments = ["--configfile", TINY, "--config", splits, "--cores", "2", "--keep-going", "--", "models"]
+    assert study_copy.planned(*arguments)["train_site"] > 0
+    refused = study_copy.snakemake(*arguments)
+    assert refused.returncode != 0
+    assert "kept.tsv: none of its 1 patients is in the cohort" in refused.stdout
+    assert models
+    assert [path.stat().st_mtime_ns for path in models] == dates
 
 
 def test_settings_count_though_the_records_folder_is_lost(study_copy):

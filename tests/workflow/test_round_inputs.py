@@ -85,9 +85,9 @@ def test_in_a_cyclic_round_a_site_goes_on_from_the_update_of_the_one_before_it(f
 
 def test_personal_weights_are_read_from_the_last_round_of_each_site(functions):
     these = functions(2, batch_norm="local", participation={"absent": {"north": [2], "south": [1, 2]}})
-    assert these.personal_sites_of_round(of(2)) == ["east", "north"]
-    states = [f"{FOLDER}/round-002/states/east.pth", f"{FOLDER}/round-001/states/north.pth"]
-    assert these.personal_states_of_round(of(2)) == states
+    assert these.personal_state_of_site(of(2, "east")) == f"{FOLDER}/round-002/states/east.pth"
+    assert these.personal_state_of_site(of(2, "north")) == f"{FOLDER}/round-001/states/north.pth"
+    assert these.personal_state_of_site(of(2, "south")) == []
     assert these.personal_models(of(2)) == [f"{FOLDER}/personal/{site}.pth" for site in ("east", "north")]
     assert these.states_of_site(of(2, "north")) == [f"{FOLDER}/round-001/states/north.pth"]
 

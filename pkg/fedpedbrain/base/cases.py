@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from fedpedbrain.base.errors import CohortError
 from fedpedbrain.base.files import read_table, write_table
@@ -90,6 +91,19 @@ class Case:
         return cls(**values, **spacings, **lists, shape=shape)
 
 
+class Shard(NamedTuple):
+    """Where one site's preprocessed cases lie.
+
+    Attributes
+    ----------
+    folder : holds ``images.npy`` and ``masks.npy``, which know no splits
+    cases : table of the cases with their splits, row n of which is row n of both arrays
+    """
+
+    folder: str | Path
+    cases: str | Path
+
+
 CASE_COLUMNS = tuple(field.name for field in fields(Case))
 
 
@@ -103,15 +117,15 @@ def read_cases(path: str | Path) -> list[Case]:
     return [Case.from_row(row) for row in read_table(path)]
 
 
-def read_split_cases(index_path: str | Path, splits_path: str | Path) -> list[Case]:
-    """Read the index with every case's split filled in.
+def read_split_cases(cases_path: str | Path, splits_path: str | Path) -> list[Case]:
+    """Read a table of cases with every case's split filled in.
 
     Raises
     ------
     CohortError : names every patient that the table of splits gives two splits or another word than ``SPLITS``, and
-        every patient of the index that it does not know
+        every patient of a case that it does not know
     """
-    cases = read_cases(index_path)
+    cases = read_cases(cases_path)
     split_of: dict[str, str] = {}
     problems = []
     for row in read_table(splits_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from fedpedbrain.base.cases import read_split_cases, write_cases
+from fedpedbrain.base.cases import read_cases, read_split_cases, write_cases
 from fedpedbrain.base.files import replacing, write_table
 from fedpedbrain.data.formats.volumes import Volume
 from fedpedbrain.data.grid.dataset import digest_on_grid, middle_part
@@ -84,10 +84,9 @@ def measure_outlines(
 
 def build_shard_files(
     index_path: str | Path,
-    splits_path: str | Path,
     images_path: str | Path,
     masks_path: str | Path,
-    cases_path: str | Path,
+    table_path: str | Path,
     outlines_path: str | Path,
     frames_path: str | Path,
     source_settings: Mapping,
@@ -95,14 +94,14 @@ def build_shard_files(
 ) -> None:
     """Preprocess the cases of a site's index into ``images`` uint8 (N, C, D, H, W) and ``masks`` uint8 (N, R, D, H, W).
 
-    Row n of both arrays is row n of the table of cases, which states their digests. Cases are read and written one at a
-    time. ``outlines`` is a table of what each mask outlines in the scan, against which the audit holds what is left of
-    it on the grid; ``frames`` says where each case's grid lies, and its scan.
+    Row n of both arrays is row n of ``table``: the cases with their digests, and without splits. Cases are read and
+    written one at a time. ``outlines`` is a table of what each mask outlines in the scan, with which the audit compares
+    what is left of it on the grid; ``frames`` says where each case's grid lies, and its scan.
     """
     source = open_source(source_settings)
     regions = source_settings["cohort"]["regions"]
     num_channels = len(source_settings["cohort"]["channels"])
-    cases = read_split_cases(index_path, splits_path)
+    cases = read_cases(index_path)
     grid = tuple(preprocessing["grid"])
     outlines, frames = [], []
     with replacing(images_path) as images_file, replacing(masks_path) as masks_file:
@@ -120,6 +119,11 @@ def build_shard_files(
             forget_pages(images, masks)
         images.flush()
         masks.flush()
-    write_cases(cases_path, cases)
+    write_cases(table_path, cases)
     write_table(outlines_path, OUTLINE_COLUMNS, (dict(zip(OUTLINE_COLUMNS, row, strict=True)) for row in outlines))
     write_frames(frames_path, frames)
+
+
+def split_shard_files(table_path: str | Path, splits_path: str | Path, cases_path: str | Path) -> None:
+    """Write the cases of a shard with the split that each one's patient has; the shard stays as it is."""
+    write_cases(cases_path, read_split_cases(table_path, splits_path))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedpedbrain.base.cases import HELD_OUT, TEST, UNKNOWN_CLASS
+from fedpedbrain.base.cases import HELD_OUT, TEST, UNKNOWN_CLASS, Shard
 from fedpedbrain.base.files import read_table, write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
 
@@ -123,7 +123,7 @@ def largest_slice(masks: np.ndarray) -> int:
 
 def choose_cases_files(
     scores_path: str | Path,
-    shard_folders: Sequence[str | Path],
+    shards: Sequence[Shard],
     choice_path: str | Path,
     classes: Sequence[str],
     num_cases: int,
@@ -133,10 +133,10 @@ def choose_cases_files(
     Parameters
     ----------
     scores_path : of the arm that decides, one seed
-    shard_folders : of all sites
+    shards : of all sites
     classes, num_cases : see ``choose_cases``
     """
-    dataset = ShardDataset(shard_folders, HELD_OUT)
+    dataset = ShardDataset(shards, HELD_OUT)
     row_of = {case.case: row for row, case in enumerate(dataset.cases)}
     chosen = choose_cases(read_table(scores_path), classes, num_cases)
     slices = [largest_slice(dataset.mask(row_of[case.case])) for case in chosen]

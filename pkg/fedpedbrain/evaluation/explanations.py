@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from fedpedbrain.base.cases import HELD_OUT
+from fedpedbrain.base.cases import HELD_OUT, Shard
 from fedpedbrain.base.files import replacing
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.evaluation.case_choice import read_choice
@@ -110,7 +110,7 @@ def explain_case(
 def explain_cases_files(
     model_path: str | Path,
     personal_paths: Mapping[str, str | Path],
-    shard_folders: Sequence[str | Path],
+    shards: Sequence[Shard],
     choice_path: str | Path,
     explanations_path: str | Path,
     device: torch.device,
@@ -128,7 +128,7 @@ def explain_cases_files(
     choice_path : the chosen cases
     flips : as in the predictions
     """
-    dataset = ShardDataset(shard_folders, HELD_OUT)
+    dataset = ShardDataset(shards, HELD_OUT)
     row_of = {case.case: row for row, case in enumerate(dataset.cases)}
     common, models = load_model_file(model_path), {}
     personal = {site: load_model_file(path) for site, path in personal_paths.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fedpedbrain.base.cases import HELD_OUT
+from fedpedbrain.base.cases import HELD_OUT, Shard
 from fedpedbrain.base.files import replacing, write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.data.grid.memory_maps import create_array
@@ -36,7 +36,7 @@ def predict_dataset(
 def predict_cases_files(
     model_path: str | Path,
     personal_paths: Mapping[str, str | Path],
-    shard_folders: Sequence[str | Path],
+    shards: Sequence[Shard],
     masks_path: str | Path,
     probabilities_path: str | Path,
     decision: Mapping[str, Any],
@@ -56,7 +56,7 @@ def predict_cases_files(
     flips : mirrored copies over which predictions are averaged, see ``predict_probabilities``
     """
     model_file = load_model_file(model_path)
-    dataset = ShardDataset(shard_folders, HELD_OUT)
+    dataset = ShardDataset(shards, HELD_OUT)
     grid = tuple(model_file.spec.preprocessing["grid"])
     personal = {site: load_model_file(path) for site, path in personal_paths.items()}
     predictions = predict_dataset(model_file, personal, dataset, decision, device, flips)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from fedpedbrain.base.cases import HELD_OUT
+from fedpedbrain.base.cases import HELD_OUT, Shard
 from fedpedbrain.base.files import replacing
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.data.grid.frame_table import CaseFrame, read_frames
@@ -30,20 +30,18 @@ def restore_labels(regions: np.ndarray, frame: CaseFrame) -> sitk.Image:
     return labels
 
 
-def restore_predictions_files(
-    masks_path: str | Path, shard_folders: Sequence[str | Path], masks_folder: str | Path
-) -> None:
+def restore_predictions_files(masks_path: str | Path, shards: Sequence[Shard], masks_folder: str | Path) -> None:
     """Write every held-out case's predicted regions as ``<case>.nii.gz``; no scan is read.
 
     Parameters
     ----------
     masks_path : predicted masks uint8 (N, R, D, H, W), rows in the order of the shards' held-out cases
-    shard_folders : in the order in which the predictions were made, each with ``frames.tsv``
+    shards : in the order in which the predictions were made; each folder has ``frames.tsv``
     """
     masks = np.load(masks_path, mmap_mode="r")
     frames: dict[str, CaseFrame] = {}
-    for folder in shard_folders:
-        frames |= read_frames(Path(folder) / "frames.tsv")
-    for row, case in enumerate(ShardDataset(shard_folders, HELD_OUT).cases):
+    for shard in shards:
+        frames |= read_frames(Path(shard.folder) / "frames.tsv")
+    for row, case in enumerate(ShardDataset(shards, HELD_OUT).cases):
         with replacing(Path(masks_folder) / f"{case.case}.nii.gz") as temporary:
             sitk.WriteImage(restore_labels(masks[row], frames[case.case]), str(temporary), useCompression=True)

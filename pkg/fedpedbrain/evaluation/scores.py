@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpedbrain.base.cases import HELD_OUT
+from fedpedbrain.base.cases import HELD_OUT, Shard
 from fedpedbrain.base.files import read_table, write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.evaluation.lesions import count_covered_lesions, count_lesions
@@ -80,7 +80,7 @@ def _lesion_scores(predicted: np.ndarray, truth: np.ndarray, least_overlap: floa
 def score_predictions_files(
     masks_path: str | Path,
     probabilities_path: str | Path,
-    shard_folders: Sequence[str | Path],
+    shards: Sequence[Shard],
     scores_path: str | Path,
     arm: str,
     seed: int,
@@ -93,7 +93,7 @@ def score_predictions_files(
     ----------
     settings : ``surface_tolerance_mm`` and ``lesion_overlap`` of ``region_scores``
     """
-    dataset = ShardDataset(shard_folders, HELD_OUT)
+    dataset = ShardDataset(shards, HELD_OUT)
     masks = np.load(masks_path, mmap_mode="r")
     rows: list[dict[str, Any]] = []
     common_of = {}

@@ -33,7 +33,7 @@ def mean_of_known(entries: Sequence[Mapping[str, Any]], key: str) -> float:
 
 
 def selection_score(entries: Sequence[Mapping[str, Any]]) -> float:
-    """What the best round is chosen by: the mean of tumour Dice and accuracy, or the one that the study has."""
+    """What the best round is chosen by: the mean of Dice and accuracy, or the one that the study has."""
     parts = [mean_of_known(entries, "dice"), mean_of_known(entries, "correct")]
     known = [part for part in parts if not math.isnan(part)]
     return sum(known) / len(known) if known else math.nan

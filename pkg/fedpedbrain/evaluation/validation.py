@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedpedbrain.base.cases import VALIDATION
+from fedpedbrain.base.cases import VALIDATION, Shard
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import write_json
 from fedpedbrain.data.grid.dataset import ShardDataset
@@ -77,7 +77,7 @@ def join_validations(validations: Mapping[str, Mapping[str, Any]]) -> dict[str, 
 def validate_site_files(
     model_path: str | Path,
     state_path: str | Path | None,
-    shard_folders: Sequence[str | Path],
+    shards: Sequence[Shard],
     site: str,
     validation_path: str | Path,
     decision: Mapping[str, Any],
@@ -89,11 +89,11 @@ def validate_site_files(
     ----------
     model_path : the global model
     state_path : of the site, where it has weights for itself; else None
-    shard_folders : of the site
+    shards : of the site
     decision : as of ``validate_site``
     """
     model_file = load_model_of_site(model_path, state_path, site)
-    write_json(validation_path, validate_site(model_file, ShardDataset(shard_folders, {VALIDATION}), decision, device))
+    write_json(validation_path, validate_site(model_file, ShardDataset(shards, {VALIDATION}), decision, device))
 
 
 def join_validation_files(site_paths: Sequence[str | Path], validation_path: str | Path) -> None:

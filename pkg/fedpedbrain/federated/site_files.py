@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fedpedbrain.base.cases import TRAIN
+from fedpedbrain.base.cases import TRAIN, Shard
 from fedpedbrain.base.files import sha256_of_file
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.federated.exchange.secure_sum import read_key
@@ -27,14 +27,14 @@ class SiteFiles:
     Attributes
     ----------
     start : the model that it continues from
-    shards : folders of the shards that it trains on
+    shards : those that it trains on
     state, server_state : of the round before, None where there is none or none is needed
     secret_key, public_keys : of a secure sum: its own, and of each site of the round
     update, new_state, metrics : written; the state stays at the site
     """
 
     start: str | Path
-    shards: Sequence[str | Path]
+    shards: Sequence[Shard]
     update: str | Path
     new_state: str | Path
     metrics: str | Path

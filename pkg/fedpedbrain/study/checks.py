@@ -11,7 +11,7 @@ from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.arm_checks import check_arm, check_noise
 from fedpedbrain.study.arms import POOLED_SITE, Arm
 from fedpedbrain.study.network_facts import NETWORKS, NetworkFacts
-from fedpedbrain.study.recipes import Recipe
+from fedpedbrain.study.recipes import ArmRecipe
 from fedpedbrain.study.source_facts import SOURCES
 
 
@@ -55,7 +55,7 @@ def check_cohort(config: Mapping[str, Any]) -> None:
         _check_flpedbrain(config["flpedbrain"], sites, normal)
 
 
-def check_recipe(where: str, recipe: Recipe, config: Mapping[str, Any]) -> None:
+def check_recipe(where: str, recipe: ArmRecipe, config: Mapping[str, Any]) -> None:
     """Refuse a loss or a network that cannot learn from the cohort.
 
     Parameters
@@ -72,7 +72,7 @@ def check_recipe(where: str, recipe: Recipe, config: Mapping[str, Any]) -> None:
     _check_grid(where, recipe.network_settings, config["preprocessing"]["grid"])
 
 
-def check_arms(config: Mapping[str, Any], arms: Mapping[str, Arm], recipes: Mapping[str, Recipe]) -> None:
+def check_arms(config: Mapping[str, Any], arms: Mapping[str, Arm], recipes: Mapping[str, ArmRecipe]) -> None:
     """Refuse arms that contradict themselves, each other, or what the config says of them elsewhere."""
     _check_arm_names("evaluation.reference_arm", [config["evaluation"]["reference_arm"]], arms)
     _check_arm_names("reporting.video.arms", config["reporting"]["video"]["arms"], arms)

@@ -18,7 +18,7 @@ _DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ArmRecipe:
     """How an arm trains.
 
     Attributes
@@ -93,7 +93,7 @@ def _differences(block: Any, other: Any, place: str) -> dict[str, Any]:
     return {} if block == other else {place: block}
 
 
-def build_recipe(config: Mapping[str, Any], block: Mapping[str, Any]) -> Recipe:
+def build_recipe(config: Mapping[str, Any], block: Mapping[str, Any]) -> ArmRecipe:
     """The recipe of an arm.
 
     Parameters
@@ -105,4 +105,4 @@ def build_recipe(config: Mapping[str, Any], block: Mapping[str, Any]) -> Recipe:
     network = merged_block(config["network"], block.get("network", {}))
     differences = _differences(training, config["training"], "training")
     of_network = _differences(_read_network(network), _read_network(config["network"]), "network")
-    return Recipe(training, network, bool(of_network), differences | of_network)
+    return ArmRecipe(training, network, bool(of_network), differences | of_network)

@@ -15,7 +15,7 @@ from fedpedbrain.base.seeds import derive_seed
 from fedpedbrain.study.arms import Arm, build_arms
 from fedpedbrain.study.checks import check_arms, check_cohort, check_recipe
 from fedpedbrain.study.colours import arm_colours
-from fedpedbrain.study.recipes import Recipe, build_recipe
+from fedpedbrain.study.recipes import ArmRecipe, build_recipe
 from fedpedbrain.study.scan_request import ScanRequest
 from fedpedbrain.study.schema import check_config, load_schema, restore_types
 from fedpedbrain.study.source_facts import SOURCES
@@ -144,16 +144,16 @@ class Study:
         return [region["name"] for region in self.config["cohort"]["regions"]]
 
     @cached_property
-    def recipes(self) -> dict[str, Recipe]:
+    def recipes(self) -> dict[str, ArmRecipe]:
         """How each arm trains."""
         return {name: build_recipe(self.config, arm.block) for name, arm in self.arms.items()}
 
     @cached_property
-    def starts(self) -> dict[str, Recipe]:
+    def starts(self) -> dict[str, ArmRecipe]:
         """The starts that arms share, one per network, and a recipe that begins there."""
         return {recipe.start: recipe for recipe in self.recipes.values()}
 
-    def model_spec(self, recipe: Recipe) -> dict[str, Any]:
+    def model_spec(self, recipe: ArmRecipe) -> dict[str, Any]:
         """Arguments of ``ModelSpec`` for the network of a recipe."""
         cohort = self.config["cohort"]
         return recipe.network_settings | {

@@ -4,14 +4,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from fedpedbrain.base.cases import read_cases
+from fedpedbrain.base.cases import Shard, read_cases
+from fedpedbrain.base.errors import CohortError
 from fedpedbrain.base.files import read_table, write_table
 from fedpedbrain.data.formats.volumes import Volume
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.data.grid.frame_table import Geometry, read_frames
 from fedpedbrain.data.grid.geometry import grid_frame
 from fedpedbrain.data.index import index_site_files
-from fedpedbrain.data.shards import build_shard_files, measure_outlines, preprocess_images, preprocess_mask
+from fedpedbrain.data.shards import (
+    build_shard_files,
+    measure_outlines,
+    preprocess_images,
+    preprocess_mask,
+    split_shard_files,
+)
 from fedpedbrain.data.sources.source_files import settings_of_site
 
 SPLITS = {"sub-01": "train", "sub-02": "test", "sub-03": "train", "sub-04": "validation", "sub-00": "train"}
@@ -24,31 +31,38 @@ def preprocessing(config) -> dict:
 
 @pytest.fixture
 def build(tmp_path, source_settings, preprocessing):
-    """Index the folder ``bids``, split it and build one site's shard; returns the shard's folder."""
+    """Index the folder ``bids`` and build one site's shard, ``shard.tsv`` and arrays; returns the shard's folder."""
 
     def _build(site: str, name: str = "shard") -> Path:
         settings = settings_of_site(source_settings, site)
         index_site_files(settings, tmp_path / "index.tsv")
-        rows = [{"patient": patient, "split": split} for patient, split in SPLITS.items()]
-        write_table(tmp_path / "splits.tsv", ["patient", "split"], rows)
         folder = tmp_path / name
-        paths = [folder / part for part in ("images.npy", "masks.npy", "cases.tsv", "outlines.tsv", "frames.tsv")]
-        build_shard_files(tmp_path / "index.tsv", tmp_path / "splits.tsv", *paths, settings, preprocessing)
+        paths = [folder / part for part in ("images.npy", "masks.npy", "shard.tsv", "outlines.tsv", "frames.tsv")]
+        build_shard_files(tmp_path / "index.tsv", *paths, settings, preprocessing)
         return folder
 
     return _build
+
+
+@pytest.fixture
+def write_splits(tmp_path):
+    """``write_splits(changes, without)``: the table of ``SPLITS`` with some changed and one patient left out."""
+
+    def _write_splits(changes: dict[str, str] | None = None, without: str = "") -> Path:
+        splits = SPLITS | (changes or {})
+        rows = [{"patient": patient, "split": splits[patient]} for patient in splits if patient != without]
+        write_table(tmp_path / "splits.tsv", ["patient", "split"], rows)
+        return tmp_path / "splits.tsv"
+
+    return _write_splits
 
 
 def test_a_shard_has_the_sites_cases_in_the_order_of_the_index(bids, build):
     # Added last, but first in the index.
     bids.add("sub-00", "south", "dipg")
     folder = build("south")
-    cases = read_cases(folder / "cases.tsv")
-    assert [(case.case, case.split) for case in cases] == [
-        ("sub-00", "train"),
-        ("sub-03", "train"),
-        ("sub-04", "validation"),
-    ]
+    cases = read_cases(folder / "shard.tsv")
+    assert [(case.case, case.split) for case in cases] == [("sub-00", ""), ("sub-03", ""), ("sub-04", "")]
     images, masks = np.load(folder / "images.npy"), np.load(folder / "masks.npy")
     assert (images.shape, images.dtype) == ((3, 1, 4, 6, 5), np.uint8)
     assert (masks.shape, masks.dtype) == ((3, 1, 4, 6, 5), np.uint8)
@@ -57,13 +71,13 @@ def test_a_shard_has_the_sites_cases_in_the_order_of_the_index(bids, build):
 def test_a_case_carries_the_digests_of_its_rows(build):
     folder = build("south")
     arrays = [np.load(folder / part) for part in ("images.npy", "masks.npy")]
-    for row, case in enumerate(read_cases(folder / "cases.tsv")):
+    for row, case in enumerate(read_cases(folder / "shard.tsv")):
         assert case.grid_sha256 == tuple(hashlib.sha256(array[row].tobytes()).hexdigest() for array in arrays)
 
 
 def test_a_case_carries_the_spacing_of_its_grid(build, preprocessing):
     preprocessing |= {"grid": [2, 3, 5], "field_of_view": "image"}
-    (case, _) = read_cases(build("north") / "cases.tsv")
+    (case, _) = read_cases(build("north") / "shard.tsv")
     # 16 x 12 x 10 mm of the image in 2 x 3 x 5 voxels.
     assert case.grid_spacing_mm == pytest.approx((8.0, 4.0, 2.0))
 
@@ -73,7 +87,7 @@ def test_row_n_of_the_arrays_is_row_n_of_the_cases(bids, build, write_volume):
     write_volume(bids.mask("sub-04"), dark)
     folder = build("south")
     rows = dict(
-        zip((case.case for case in read_cases(folder / "cases.tsv")), np.load(folder / "masks.npy"), strict=True)
+        zip((case.case for case in read_cases(folder / "shard.tsv")), np.load(folder / "masks.npy"), strict=True)
     )
     assert rows["sub-03"].any()
     assert not rows["sub-04"].any()
@@ -87,15 +101,39 @@ def test_the_tumour_is_where_the_image_is_bright(bids, build):
 
 def test_building_again_gives_the_same_bytes(build):
     first, second = build("north", "first"), build("north", "second")
-    for part in ("images.npy", "masks.npy", "cases.tsv"):
+    for part in ("images.npy", "masks.npy", "shard.tsv"):
         assert (first / part).read_bytes() == (second / part).read_bytes()
 
 
-def test_a_cohort_without_regions_has_shards_without_masks(build, source_settings):
+def test_a_cohort_without_regions_has_shards_without_masks(build, write_splits, source_settings):
     source_settings["cohort"]["regions"] = []
     folder = build("north")
     assert np.load(folder / "masks.npy").shape == (2, 0, 4, 6, 5)
-    assert ShardDataset([folder], {"train"}).mask(0).shape == (0, 4, 6, 5)
+    split_shard_files(folder / "shard.tsv", write_splits(), folder / "cases.tsv")
+    assert ShardDataset([Shard(folder, folder / "cases.tsv")], {"train"}).mask(0).shape == (0, 4, 6, 5)
+
+
+def test_other_splits_read_the_same_shard(build, write_splits, tmp_path):
+    folder = build("south")
+    one, other = tmp_path / "one.tsv", tmp_path / "other.tsv"
+    split_shard_files(folder / "shard.tsv", write_splits(), one)
+    split_shard_files(folder / "shard.tsv", write_splits({"sub-03": "test"}), other)
+    images = np.load(folder / "images.npy")
+    first, second = (ShardDataset([Shard(folder, path)], {"train"}) for path in (one, other))
+    assert [case.case for case in first.cases] == ["sub-03"]
+    assert [case.case for case in second.cases] == []
+    tested = ShardDataset([Shard(folder, other)], {"test"})
+    assert [case.case for case in tested.cases] == ["sub-03"]
+    np.testing.assert_array_equal(tested.image(0), images[0])
+
+
+def test_a_case_whose_patient_has_no_split_is_refused(build, write_splits, tmp_path):
+    folder = build("south")
+    splits = write_splits(without="sub-03")
+    with pytest.raises(CohortError) as caught:
+        split_shard_files(folder / "shard.tsv", splits, tmp_path / "cases.tsv")
+    assert str(caught.value) == f"{splits}: patient sub-03 has no split; delete the file and run again"
+    assert not (tmp_path / "cases.tsv").exists()
 
 
 def test_two_channels_are_two_images_in_order(bids, build, source_settings, config):

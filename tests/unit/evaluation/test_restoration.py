@@ -38,14 +38,16 @@ def test_a_study_without_regions_has_empty_masks():
 def test_each_held_out_case_has_its_own_prediction_in_its_own_geometry(tmp_path, make_case, write_shard):
     cases = {"north": [("a", "train"), ("b", "test")], "west": [("c", "external")]}
     frames = {name: make_frame(name, (1.0 + number, 2.0, 5.0)) for number, name in enumerate("abc")}
+    shards = []
     for site, listed in cases.items():
-        write_shard(tmp_path / site, [make_case(name, site, split) for name, split in listed])
-        write_frames(tmp_path / site / "frames.tsv", [frames[name] for name, _ in listed])
+        shard = write_shard(tmp_path / site, [make_case(name, site, split) for name, split in listed])
+        write_frames(shard.folder / "frames.tsv", [frames[name] for name, _ in listed])
+        shards.insert(0, shard)
     masks = np.zeros((2, 1, *GRID), np.uint8)
     # Row 0 is the one of the first shard, west.
     masks[0, 0, 1, 2, 3] = 1
     np.save(tmp_path / "masks.npy", masks)
-    restore_predictions_files(tmp_path / "masks.npy", [tmp_path / "west", tmp_path / "north"], tmp_path / "scans")
+    restore_predictions_files(tmp_path / "masks.npy", shards, tmp_path / "scans")
     assert sorted(path.name for path in (tmp_path / "scans").iterdir()) == ["b.nii.gz", "c.nii.gz"]
     for name, num_voxels in (("c", 1), ("b", 0)):
         image = sitk.ReadImage(str(tmp_path / "scans" / f"{name}.nii.gz"))

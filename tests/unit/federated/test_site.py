@@ -115,9 +115,9 @@ def test_the_cases_of_the_last_smaller_batch_are_learnt_from(train, shard, setti
     first = train("first").update
     assert [len(batch.images) for batch in batches_of(shard, settings)] == [4, 1]
     last = np.random.default_rng(derive_seed(0, "order", 1, 1, "north")).permutation(5)[-1]
-    images = np.load(shard / "images.npy")
+    images = np.load(shard.folder / "images.npy")
     images[last] = 255 - images[last]
-    write_shard(shard, read_cases(shard / "cases.tsv"), images, np.load(shard / "masks.npy"))
+    write_shard(shard.folder, read_cases(shard.cases), images, np.load(shard.folder / "masks.npy"))
     assert weights_differ(first, train("second").update)
 
 

@@ -149,6 +149,7 @@ def test_deterministic_algorithms_change_nothing_on_the_cpu(train, settings):
 TRAIN_TWO_SITES = """
 import json, sys
 from pathlib import Path
+from fedpedbrain.base.cases import Shard
 from fedpedbrain.jobs.devices import take_device
 from fedpedbrain.federated.site import SitePlan
 from fedpedbrain.federated.site_files import SiteFiles, train_site_files
@@ -156,7 +157,7 @@ from fedpedbrain.training.batches import SiteRound
 folder, plan, device = Path(sys.argv[1]), SitePlan(**json.loads(sys.argv[2])), take_device(0, 1)
 for site in ("small", "large"):
     paths = [folder / f"{site}.{suffix}" for suffix in ("pth", "state.pth", "json")]
-    files = SiteFiles(folder / "start.pth", [folder / site], *paths)
+    files = SiteFiles(folder / "start.pth", [Shard(folder / site, folder / site / "cases.tsv")], *paths)
     train_site_files(files, SiteRound("fedavg", 0, 1, site), plan, device)
     counts = dict(line.split(":") for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
     print(sum(int(counts[kind].split()[0]) for kind in ("Anonymous", "Swap")))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fedpedbrain.base.cases import Shard
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import sha256_of_file
 from fedpedbrain.federated.exchange.secure_sum import make_key_files
@@ -67,7 +68,8 @@ def test_centralized_training_on_one_site_is_a_federation_of_that_site_step_for_
     spec["options"]["dropout"] = 0.5
     initialize_model_files(start, spec, 0, 7, None, {})
     alone = federation("alone", {}, 3, sites=["north"])
-    shard = alone[0].sites["north"].update.parent / "shard-north"
+    folder = alone[0].sites["north"].update.parent / "shard-north"
+    shard = Shard(folder, folder / "cases.tsv")
     pooled = {"arm": "centralized", "site": "pooled", "plan": {"cases_of": ["north"]}}
     update, state = None, None
     for number in (1, 2, 3):

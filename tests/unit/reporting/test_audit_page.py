@@ -30,20 +30,20 @@ def page(tmp_path, config, cohort, write_shard, make_case):
         images = (
             np.random.default_rng(0).integers(0, 256, (len(names), 1, 4, 8, 8), np.uint8) if images is None else images
         )
-        folders = [
+        shards = [
             write_shard(tmp_path / "north", north, images),
             write_shard(tmp_path / "west", [make_case("copy", "west", "external", "normal")], images[-1:]),
         ]
-        for folder in folders:
-            write_table(folder / "outlines.tsv", OUTLINE_COLUMNS, [])
+        for shard in shards:
+            write_table(shard.folder / "outlines.tsv", OUTLINE_COLUMNS, [])
         write_table(tmp_path / "left_out.tsv", LEFT_OUT_COLUMNS, [])
-        find_duplicates_files(folders, tmp_path / "duplicates.tsv", config["audit"])
-        tables = [folder / "audit.tsv" for folder in folders]
+        find_duplicates_files(shards, tmp_path / "duplicates.tsv", config["audit"])
+        tables = [shard.folder / "audit.tsv" for shard in shards]
         paths = [tmp_path / name for name in ("left_out.tsv", "duplicates.tsv", "audit.json", "cohort.tsv")]
-        audit_cohort_files(folders, *paths, tables, cohort, config["audit"])
+        audit_cohort_files(shards, *paths, tables, cohort, config["audit"])
         picture = tmp_path / "north.png"
-        plot_quality_files(folders[0], picture, "north", [])
-        inputs = (tmp_path / "audit.json", tmp_path / "duplicates.tsv", folders, [picture], tmp_path / "audit.html")
+        plot_quality_files(shards[0], picture, "north", [])
+        inputs = (tmp_path / "audit.json", tmp_path / "duplicates.tsv", shards, [picture], tmp_path / "audit.html")
         write_audit_page_files(*inputs, "A study", cohort, config["audit"])
         return (tmp_path / "audit.html").read_text(encoding="utf-8")
 

@@ -130,7 +130,7 @@ def test_the_reason_says_which_of_how_many_a_case_is(chosen, has_classes, reason
 
 
 def test_the_three_most_probable_classes_are_named(shard):
-    case = read_cases(shard / "cases.tsv")[0]
+    case = read_cases(shard.cases)[0]
     common = {"seed": "0", "case": "c1", "metric": "probability"}
     chances = {"normal": 0.004, "glioma": 0.2, "dipg": 0.7, "ependymoma": 0.056, "other": 0.04}
     scores = CaseScores([common | {"target": name, "value": str(value)} for name, value in chances.items()])

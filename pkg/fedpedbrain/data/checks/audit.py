@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpedbrain.base.cases import EXTERNAL, HELD_OUT, SPLITS, TRAIN, UNKNOWN_CLASS, VALIDATION
+from fedpedbrain.base.cases import EXTERNAL, HELD_OUT, SPLITS, TRAIN, UNKNOWN_CLASS, VALIDATION, Shard
 from fedpedbrain.base.files import read_table, write_json, write_table
 from fedpedbrain.data.checks.case_measures import CaseMeasures, label_of, measure_case, measure_columns
 from fedpedbrain.data.checks.duplicates import EXACT
@@ -213,7 +213,7 @@ def _read_outlines(path: str | Path) -> dict[str, dict[str, tuple[float, float]]
 
 
 def audit_cohort_files(
-    shard_folders: Sequence[str | Path],
+    shards: Sequence[Shard],
     left_out_path: str | Path,
     duplicates_path: str | Path,
     audit_path: str | Path,
@@ -226,7 +226,7 @@ def audit_cohort_files(
 
     Parameters
     ----------
-    shard_folders : one a site, named as the site
+    shards : one per site, each folder named as its site
     left_out_path : participants at sites that are none of the study's
     duplicates_path : pairs of cases that are one image
     case_table_paths : one a site
@@ -234,14 +234,15 @@ def audit_cohort_files(
     """
     sites, site_notes = [], []
     columns = measure_columns([region["name"] for region in cohort["regions"]])
-    for folder, table in zip(map(Path, shard_folders), case_table_paths, strict=True):
-        dataset, outlines = ShardDataset([folder], SPLITS), _read_outlines(folder / "outlines.tsv")
+    for shard, table in zip(shards, case_table_paths, strict=True):
+        folder = Path(shard.folder)
+        dataset, outlines = ShardDataset([shard], SPLITS), _read_outlines(folder / "outlines.tsv")
         measured = list(measure_site(dataset, outlines, cohort))
         write_table(table, columns, (item.to_row() for item in measured))
         facts, found = audit_site(folder.name, measured, cohort)
         sites.append(facts)
         site_notes += found
-    everyone = ShardDataset(shard_folders, SPLITS)
+    everyone = ShardDataset(shards, SPLITS)
     notes = [
         *duplicate_notes(read_table(duplicates_path)),
         *_left_out_notes(left_out_path),

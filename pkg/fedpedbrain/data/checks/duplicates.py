@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from fedpedbrain.base.cases import HELD_OUT, SPLITS, UNKNOWN_CLASS, Case
+from fedpedbrain.base.cases import HELD_OUT, SPLITS, UNKNOWN_CLASS, Case, Shard
 from fedpedbrain.base.files import write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
 
@@ -186,17 +186,15 @@ def _order(pair: Pair) -> tuple:
     return (*is_harmless, pair.bits, -pair.correlation, pair.a.case, pair.b.case)
 
 
-def find_duplicates_files(
-    shard_folders: Sequence[str | Path], duplicates_path: str | Path, settings: Mapping[str, Any]
-) -> None:
+def find_duplicates_files(shards: Sequence[Shard], duplicates_path: str | Path, settings: Mapping[str, Any]) -> None:
     """Compare all cases of all sites with each other and write the pairs, one row each.
 
     Parameters
     ----------
-    shard_folders : one a site
+    shards : one per site
     settings : the ``audit`` block of the config
     """
-    dataset = ShardDataset(shard_folders, SPLITS)
+    dataset = ShardDataset(shards, SPLITS)
     pictures = np.stack([sample_pictures(dataset.image(row)) for row in range(len(dataset))])
     pairs = find_pairs(dataset.cases, pictures, settings)
     write_table(duplicates_path, PAIR_COLUMNS, (pair.to_row() for pair in pairs))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpedbrain.base.cases import TRAIN
+from fedpedbrain.base.cases import TRAIN, Shard
 from fedpedbrain.base.files import write_json
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.data.grid.intensity import FOREGROUND
@@ -79,13 +79,13 @@ def summarize_intensities(
 
 
 def summarize_intensities_files(
-    shard_folders: Sequence[str | Path],
+    shards: Sequence[Shard],
     intensities_path: str | Path,
     channels: Sequence[str],
     foreground: Mapping[str, float],
 ) -> None:
     """Describe the intensities of the training cases of some shards."""
-    dataset = ShardDataset(shard_folders, (TRAIN,))
+    dataset = ShardDataset(shards, (TRAIN,))
     images = (dataset.image(row) for row in range(len(dataset)))
     write_json(intensities_path, summarize_intensities(images, channels, foreground))
 

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.data.formats.dicom_headers import Instance, Series
-from fedpedbrain.data.formats.volumes import check_num_voxels
+from fedpedbrain.data.formats.scan import check_num_voxels
 
 # Two direction cosines, and two pixel spacings (relative), that differ by less are one.
 _SAME_DIRECTION = 1e-3

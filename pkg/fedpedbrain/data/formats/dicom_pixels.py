@@ -16,7 +16,7 @@ from pydicom.uid import UID, generate_uid
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.data.formats.dicom_geometry import Frame
 from fedpedbrain.data.formats.dicom_headers import PIXEL_TAGS, read_tags
-from fedpedbrain.data.formats.volumes import check_num_voxels
+from fedpedbrain.data.formats.scan import check_num_voxels
 
 # Multi-frame Grayscale Word Secondary Capture: pixels of any kind that nothing else belongs to.
 _PLAIN_FRAMES = "1.2.840.10008.5.1.4.1.1.7.3"

@@ -12,8 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.data.formats.scan import Scan, image_of_array
-from fedpedbrain.data.formats.volumes import check_num_voxels
+from fedpedbrain.data.formats.scan import Scan, check_num_voxels, image_of_array
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _NUMBERS = "biuf"

@@ -12,8 +12,7 @@ from PIL import Image
 
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.image_files import PICTURE_SUFFIXES
-from fedpedbrain.data.formats.scan import Scan, image_of_array
-from fedpedbrain.data.formats.volumes import check_num_voxels
+from fedpedbrain.data.formats.scan import Scan, check_num_voxels, image_of_array
 
 _SLICE = re.compile(r"slice_(\d+)\.png", re.IGNORECASE)
 # Grey pictures that were saved as colour with loss come back with channels that differ by this much.

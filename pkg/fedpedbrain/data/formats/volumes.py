@@ -1,8 +1,6 @@
 """One case in memory, in its own geometry, before any preprocessing."""
 
-import math
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +9,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.data.formats.nifti_headers import check_header, check_stream, is_nifti, read_header
+from fedpedbrain.base.files import sha256_of_file
+from fedpedbrain.data.formats.nifti_headers import geometry_notes, is_nifti, unpacked
 from fedpedbrain.data.grid.geometry import largest_offset
 
 # Voxels; headers round, and the distance of DICOM slices is an average.
 _LARGEST_OFFSET = 0.1
-# More than any scan; a header that promises more is damaged or means harm.
-MOST_VOXELS = 2**30
 
 
 @dataclass(frozen=True)
@@ -34,49 +31,60 @@ class Volume:
     mask: sitk.Image | None
 
 
-def read_volume(path: str | Path) -> sitk.Image:
-    """Read a 3-D volume; a ``StudyError`` names the file and what is wrong with it."""
+@dataclass(frozen=True)
+class VolumeFile:
+    """A 3-D volume, and what was seen while its file was read.
+
+    Attributes
+    ----------
+    sha256 : of the file
+    notes : as of a ``Scan``
+    """
+
+    image: sitk.Image
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def read_volume(path: str | Path) -> VolumeFile:
+    """Read a 3-D volume of finite numbers, of a compressed NIfTI file with a single decompression.
+
+    Raises
+    ------
+    StudyError : names the file and what is wrong with it
+    """
     path = Path(path)
     try:
-        if is_nifti(path):
-            _check_nifti(path)
-        volume = sitk.ReadImage(str(path))
+        if not is_nifti(path):
+            image = _as_volume(path, sitk.ReadImage(str(path)))
+            _check_finite(path, sitk.GetArrayViewFromImage(image))
+            return VolumeFile(image, sha256_of_file(path))
+        with unpacked(path) as file:
+            image = _as_volume(path, sitk.ReadImage(str(file.plain)))
+            # SimpleITK's NIfTI reader turns NaN into 0.
+            _check_finite(path, np.asanyarray(nibabel.load(file.plain).dataobj))
+            return VolumeFile(image, file.sha256, geometry_notes(file.header))
     except IsADirectoryError:
         raise StudyError(f"{path}: not a readable volume: a folder; give the file itself") from None
     except PermissionError:
         raise StudyError(f"{path}: may not be read; give this user the right to read it") from None
     except (RuntimeError, OSError, EOFError, zlib.error):
         raise StudyError(f"{path}: not a readable volume; it may be missing or truncated, copy it again") from None
-    if volume.GetDimension() == 4 and volume.GetSize()[3] == 1:
-        volume = volume[:, :, :, 0]
-    if volume.GetDimension() != 3:
-        raise StudyError(f"{path}: expected a 3-D volume, found {volume.GetDimension()} dimensions")
-    if volume.GetNumberOfComponentsPerPixel() != 1:
-        raise StudyError(f"{path}: expected one value a voxel, found {volume.GetNumberOfComponentsPerPixel()}")
-    return volume
 
 
-def _check_nifti(path: Path) -> None:
-    """Refuse a NIfTI file whose header is wrong or promises other than the file holds, before it is read."""
-    header = read_header(path)
-    num_bytes = check_header(path, header)
-    check_num_voxels(path, header.get_data_shape())
-    check_stream(path, num_bytes)
+def _as_volume(path: Path, image: sitk.Image) -> sitk.Image:
+    """The image as one of three axes, one value per voxel; others are refused."""
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise StudyError(f"{path}: expected a 3-D volume, found {image.GetDimension()} dimensions")
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise StudyError(f"{path}: expected one value a voxel, found {image.GetNumberOfComponentsPerPixel()}")
+    return image
 
 
-def check_num_voxels(path: str | Path, shape: Sequence[int]) -> None:
-    """Refuse a size that no scan has, before anything of that size is asked of the memory."""
-    if math.prod(int(size) for size in shape) > MOST_VOXELS:
-        found = " x ".join(str(size) for size in shape)
-        raise StudyError(
-            f"{path}: the header promises {found} voxels, more than any scan; it is damaged, export it again"
-        )
-
-
-def check_finite(path: str | Path, image: sitk.Image) -> None:
+def _check_finite(path: Path, values: np.ndarray) -> None:
     """Refuse an image that holds NaN or infinite values."""
-    # SimpleITK's NIfTI reader turns NaN into 0.
-    values = np.asanyarray(nibabel.load(path).dataobj) if is_nifti(Path(path)) else sitk.GetArrayViewFromImage(image)
     if not np.isfinite(values).all():
         raise StudyError(f"{path}: the image holds NaN or infinite values; export it again")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedpedbrain.base.cases import Case, read_cases
+from fedpedbrain.base.cases import Case, Shard, read_cases
 from fedpedbrain.base.errors import StudyError
 
 # Arrays of a shard, in the order in which a case states their digests.
@@ -30,7 +30,7 @@ class ShardDataset:
 
     Parameters
     ----------
-    folders : shard folders, each with ``images.npy``, ``masks.npy`` and ``cases.tsv``
+    shards : arrays of each site, and the table that says in which split each case is
     splits : which splits to keep
 
     Raises
@@ -38,14 +38,14 @@ class ShardDataset:
     StudyError : a case that is read is not the one that the shard's table was written with; it is named
     """
 
-    def __init__(self, folders: Sequence[str | Path], splits: Collection[str]) -> None:
+    def __init__(self, shards: Sequence[Shard], splits: Collection[str]) -> None:
         self.cases: list[Case] = []
         self._places: list[tuple[int, int]] = []
         # Arrays that were read before, and are what the table says.
         self._checked: set[tuple[int, int, str]] = set()
-        self._folders = [Path(folder) for folder in folders]
-        for number, folder in enumerate(self._folders):
-            for row, case in enumerate(read_cases(folder / "cases.tsv")):
+        self._folders = [Path(shard.folder) for shard in shards]
+        for number, shard in enumerate(shards):
+            for row, case in enumerate(read_cases(shard.cases)):
                 if case.split in splits:
                     self.cases.append(case)
                     self._places.append((number, row))

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from fedpedbrain.base.cases import SPLITS
+from fedpedbrain.base.cases import SPLITS, Shard
 from fedpedbrain.base.files import read_table, replacing
 from fedpedbrain.data.checks.case_measures import label_of
 from fedpedbrain.data.checks.duplicates import EXACT
@@ -129,7 +129,7 @@ def count_pairs(pairs: Sequence[Mapping[str, str]]) -> Table:
 def write_audit_page_files(
     audit_path: str | Path,
     duplicates_path: str | Path,
-    shard_folders: Sequence[str | Path],
+    shards: Sequence[Shard],
     quality_paths: Sequence[str | Path],
     page_path: str | Path,
     title: str,
@@ -141,7 +141,7 @@ def write_audit_page_files(
     Parameters
     ----------
     audit_path, duplicates_path : the audit, and the pairs of cases that are one image
-    shard_folders : one a site, for the pictures of pairs
+    shards : one per site, for the pictures of pairs
     quality_paths : pictures of every site's cases, named as the site
     title, cohort, settings : of the study, and its ``cohort`` and ``audit`` blocks
     """
@@ -166,7 +166,7 @@ def write_audit_page_files(
         "histograms": {site["site"]: histogram_path(site["intensity_parts"], 320, 90) for site in audit["sites"]},
         "pair_table": count_pairs(pairs),
         "num_pairs": len(pairs),
-        "pairs": show_pairs(pairs[:MOST_SHOWN_PAIRS], ShardDataset(shard_folders, SPLITS)),
+        "pairs": show_pairs(pairs[:MOST_SHOWN_PAIRS], ShardDataset(shards, SPLITS)),
         "settings": settings,
     }
     with replacing(page_path) as temporary:

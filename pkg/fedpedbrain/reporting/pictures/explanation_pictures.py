@@ -12,7 +12,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from fedpedbrain.base.cases import HELD_OUT
+from fedpedbrain.base.cases import HELD_OUT, Shard
 from fedpedbrain.base.files import read_table, replacing, write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.evaluation.case_choice import read_choice
@@ -137,7 +137,7 @@ def load_saliency_cells(path: str | Path) -> str:
 
 def plot_explanations_files(
     choice_path: str | Path,
-    shard_folders: Sequence[str | Path],
+    shards: Sequence[Shard],
     explanations_paths: Sequence[str | Path],
     scores_paths: Sequence[str | Path],
     pictures_folder: str | Path,
@@ -150,11 +150,11 @@ def plot_explanations_files(
     Parameters
     ----------
     choice_path : the chosen cases
-    shard_folders : of all sites
+    shards : of all sites
     explanations_paths, scores_paths : of one seed, one of each arm in ``arms``
     regions, dpi : see the config
     """
-    dataset = ShardDataset(shard_folders, HELD_OUT)
+    dataset = ShardDataset(shards, HELD_OUT)
     row_of = {case.case: row for row, case in enumerate(dataset.cases)}
     scores = [CaseScores(read_table(path)) for path in scores_paths]
     explanations = [load_explanations(path) for path in explanations_paths]

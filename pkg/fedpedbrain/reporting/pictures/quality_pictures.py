@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fedpedbrain.base.cases import SPLITS, Case
+from fedpedbrain.base.cases import SPLITS, Case, Shard
 from fedpedbrain.base.files import replacing
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.reporting.figures.style import INK, MUTED, readable
@@ -135,8 +135,8 @@ def draw_site(site: str, dataset: ShardDataset, regions: Sequence[str]) -> Image
     return sheet
 
 
-def plot_quality_files(shard_folder: str | Path, picture_path: str | Path, site: str, regions: Sequence[str]) -> None:
+def plot_quality_files(shard: Shard, picture_path: str | Path, site: str, regions: Sequence[str]) -> None:
     """Draw one site's shard as a PNG; see ``draw_site``. Of several channels the first is shown."""
-    sheet = draw_site(site, ShardDataset([shard_folder], SPLITS), regions)
+    sheet = draw_site(site, ShardDataset([shard], SPLITS), regions)
     with replacing(picture_path) as temporary:
         sheet.quantize(_NUM_COLOURS, dither=Image.Dither.NONE).save(temporary, format="PNG", optimize=True)

@@ -8,7 +8,7 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
-from fedpedbrain.base.cases import HELD_OUT
+from fedpedbrain.base.cases import HELD_OUT, Shard
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import read_table, replacing, write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
@@ -94,7 +94,7 @@ def write_video(painter: FramePainter, path: Path, frames_per_second: float) -> 
 
 def render_videos_files(
     choice_path: str | Path,
-    shard_folders: Sequence[str | Path],
+    shards: Sequence[Shard],
     masks_paths: Sequence[str | Path],
     scores_paths: Sequence[str | Path],
     videos_folder: str | Path,
@@ -110,13 +110,13 @@ def render_videos_files(
     Parameters
     ----------
     choice_path : the chosen cases
-    shard_folders : in the order in which the predictions were made
+    shards : in the order in which the predictions were made
     masks_paths, scores_paths : predicted masks and scores of one seed, one of each arm in ``arms``
     arms : arms to show; the first has decided which cases
     colours : of these arms, those of the figures
     regions, classes, frames_per_second, panel_pixels : see the config
     """
-    dataset = ShardDataset(shard_folders, HELD_OUT)
+    dataset = ShardDataset(shards, HELD_OUT)
     shown = [
         load_predictions(masks_path, scores_path, len(dataset), arm, colours[arm])
         for arm, masks_path, scores_path in zip(arms, masks_paths, scores_paths, strict=True)

@@ -27,13 +27,13 @@ def audit(tmp_path, cohort):
     No site is small and no class too frequent but where ``settings`` say so.
     """
 
-    def _audit(folders: list, left_out=(), pairs=(), **settings) -> tuple[dict, list[dict[str, str]]]:
+    def _audit(shards: list, left_out=(), pairs=(), **settings) -> tuple[dict, list[dict[str, str]]]:
         write_table(tmp_path / "left_out.tsv", LEFT_OUT_COLUMNS, left_out)
         write_table(tmp_path / "duplicates.tsv", PAIR_COLUMNS, (pair.to_row() for pair in pairs))
         inputs = (tmp_path / "left_out.tsv", tmp_path / "duplicates.tsv")
-        outputs = (tmp_path / "audit.json", tmp_path / "cohort.tsv", [folder / "audit.tsv" for folder in folders])
+        outputs = (tmp_path / "audit.json", tmp_path / "cohort.tsv", [shard.folder / "audit.tsv" for shard in shards])
         settings = {"class_imbalance_ratio": 1000.0, "small_site_patients": 0} | settings
-        audit_cohort_files(folders, *inputs, *outputs, cohort, settings)
+        audit_cohort_files(shards, *inputs, *outputs, cohort, settings)
         found = json.loads((tmp_path / "audit.json").read_text())
         found["notes"] = [note for note in found["notes"] if "no validation patient" not in note]
         return found, read_table(tmp_path / "cohort.tsv")
@@ -50,13 +50,13 @@ def shard(tmp_path, write_shard):
         masks = np.zeros((*voxels.shape, 4, 8, 8), np.uint8)
         for plane, count in zip(masks.reshape(-1, 256), voxels.flat, strict=True):
             plane[:count] = 1
-        folder = write_shard(tmp_path / site, cases, images, masks)
+        shard = write_shard(tmp_path / site, cases, images, masks)
         if outlines is None:
             counts = zip(cases, voxels[:, 0], strict=True)
             outlines = [(case.case, "whole_tumour", count / 2, 0.0) for case, count in counts if count]
         rows = (dict(zip(OUTLINE_COLUMNS, row, strict=True)) for row in outlines)
-        write_table(folder / "outlines.tsv", OUTLINE_COLUMNS, rows)
-        return folder
+        write_table(shard.folder / "outlines.tsv", OUTLINE_COLUMNS, rows)
+        return shard
 
     return _shard
 
@@ -130,21 +130,21 @@ def test_a_blank_image_is_noted(audit, shard, make_case):
 def test_a_region_that_vanishes_on_the_grid_is_noted_by_its_name(audit, cohort, shard, make_case):
     cohort["regions"].append({"name": "core", "labels": [2]})
     outlines = [("a", "whole_tumour", 3.0, 0.0), ("a", "core", 0.04, 0.0), ("b", "whole_tumour", 3.0, 0.0)]
-    folder = shard("north", [make_case("a"), make_case("b")], [(6, 0), (6, 0)], outlines=outlines)
-    assert notes_of(audit([folder])[0]) == [
+    written = shard("north", [make_case("a"), make_case("b")], [(6, 0), (6, 0)], outlines=outlines)
+    assert notes_of(audit([written])[0]) == [
         "site north, case a: core of 0.04 ml vanishes on the grid: its Dice leaves this case out"
     ]
 
 
 def test_a_tumour_that_vanishes_is_not_said_to_be_missing(audit, shard, make_case):
-    folder = shard("north", [make_case("a")], [0], outlines=[("a", "whole_tumour", 0.2, 0.0)])
-    (note,) = notes_of(audit([folder])[0])
+    written = shard("north", [make_case("a")], [0], outlines=[("a", "whole_tumour", 0.2, 0.0)])
+    (note,) = notes_of(audit([written])[0])
     assert "whole_tumour of 0.2 ml vanishes on the grid" in note
 
 
 def test_what_the_heads_box_cuts_away_is_noted(audit, shard, make_case):
-    folder = shard("north", [make_case("a")], [4], outlines=[("a", "whole_tumour", 2.5, 0.5)])
-    assert notes_of(audit([folder])[0]) == [
+    written = shard("north", [make_case("a")], [4], outlines=[("a", "whole_tumour", 2.5, 0.5)])
+    assert notes_of(audit([written])[0]) == [
         "site north, case a: 0.5 of 2.5 ml of whole_tumour lie outside the grid and are cut away"
     ]
 
@@ -212,9 +212,9 @@ def test_blank_slices_and_intensities_are_counted(audit, shard, make_case):
     images[0] = 1
     # Two of four slices show something, half of it as bright as can be.
     images[1, 0, 2:, :4] = 255
-    folder = shard("north", [make_case("a"), make_case("b")], [1, 1], images)
-    (site,) = audit([folder])[0]["sites"]
-    assert [row["num_blank_slices"] for row in read_table(folder / "audit.tsv")] == ["0", "2"]
+    written = shard("north", [make_case("a"), make_case("b")], [1, 1], images)
+    (site,) = audit([written])[0]["sites"]
+    assert [row["num_blank_slices"] for row in read_table(written.folder / "audit.tsv")] == ["0", "2"]
     assert site["num_cases_with_blank_slices"] == 1
     # 256 voxels of the first case, 64 of the second.
     assert site["intensity_parts"] == [0.8, *[0.0] * 30, 0.2]
@@ -222,9 +222,9 @@ def test_blank_slices_and_intensities_are_counted(audit, shard, make_case):
 
 def test_every_case_has_a_row_with_its_volumes_and_problems(audit, shard, make_case):
     cases = [make_case("a", split="test"), make_case("b", class_name="normal")]
-    folder = shard("north", cases, [6, 2], outlines=[("a", "whole_tumour", 3.5, 0.5), ("b", "whole_tumour", 1.0, 0.0)])
-    (site,) = audit([folder])[0]["sites"]
-    first, second = read_table(folder / "audit.tsv")
+    written = shard("north", cases, [6, 2], outlines=[("a", "whole_tumour", 3.5, 0.5), ("b", "whole_tumour", 1.0, 0.0)])
+    (site,) = audit([written])[0]["sites"]
+    first, second = read_table(written.folder / "audit.tsv")
     assert (first["case"], first["class"], first["split"], first["shape"]) == ("a", "dipg", "test", "4x8x8")
     assert (first["whole_tumour_ml"], first["whole_tumour_cut_ml"]) == ("3", "0.5")
     assert first["problems"] == "0.5 of 3.5 ml of whole_tumour lie outside the grid and are cut away"
@@ -235,13 +235,13 @@ def test_every_case_has_a_row_with_its_volumes_and_problems(audit, shard, make_c
 def test_unequal_classes_are_noted_with_their_ratio(audit, shard, make_case):
     cases = [make_case(f"d{n}") for n in range(6)] + [make_case("n", class_name="normal")]
     cases += [make_case(f"t{n}", split="test", class_name="normal") for n in range(9)]
-    folder = shard("north", cases, [1] * 6 + [0] * 10)
+    written = shard("north", cases, [1] * 6 + [0] * 10)
     expected = (
         "site north: classes are unequal, 6 training cases of dipg to 1 of normal (6.0 to 1); "
         "see training.loss.balance_classes"
     )
-    assert expected in audit([folder], class_imbalance_ratio=6.0)[0]["notes"]
-    assert not [note for note in audit([folder], class_imbalance_ratio=6.1)[0]["notes"] if "unequal" in note]
+    assert expected in audit([written], class_imbalance_ratio=6.0)[0]["notes"]
+    assert not [note for note in audit([written], class_imbalance_ratio=6.1)[0]["notes"] if "unequal" in note]
 
 
 def test_small_sites_are_noted_whether_they_train_or_not():

@@ -166,11 +166,11 @@ def test_duplicates_are_found_across_sites_and_leaks_stand_first(tmp_path, make_
     masks = np.zeros((3, 0, *volumes.shape[2:]), np.uint8)
     north = [make_case("n0"), make_case("n1"), make_case("n2")]
     south = [make_case("s0", "south"), make_case("s1", "south", "test"), make_case("s2", "south", class_name="normal")]
-    folders = [
+    shards = [
         write_shard(tmp_path / "north", north, volumes, masks),
         write_shard(tmp_path / "south", south, volumes, masks),
     ]
-    find_duplicates_files(folders, tmp_path / "duplicates.tsv", SETTINGS)
+    find_duplicates_files(shards, tmp_path / "duplicates.tsv", SETTINGS)
     rows = read_table(tmp_path / "duplicates.tsv")
     assert [(row["case_a"], row["case_b"]) for row in rows] == [("n1", "s1"), ("n2", "s2"), ("n0", "s0")]
     assert [row["is_leak"] for row in rows] == ["yes", "no", "no"]

@@ -57,12 +57,12 @@ def test_channels_are_described_apart():
 
 
 def test_training_cases_alone_are_described(tmp_path, make_case, write_shard):
-    folders = []
+    shards = []
     for site, values in (("north", (100, 250)), ("south", (120, 10))):
         cases = [make_case(f"{site}-{number}", site, split) for number, split in enumerate(("train", "test"))]
         images = np.stack([np.full((1, 4, 8, 8), value, dtype=np.uint8) for value in values])
-        folders.append(write_shard(tmp_path / site, cases, images))
-    summarize_intensities_files(folders, tmp_path / "intensities.json", ["T2w"], FOREGROUND)
+        shards.append(write_shard(tmp_path / site, cases, images))
+    summarize_intensities_files(shards, tmp_path / "intensities.json", ["T2w"], FOREGROUND)
     known = json.loads((tmp_path / "intensities.json").read_text())
     assert known["num_cases"] == 2
     assert known["channels"]["T2w"]["quantiles"] == [110.0] * 20

@@ -411,7 +411,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, formats, name, monkeyp
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("pydicom.dcmread", _refuse)
-    for target in ("gzip.open", "PIL.Image.open", "fedpedbrain.data.formats.npy._opened"):
+    for target in ("gzip.GzipFile", "PIL.Image.open", "fedpedbrain.data.formats.npy._opened"):
         monkeypatch.setattr(target, _refuse)
     with pytest.raises(StudyError, match="may not be read; give this user the right to read it"):
         read_scan(path, formats)

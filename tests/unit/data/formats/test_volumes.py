@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.data.formats.volumes import check_finite, check_same_grid, read_volume
+from fedpedbrain.data.formats.volumes import check_same_grid, read_volume
 
 
 def test_a_volume_keeps_values_and_geometry(tmp_path, write_volume):
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     path = write_volume(tmp_path / "a.nii.gz", array, (1.0, 2.0, 5.0), (3.0, 4.0, 5.0))
-    volume = read_volume(path)
+    volume = read_volume(path).image
     np.testing.assert_array_equal(sitk.GetArrayFromImage(volume), array)
     assert volume.GetSpacing() == pytest.approx((1.0, 2.0, 5.0))
     assert volume.GetOrigin() == pytest.approx((3.0, 4.0, 5.0))
@@ -46,13 +46,13 @@ def test_an_image_with_values_that_are_no_numbers_is_refused(tmp_path, write_vol
     array[1, 2, 3] = value
     path = write_volume(tmp_path / name, array)
     with pytest.raises(StudyError, match=f"{name}: the image holds NaN or infinite values"):
-        check_finite(path, read_volume(path))
+        read_volume(path)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
 def test_numbers_of_every_type_are_finite(tmp_path, write_volume, dtype):
     path = write_volume(tmp_path / "a.nii.gz", np.ones((2, 3, 4), dtype))
-    check_finite(path, read_volume(path))
+    assert (sitk.GetArrayFromImage(read_volume(path).image) == 1).all()
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99, 0.9999])

@@ -10,13 +10,13 @@ from fedpedbrain.data.grid.dataset import ShardDataset
 @pytest.fixture
 def shards(tmp_path, make_case, write_shard):
     """Two shards whose images are filled with 10 times the shard's number plus the row."""
-    folders = []
+    shards = []
     for number, (site, splits) in enumerate({"north": ["train", "test", "train"], "south": ["test", "train"]}.items()):
         cases = [make_case(f"{site}-{row}", site, split) for row, split in enumerate(splits)]
         images = np.zeros((len(cases), 1, 4, 8, 8), np.uint8)
         images += np.arange(len(cases), dtype=np.uint8).reshape(-1, 1, 1, 1, 1) + np.uint8(10 * number)
-        folders.append(write_shard(tmp_path / site, cases, images, images % 2))
-    return folders
+        shards.append(write_shard(tmp_path / site, cases, images, images % 2))
+    return shards
 
 
 def test_only_cases_of_the_asked_splits_are_kept(shards):
@@ -60,21 +60,21 @@ def test_reading_a_case_maps_no_more_than_that_case(shards, kind):
 
 @pytest.mark.parametrize("kind", ["image", "mask"])
 def test_a_case_that_was_changed_since_it_was_preprocessed_is_refused(shards, kind):
-    path = shards[0] / f"{kind}s.npy"
+    path = shards[0].folder / f"{kind}s.npy"
     array = np.load(path)
     array[2, 0, 1, 2, 3] += 1
     np.save(path, array)
     dataset = ShardDataset(shards, {"train"})
     assert getattr(dataset, kind)(0).shape == (1, 4, 8, 8)
     with pytest.raises(
-        StudyError, match=f"^{path}: case north-2: expected SHA-256 .*; delete {shards[0]} and run again$"
+        StudyError, match=f"^{path}: case north-2: expected SHA-256 .*; delete {shards[0].folder} and run again$"
     ):
         getattr(dataset, kind)(1)
 
 
 def test_a_case_without_digests_is_refused(shards):
-    cases = [replace(case, grid_sha256=()) for case in read_cases(shards[0] / "cases.tsv")]
-    write_cases(shards[0] / "cases.tsv", cases)
+    cases = [replace(case, grid_sha256=()) for case in read_cases(shards[0].cases)]
+    write_cases(shards[0].cases, cases)
     with pytest.raises(StudyError, match="case north-0: expected SHA-256 no digest, found "):
         ShardDataset(shards, {"train"}).image(0)
 

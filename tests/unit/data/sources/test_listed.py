@@ -23,6 +23,7 @@ from fedpedbrain.data.sources.source_files import (
 )
 from fedpedbrain.evaluation.metrics import dice_coefficient
 from fedpedbrain.study.study import load_study
+from opened_files import counted_opens
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 NUM_CASES = {"north": 3, "west": 3}
@@ -105,6 +106,24 @@ def assert_same_cohort(source, simulated, config) -> None:
         for axis in (1, 2, 3):
             mirrored = np.abs(np.flip(images_again, axis).astype(float) - images).mean()
             assert difference < mirrored / 4, (case.case, axis)
+
+
+def test_a_listed_nifti_file_is_read_once_for_index_and_for_shard(simulated, tmp_path, schema_path, config):
+    rows, paths = [], []
+    for case, volume in simulated[:2]:
+        image, mask = WRITERS["nifti"](tmp_path / case.case, volume.images[0], volume.mask)
+        rows.append(row_of(case, image, mask, tmp_path))
+        paths += [image, mask]
+    write_listing(tmp_path, rows)
+    settings = settings_of(config, schema_path, "listed", tmp_path)
+    source = open_source(settings | {"sites": sorted({row["site"] for row in rows})})
+    with counted_opens(paths) as opened:
+        cases = source.find_cases()
+    assert opened == dict.fromkeys(paths, 1)
+    with counted_opens(paths) as opened:
+        for case in cases:
+            source.read_case(case)
+    assert opened == dict.fromkeys(paths, 1)
 
 
 @pytest.fixture

@@ -6,12 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
 from fedpedbrain.base.cases import UNKNOWN_CLASS, Case
 from fedpedbrain.base.errors import CohortError, StudyError
-from fedpedbrain.base.files import check_inside, sha256_of_file
-from fedpedbrain.data.formats.volumes import Volume, check_finite, read_volume
+from fedpedbrain.base.files import check_inside
+from fedpedbrain.data.formats.volumes import Volume, read_volume
 from fedpedbrain.data.sources.bids.files import bids_root, read_site_participants
 from fedpedbrain.data.sources.class_names import map_classes
 from fedpedbrain.data.sources.outlined_case import outlined_case
@@ -67,8 +65,8 @@ class BidsSource:
 
     def read_case(self, case: Case) -> Volume:
         """Read one case's images and mask."""
-        images = tuple(read_volume(path) for path in case.images)
-        return Volume(images, read_volume(case.mask) if case.mask else None)
+        images = tuple(read_volume(path).image for path in case.images)
+        return Volume(images, read_volume(case.mask).image if case.mask else None)
 
     def _class_names(self, rows: Sequence[dict[str, str]]) -> Mapping[str, str]:
         """Value of the class column to the class that it stands for, of the sites."""
@@ -93,26 +91,20 @@ class BidsSource:
                 problems.append(f"site {site}: {error}")
 
     def _check_case(self, case: str, subject: str, site: str, class_name: str, folder: Path) -> Case:
-        images = [
+        paths = [
             _the_one_file(self._root, folder, f"**/*_{suffix}.nii.gz") for suffix in self._settings["image_suffixes"]
         ]
-        volumes = [self._read(path) for path in images]
-        mask = None
+        files = [(path, read_volume(path)) for path in paths]
+        images, mask = [(path, file.image) for path, file in files], None
         if self._labels:
             pattern = self._settings["mask_glob"].format(subject=folder.relative_to(self._root).as_posix())
             path = _the_one_file(self._root, self._root, pattern)
-            mask = (path, self._read(path))
-        files = [*images, mask[0]] if mask else images
-        digest = hashlib.sha256("".join(map(sha256_of_file, files)).encode())
+            files.append((path, read_volume(path)))
+            mask = (path, files[-1][1].image)
+        digest = hashlib.sha256("".join(file.sha256 for _, file in files).encode())
         digest.update(class_name.encode())
         names = {"case": case, "patient": subject, "site": site, "class_name": class_name}
-        return outlined_case(names, list(zip(images, volumes, strict=True)), mask, self._labels, digest.hexdigest())
-
-    @staticmethod
-    def _read(path: Path) -> sitk.Image:
-        volume = read_volume(path)
-        check_finite(path, volume)
-        return volume
+        return outlined_case(names, images, mask, self._labels, digest.hexdigest())
 
 
 def _the_one_file(root: Path, folder: Path, pattern: str) -> Path:

@@ -12,6 +12,7 @@ from fedpedbrain.base.errors import CohortError, StudyError
 from fedpedbrain.base.files import check_inside, files_below, sha256_of_file
 from fedpedbrain.base.lineage import digest_of
 from fedpedbrain.data.formats.dicom_segmentation import is_segmentation, read_segmentation
+from fedpedbrain.data.formats.nifti_headers import is_nifti
 from fedpedbrain.data.formats.reading import read_scan
 from fedpedbrain.data.formats.scan import Scan
 from fedpedbrain.data.formats.volumes import Volume
@@ -78,7 +79,7 @@ class ListedSource:
     def read_case(self, case: Case) -> Volume:
         """Read one case's images and mask."""
         images = tuple(read_scan(path, self._formats).image for path in case.images)
-        return Volume(images, self._read_mask(Path(case.mask), images[0]) if case.mask else None)
+        return Volume(images, self._read_mask(Path(case.mask), images[0])[0] if case.mask else None)
 
     def _class_names(self, rows: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
         """Value of the class column to the class that it stands for."""
@@ -93,17 +94,23 @@ class ListedSource:
         check_inside(path, self._root)
         return path
 
-    def _read_mask(self, path: Path, scan: sitk.Image) -> sitk.Image:
-        return read_segmentation(path, scan) if is_segmentation(path) else read_scan(path, self._formats).image
+    def _read_mask(self, path: Path, scan: sitk.Image) -> tuple[sitk.Image, Sequence[str]]:
+        """The mask, and SHA-256 of its files."""
+        if not is_nifti(path) and is_segmentation(path):
+            return read_segmentation(path, scan), [sha256_of_file(path)]
+        mask = read_scan(path, self._formats)
+        return mask.image, list(map(sha256_of_file, files_below(path))) if path.is_dir() else mask.file_digests()
 
     def _check_case(self, row: Mapping[str, str], class_of: Mapping[str, str]) -> Case:
         paths = [self._path(row[column]) for column in self._columns["images"]]
         scans = [read_scan(path, self._formats) for path in paths]
         class_name = class_of.get(row.get(self._columns["class"], ""), UNKNOWN_CLASS)
-        mask = None
+        mask, digests = None, [digest for scan in scans for digest in scan.file_digests()]
         cell = row[self._columns["mask"]] if self._labels else ""
         if cell not in NOT_AVAILABLE:
-            mask = (self._path(cell), self._read_mask(self._path(cell), scans[0].image))
+            path = self._path(cell)
+            image, of_mask = self._read_mask(path, scans[0].image)
+            mask, digests = (path, image), [*digests, *of_mask]
         elif self._labels and (class_name == UNKNOWN_CLASS or class_name != self._normal_class):
             raise StudyError(
                 "no mask, which would count as an empty one; name one (an empty one where nothing is there), or leave "
@@ -115,17 +122,14 @@ class ListedSource:
             [(path, scan.image) for path, scan in zip(paths, scans, strict=True)],
             mask,
             self._labels,
-            self._digest(scans, mask, class_name),
+            self._digest(scans, digests, class_name),
             all(scan.is_orientation_known for scan in scans),
         )
 
-    def _digest(self, scans: Sequence[Scan], mask: tuple[Path, sitk.Image] | None, class_name: str) -> str:
-        """Digest of everything that the case is made from."""
-        files = [file for scan in scans for file in scan.files]
-        if mask:
-            files += files_below(mask[0]) if mask[0].is_dir() else [mask[0]]
+    def _digest(self, scans: Sequence[Scan], digests: Sequence[str], class_name: str) -> str:
+        """Digest of everything that the case is made from: files with these digests, and what is assumed of them."""
         assumed = {scan.form: self._formats.get(scan.form) for scan in scans}
-        return digest_of({"files": [sha256_of_file(file) for file in files], "class": class_name, "read": assumed})
+        return digest_of({"files": digests, "class": class_name, "read": assumed})
 
 
 def open_listed(settings: dict[str, Any]) -> ListedSource:
