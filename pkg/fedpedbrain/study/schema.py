@@ -62,7 +62,7 @@ def _without_required(part: Any, schema: Mapping[str, Any]) -> Any:
     """A copy of a part of the schema in which no key has to be there, references resolved."""
     if isinstance(part, Mapping):
         if "$ref" in part:
-            part = schema["$defs"][part["$ref"].rsplit("/", 1)[1]]
+            part = schema["$defs"][part["$ref"].rsplit("/", 1)[1]] | {key: part[key] for key in part if key != "$ref"}
         return {key: _without_required(value, schema) for key, value in part.items() if key != "required"}
     return part
 

@@ -133,9 +133,9 @@ def test_a_source_of_any_form_sees_what_is_assumed_of_each(load, config):
 
 def test_words_of_the_anatomy_train_nothing_anew_and_the_foreground_does(load):
     study = load()
-    before = (study.source_settings, study.model_spec, study.settings_digests)
+    before = (study.source_settings, study.model_spec(study.recipes["fedavg"]), study.settings_digests)
     words = load({"cohort": {"anatomy": {"organ": "prostate", "finding": "lesion", "extent_mm": [50.0, 400.0]}}})
-    assert (words.source_settings, words.model_spec, words.settings_digests) == before
+    assert (words.source_settings, words.model_spec(words.recipes["fedavg"]), words.settings_digests) == before
     assert words.scan_plan["anatomy"] == {"organ": "prostate", "extent_mm": [50.0, 400.0]}
     other = load({"cohort": {"anatomy": {"foreground": {"fraction": 0.1}}}})
     assert other.source_settings == before[0]
