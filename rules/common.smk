@@ -42,12 +42,13 @@ PRELOAD += modules_that_train(STUDY.choices)
 announce_worker(os.getpid() if workflow.is_main_process else None, preload=PRELOAD)
 limit_jobs(STUDY.config["job_limit_minutes"])
 ARMS = list(STUDY.arms)
+CANDIDATES = list(STUDY.candidates)
 SEEDS = STUDY.seeds
 # Every model of the study, in place of the wildcards of a job.
 MODELS = [SimpleNamespace(arm=arm, seed=seed) for arm in ARMS for seed in SEEDS]
 SITES = STUDY.sites
 LAST_ROUND = STUDY.num_rounds
-# Arms that the case gallery shows; the first one's scores choose the cases.
+# Candidates that the case gallery shows; the first one's scores choose the cases.
 GALLERY_ARMS = STUDY.config["reporting"]["video"]["arms"]
 # What a study leaves behind of every arm and seed.
 MODEL_FILES = ["best.pth", "lineage.json", "intensities.json"]
@@ -59,6 +60,7 @@ container: "envs/study.sif"
 
 wildcard_constraints:
     arm="|".join(ARMS),
+    candidate="|".join(CANDIDATES),
     network="|".join(STUDY.starts),
     seed=r"\d+",
     round=r"\d{3}",
@@ -80,6 +82,8 @@ def choices_of(wildcards):
     """What a job's arm or network chooses, or where it has none, all arms."""
     if "network" in wildcards.keys():
         return STUDY.starts[wildcards.network].choices
+    if "candidate" in wildcards.keys():
+        return STUDY.choices_of(wildcards.candidate)
     return STUDY.arm_choices[wildcards.arm] if "arm" in wildcards.keys() else STUDY.choices
 
 
@@ -119,14 +123,19 @@ def shards_read(wildcards, input):
 
 
 def of_gallery_arms(pattern):
-    """A file of every arm that the gallery shows, of the first seed."""
-    return expand(pattern, arm=GALLERY_ARMS, seed=SEEDS[0])
+    """A file of every candidate that the gallery shows, of the first seed."""
+    return expand(pattern, candidate=GALLERY_ARMS, seed=SEEDS[0])
 
 
 def package_versions():
     """Versions of the packages that decide results."""
     names = ["fedpedbrain", "snakemake", "torch", "numpy", "scipy", "SimpleITK", "pandas", "scikit-learn"]
     return {name: version(name) for name in names}
+
+
+def every_candidate(pattern):
+    """A file of every candidate and seed."""
+    return expand(pattern, candidate=CANDIDATES, seed=SEEDS)
 
 
 def every_arm(pattern):

@@ -1,17 +1,17 @@
-# Every arm's best model on the same held-out patients, and the tables that compare the arms.
+# Every candidate on the same held-out patients, and the tables that compare them.
 
 
 rule predict_cases:
-    """Predict every held-out patient with an arm's best model."""
+    """Predict every held-out patient with a candidate: an arm's best model, or one made elsewhere."""
     input:
-        model="results/models/{arm}/seed-{seed}/best.pth",
-        personal=personal_models,
+        model=model_of_candidate,
+        personal=personal_models_of_candidate,
         shards=shards(SITES),
     output:
-        masks="results/predictions/{arm}/seed-{seed}/masks.npy",
-        probabilities="results/predictions/{arm}/seed-{seed}/probabilities.tsv",
+        masks="results/predictions/{candidate}/seed-{seed}/masks.npy",
+        probabilities="results/predictions/{candidate}/seed-{seed}/probabilities.tsv",
     log:
-        "results/logs/evaluation/{arm}/seed-{seed}/predict.log",
+        "results/logs/evaluation/{candidate}/seed-{seed}/predict.log",
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -20,26 +20,27 @@ rule predict_cases:
         mem_mb=4000,
     params:
         shards=shards_read,
-        personal_sites=personal_sites,
+        personal_sites=personal_sites_of_candidate,
         decision=STUDY.decision_settings,
         flips=STUDY.test_time_flips,
+        expected=STUDY.scored_spec,
         code=code("predict_cases"),
     message:
-        "{wildcards.arm}, seed {wildcards.seed}: predicting the held-out patients"
+        "{wildcards.candidate}, seed {wildcards.seed}: predicting the held-out patients"
     script:
         "../workflow_scripts/predict_cases.py"
 
 
 rule restore_predictions:
-    """On request: an arm's predictions as one NIfTI mask a held-out case, in the scans' own geometry."""
+    """On request: a candidate's predictions as one NIfTI mask per held-out case, in the scans' own geometry."""
     input:
-        masks="results/predictions/{arm}/seed-{seed}/masks.npy",
+        masks="results/predictions/{candidate}/seed-{seed}/masks.npy",
         shards=shards(SITES),
         frames=expand("results/cohort/sites/{site}/frames.tsv", site=SITES),
     output:
-        folder=directory("results/predictions/{arm}/seed-{seed}/scans"),
+        folder=directory("results/predictions/{candidate}/seed-{seed}/scans"),
     log:
-        "results/logs/requests/{arm}/seed-{seed}/restore.log",
+        "results/logs/requests/{candidate}/seed-{seed}/restore.log",
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -49,21 +50,21 @@ rule restore_predictions:
         shards=shards_read,
         code=code("restore_predictions"),
     message:
-        "{wildcards.arm}, seed {wildcards.seed}: laying the predictions back into the scans"
+        "{wildcards.candidate}, seed {wildcards.seed}: laying the predictions back into the scans"
     script:
         "../workflow_scripts/restore_predictions.py"
 
 
 rule score_predictions:
-    """Score an arm's predictions, one row a case, target and metric."""
+    """Score a candidate's predictions, one row per case, target and metric."""
     input:
-        masks="results/predictions/{arm}/seed-{seed}/masks.npy",
-        probabilities="results/predictions/{arm}/seed-{seed}/probabilities.tsv",
+        masks="results/predictions/{candidate}/seed-{seed}/masks.npy",
+        probabilities="results/predictions/{candidate}/seed-{seed}/probabilities.tsv",
         shards=shards(SITES),
     output:
-        scores="results/scores/{arm}/seed-{seed}.tsv",
+        scores="results/scores/{candidate}/seed-{seed}.tsv",
     log:
-        "results/logs/evaluation/{arm}/seed-{seed}/score.log",
+        "results/logs/evaluation/{candidate}/seed-{seed}/score.log",
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -75,7 +76,7 @@ rule score_predictions:
         settings=STUDY.scoring_settings,
         code=code("score_predictions"),
     message:
-        "{wildcards.arm}, seed {wildcards.seed}: scoring"
+        "{wildcards.candidate}, seed {wildcards.seed}: scoring"
     script:
         "../workflow_scripts/score_predictions.py"
 
@@ -83,7 +84,7 @@ rule score_predictions:
 rule compare_arms:
     """Compare the arms: means, paired differences and their tests, confusions, reliability, sites."""
     input:
-        scores=every_arm("results/scores/{arm}/seed-{seed}.tsv"),
+        scores=every_candidate("results/scores/{candidate}/seed-{seed}.tsv"),
     output:
         summary=report(
             "results/tables/summary.tsv",
@@ -117,7 +118,7 @@ rule compare_arms:
     resources:
         mem_mb=2000,
     params:
-        arms=STUDY.arm_sites,
+        arms=STUDY.candidate_sites,
         sites=SITES,
         classes=STUDY.config["cohort"]["classes"],
         normal_class=STUDY.config["cohort"]["normal_class"],

@@ -135,7 +135,7 @@ rule plot_cross_sites:
     resources:
         mem_mb=1000,
     params:
-        arms=ARMS,
+        arms=CANDIDATES,
         finding=STUDY.anatomy["finding"],
         dpi=STUDY.config["reporting"]["figure_dpi"],
         code=code("plot_cross_sites"),
@@ -177,7 +177,7 @@ rule plot_reliability:
 rule plot_volumes:
     """Predicted less true volume of every held-out case over their mean (Bland and Altman)."""
     input:
-        scores=every_arm("results/scores/{arm}/seed-{seed}.tsv"),
+        scores=every_candidate("results/scores/{candidate}/seed-{seed}.tsv"),
     output:
         figure=report(
             "results/figures/volumes.png",

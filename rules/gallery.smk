@@ -4,7 +4,7 @@
 rule choose_cases:
     """Choose by rule which held-out cases the gallery shows: once, for videos and explanations."""
     input:
-        scores=of_gallery_arms("results/scores/{arm}/seed-{seed}.tsv")[0],
+        scores=of_gallery_arms("results/scores/{candidate}/seed-{seed}.tsv")[0],
         shards=shards(SITES),
     output:
         choice="results/gallery/cases.tsv",
@@ -29,14 +29,14 @@ rule choose_cases:
 rule explain_cases:
     """Region probabilities of the chosen cases, and an arm's evidence for their class."""
     input:
-        model="results/models/{arm}/seed-{seed}/best.pth",
-        personal=personal_models,
+        model=model_of_candidate,
+        personal=personal_models_of_candidate,
         choice="results/gallery/cases.tsv",
         shards=shards(SITES),
     output:
-        explanations="results/gallery/{arm}/seed-{seed}.npz",
+        explanations="results/gallery/{candidate}/seed-{seed}.npz",
     log:
-        "results/logs/evaluation/{arm}/seed-{seed}/explain.log",
+        "results/logs/evaluation/{candidate}/seed-{seed}/explain.log",
     conda:
         "../envs/study.yaml"
     threads: 1
@@ -45,11 +45,11 @@ rule explain_cases:
         mem_mb=4000,
     params:
         shards=shards_read,
-        personal_sites=personal_sites,
+        personal_sites=personal_sites_of_candidate,
         flips=STUDY.test_time_flips,
         code=code("explain_cases"),
     message:
-        "{wildcards.arm}, seed {wildcards.seed}: explaining the chosen cases"
+        "{wildcards.candidate}, seed {wildcards.seed}: explaining the chosen cases"
     script:
         "../workflow_scripts/explain_cases.py"
 
@@ -58,8 +58,8 @@ rule plot_explanations:
     """A picture a chosen case: the image, region probabilities and where the class was seen, a row an arm."""
     input:
         choice="results/gallery/cases.tsv",
-        explanations=of_gallery_arms("results/gallery/{arm}/seed-{seed}.npz"),
-        scores=of_gallery_arms("results/scores/{arm}/seed-{seed}.tsv"),
+        explanations=of_gallery_arms("results/gallery/{candidate}/seed-{seed}.npz"),
+        scores=of_gallery_arms("results/scores/{candidate}/seed-{seed}.tsv"),
         shards=shards(SITES),
     output:
         pictures=directory("results/figures/explanations"),
@@ -86,8 +86,8 @@ rule render_videos:
     """The chosen cases slice by slice: image, truth and arms side by side."""
     input:
         choice="results/gallery/cases.tsv",
-        masks=of_gallery_arms("results/predictions/{arm}/seed-{seed}/masks.npy"),
-        scores=of_gallery_arms("results/scores/{arm}/seed-{seed}.tsv"),
+        masks=of_gallery_arms("results/predictions/{candidate}/seed-{seed}/masks.npy"),
+        scores=of_gallery_arms("results/scores/{candidate}/seed-{seed}.tsv"),
         shards=shards(SITES),
     output:
         videos=directory("results/videos"),

@@ -117,7 +117,7 @@ rule write_model_folders:
 rule export_results:
     """Write scores and rounds as CSV, and for TensorBoard and MLflow."""
     input:
-        scores=every_arm("results/scores/{arm}/seed-{seed}.tsv"),
+        scores=every_candidate("results/scores/{candidate}/seed-{seed}.tsv"),
         models="results/tables/models.tsv",
         histories=every_arm("results/models/{arm}/seed-{seed}/history.tsv"),
         selections=every_arm("results/models/{arm}/seed-{seed}/selection.json"),

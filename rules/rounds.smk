@@ -224,6 +224,30 @@ def personal_models(wildcards):
     return [f"{folder}/{site}.pth" for site in personal_sites(wildcards)]
 
 
+def as_arm(wildcards):
+    """A candidate's wildcards as an arm's; None for a model made elsewhere."""
+    is_arm = STUDY.candidates[wildcards.candidate].is_arm
+    return SimpleNamespace(arm=wildcards.candidate, seed=wildcards.seed) if is_arm else None
+
+
+def model_of_candidate(wildcards):
+    """The model that is scored: an arm's best one, or one made elsewhere, the same for every seed."""
+    best = f"results/models/{wildcards.candidate}/seed-{wildcards.seed}/best.pth"
+    return STUDY.candidates[wildcards.candidate].model_path or best
+
+
+def personal_sites_of_candidate(wildcards):
+    """Sites that are scored with a model of their own."""
+    arm = as_arm(wildcards)
+    return personal_sites(arm) if arm else []
+
+
+def personal_models_of_candidate(wildcards):
+    """The models of these sites."""
+    arm = as_arm(wildcards)
+    return personal_models(arm) if arm else []
+
+
 def beside_models(wildcards):
     """What else belongs to an arm's history: starts of phases, and models of single sites."""
     starts = [

@@ -15,6 +15,7 @@ with job_log(snakemake.log[0]):
         masks_path=snakemake.output.masks,
         probabilities_path=snakemake.output.probabilities,
         decision=snakemake.params.decision,
+        expected=snakemake.params.expected,
         device=take_device(snakemake.resources.gpu, snakemake.threads),
         flips=snakemake.params.flips,
     )

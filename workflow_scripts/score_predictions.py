@@ -10,7 +10,7 @@ with job_log(snakemake.log[0]):
         probabilities_path=snakemake.input.probabilities,
         shards=snakemake.params.shards,
         scores_path=snakemake.output.scores,
-        arm=snakemake.wildcards.arm,
+        arm=snakemake.wildcards.candidate,
         seed=int(snakemake.wildcards.seed),
         regions=snakemake.params.regions,
         settings=snakemake.params.settings,

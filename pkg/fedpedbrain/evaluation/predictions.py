@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from fedpedbrain.base.cases import HELD_OUT, Shard
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import replacing, write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.data.grid.memory_maps import create_array
-from fedpedbrain.models.files import ModelFile, load_model_file
+from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file
 from fedpedbrain.models.prediction import Prediction, predict_cases
 
 PROBABILITY_COLUMNS = ("case", "class", "probability")
@@ -33,6 +34,17 @@ def predict_dataset(
         yield from predict_cases(personal.get(site, model_file), images, voxels_ml, decision, device, flips)
 
 
+def check_agreement(path: str | Path, spec: ModelSpec, expected: Mapping[str, Any]) -> None:
+    """Refuse a model whose inputs or outputs are not those that the study scores."""
+    for name, wanted in expected.items():
+        found = getattr(spec, name)
+        if found != wanted:
+            raise StudyError(
+                f"{path}: cannot be scored beside the arms: expected {name} {wanted}, found {found}; set the config to "
+                "those of the model, or take it out of candidates"
+            )
+
+
 def predict_cases_files(
     model_path: str | Path,
     personal_paths: Mapping[str, str | Path],
@@ -40,6 +52,7 @@ def predict_cases_files(
     masks_path: str | Path,
     probabilities_path: str | Path,
     decision: Mapping[str, Any],
+    expected: Mapping[str, Any],
     device: torch.device,
     flips: str = "none",
 ) -> None:
@@ -53,9 +66,11 @@ def predict_cases_files(
     model_path : for all sites that are not in ``personal_paths``
     personal_paths : site to the model that predicts its cases
     decision : arguments of ``decide_regions`` from the config
+    expected : ``channels``, ``regions``, ``classes`` and ``preprocessing`` of the study
     flips : mirrored copies over which predictions are averaged, see ``predict_probabilities``
     """
     model_file = load_model_file(model_path)
+    check_agreement(model_path, model_file.spec, expected)
     dataset = ShardDataset(shards, HELD_OUT)
     grid = tuple(model_file.spec.preprocessing["grid"])
     personal = {site: load_model_file(path) for site, path in personal_paths.items()}

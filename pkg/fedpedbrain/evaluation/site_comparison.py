@@ -14,6 +14,8 @@ from fedpedbrain.evaluation.tables import CROSS_SITE_COLUMNS, GAIN_COLUMNS, POOL
 # With one or two, a site's mean is this patient or that one: the smallest site would be worst and best in turn.
 MIN_PATIENTS_OF_SITE = 3
 ONE_SITE, ALL_BUT_ONE, ALL_SITES = "one site", "all but one", "all sites"
+# Of a model made elsewhere, nobody knows whose cases it learnt from.
+ELSEWHERE = "elsewhere"
 
 
 def site_gaps(summary: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -95,6 +97,8 @@ def cross_sites(summary: pd.DataFrame, arms: Mapping[str, Sequence[str]]) -> pd.
 
 
 def _kind(sites: Sequence[str], everyone: set[str]) -> str:
+    if not sites:
+        return ELSEWHERE
     if len(sites) == 1:
         return ONE_SITE
     return ALL_SITES if len(sites) == len(everyone) else ALL_BUT_ONE

@@ -10,6 +10,7 @@ from fedpedbrain.exports.event_files import write_event_files
 from fedpedbrain.exports.mlflow_store import write_mlflow_store
 from fedpedbrain.exports.model_runs import build_runs, load_model_scores, load_selections
 from fedpedbrain.exports.round_values import RoundValueFiles, load_round_values
+from fedpedbrain.reporting.words.answers import scored_names
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def export_results_files(files: ExportFiles, study: Mapping[str, Any]) -> None:
     ----------
     study : ``Study.export_description`` and ``versions`` (name to version)
     """
-    arms, sites = [arm["name"] for arm in study["arms"]], [*study["training_sites"], *study["external_sites"]]
+    arms, sites = scored_names(study), [*study["training_sites"], *study["external_sites"]]
     write_metrics_csv(files.metrics_csv, files.scores, arms, study["classes"], study["normal_class"])
     values = load_round_values(files.rounds, study["arms"], sites)
     write_rounds_csv(files.rounds_csv, values)

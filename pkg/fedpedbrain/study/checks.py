@@ -10,6 +10,7 @@ from fedpedbrain.base.cases import DIAGNOSIS
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.arm_checks import check_arm, check_noise
 from fedpedbrain.study.arms import POOLED_SITE, Arm
+from fedpedbrain.study.candidates import build_candidates
 from fedpedbrain.study.network_facts import NETWORKS, NetworkFacts
 from fedpedbrain.study.recipes import ArmRecipe
 from fedpedbrain.study.source_facts import SOURCES
@@ -75,7 +76,8 @@ def check_recipe(where: str, recipe: ArmRecipe, config: Mapping[str, Any]) -> No
 def check_arms(config: Mapping[str, Any], arms: Mapping[str, Arm], recipes: Mapping[str, ArmRecipe]) -> None:
     """Refuse arms that contradict themselves, each other, or what the config says of them elsewhere."""
     _check_arm_names("evaluation.reference_arm", [config["evaluation"]["reference_arm"]], arms)
-    _check_arm_names("reporting.video.arms", config["reporting"]["video"]["arms"], arms)
+    candidates = build_candidates(arms, config["candidates"])
+    _check_arm_names("reporting.video.arms", config["reporting"]["video"]["arms"], candidates)
     for arm in arms.values():
         check_arm(arm, config["study"]["rounds"], config["study"]["seeds"])
         check_noise(arm, recipes[arm.name].network["name"], recipes[arm.name].training["loss"])

@@ -13,8 +13,10 @@ from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.lineage import digest_of
 from fedpedbrain.base.seeds import derive_seed
 from fedpedbrain.study.arms import Arm, build_arms
+from fedpedbrain.study.candidates import Candidate, build_candidates
 from fedpedbrain.study.checks import check_arms, check_cohort, check_recipe
 from fedpedbrain.study.colours import arm_colours
+from fedpedbrain.study.description import study_in_plain_values
 from fedpedbrain.study.recipes import ArmRecipe, build_recipe
 from fedpedbrain.study.scan_request import ScanRequest
 from fedpedbrain.study.schema import check_config, load_schema, restore_types
@@ -144,6 +146,23 @@ class Study:
         return [region["name"] for region in self.config["cohort"]["regions"]]
 
     @cached_property
+    def candidates(self) -> dict[str, Candidate]:
+        """Whatever is scored, by name: the arms, then models made elsewhere."""
+        return build_candidates(self.arms, self.config["candidates"])
+
+    @property
+    def imported_candidates(self) -> list[str]:
+        """Candidates that the study does not train."""
+        return [name for name, candidate in self.candidates.items() if not candidate.is_arm]
+
+    @property
+    def scored_spec(self) -> dict[str, Any]:
+        """What a model has to agree on with the study to be scored: a part of the arguments of ``ModelSpec``."""
+        cohort = self.config["cohort"]
+        names = {"channels": cohort["channels"], "regions": self.regions, "classes": cohort["classes"]}
+        return names | {"preprocessing": self.preprocessing_settings}
+
+    @cached_property
     def recipes(self) -> dict[str, ArmRecipe]:
         """How each arm trains."""
         return {name: build_recipe(self.config, arm.block) for name, arm in self.arms.items()}
@@ -155,13 +174,7 @@ class Study:
 
     def model_spec(self, recipe: ArmRecipe) -> dict[str, Any]:
         """Arguments of ``ModelSpec`` for the network of a recipe."""
-        cohort = self.config["cohort"]
-        return recipe.network_settings | {
-            "channels": cohort["channels"],
-            "regions": self.regions,
-            "classes": cohort["classes"],
-            "preprocessing": self.preprocessing_settings,
-        }
+        return recipe.network_settings | self.scored_spec
 
     @cached_property
     def arm_choices(self) -> dict[str, frozenset[Choice]]:
@@ -171,6 +184,12 @@ class Study:
             name: frozenset({source, ("STRATEGIES", arm.strategy["name"])}) | self.recipes[name].choices
             for name, arm in self.arms.items()
         }
+
+    def choices_of(self, candidate: str) -> frozenset[Choice]:
+        """What a candidate takes from them; of a model made elsewhere nobody knows which network it is."""
+        if candidate in self.arm_choices:
+            return self.arm_choices[candidate]
+        return frozenset(choice for choice in self.choices if choice[0] != "NETWORKS")
 
     @cached_property
     def choices(self) -> frozenset[Choice]:
@@ -250,9 +269,9 @@ class Study:
         return {name: self.config["evaluation"][name] for name in ("surface_tolerance_mm", "lesion_overlap")}
 
     @property
-    def arm_sites(self) -> dict[str, list[str]]:
-        """Arm to the sites that it learns from."""
-        return {arm.name: arm.sites for arm in self.arms.values()}
+    def candidate_sites(self) -> dict[str, list[str]]:
+        """Candidate to the sites that it learns from."""
+        return {name: list(candidate.sites) for name, candidate in self.candidates.items()}
 
     @property
     def kept_splits(self) -> list[str]:
@@ -277,8 +296,8 @@ class Study:
 
     @property
     def shared_arms(self) -> list[str]:
-        """Arms that learn from more than one site."""
-        return [arm.name for arm in self.arms.values() if len(arm.sites) > 1]
+        """Candidates that learn from more than one site, or nobody knows where."""
+        return [name for name, candidate in self.candidates.items() if len(candidate.sites) != 1]
 
     @property
     def local_sites(self) -> dict[str, str]:
@@ -289,51 +308,25 @@ class Study:
     def arm_style(self) -> dict[str, Any]:
         """What the figures need to show an arm the same way everywhere."""
         colours = self.config["reporting"]["arm_colours"]
-        return {"study_arms": list(self.arms), "local_sites": self.local_sites, "configured_colours": colours}
+        return {"study_arms": list(self.candidates), "local_sites": self.local_sites, "configured_colours": colours}
 
     @property
     def video_colours(self) -> dict[str, str]:
         """Colour of each arm that the videos show: those of arms that they do not show are none of their business."""
-        colours = arm_colours(list(self.arms), self.config["reporting"]["arm_colours"])
+        colours = arm_colours(list(self.candidates), self.config["reporting"]["arm_colours"])
         return {arm: colours[arm] for arm in self.config["reporting"]["video"]["arms"]}
 
     @property
     def description(self) -> dict[str, Any]:
         """The study in plain values, for its report."""
-        cohort = self.config["cohort"]
-        arms = [
-            {
-                "name": arm.name,
-                "participants": arm.shards_of,
-                "sites": arm.sites,
-                "left_out": arm.left_out(self.seeds, self.num_rounds),
-                **arm.description,
-                **self.recipes[arm.name].description,
-            }
-            for arm in self.arms.values()
-        ]
-        return {
-            "title": self.config["study"]["title"],
-            "source": cohort["source"],
-            "arms": arms,
-            "reference_arm": self.config["evaluation"]["reference_arm"],
-            "training_sites": self.training_sites,
-            "external_sites": self.external_sites,
-            "regions": self.regions,
-            "classes": cohort["classes"],
-            "normal_class": cohort["normal_class"],
-            "anatomy": cohort["anatomy"],
-            "num_rounds": self.num_rounds,
-            "seeds": self.seeds,
-            "config": self.config,
-        }
+        return study_in_plain_values(self)
 
     @property
     def export_description(self) -> dict[str, Any]:
         """The study in plain values, for its exports: of the config what decides its models and scores."""
         # What is said of the data stands in the block that is named as their source.
         blocks = ("cohort", self.config["cohort"]["source"], "preprocessing", "network", "training", "evaluation")
-        return self.description | {"config": {name: self.config[name] for name in blocks}}
+        return self.description | {"config": {name: self.config[name] for name in blocks if name in self.config}}
 
     @cached_property
     def scan_request(self) -> ScanRequest:
@@ -381,6 +374,7 @@ class Study:
         named = {
             "network.pretrained.source": [recipe.pretrained_path for recipe in self.starts.values()],
             "cohort.splits.keep_file": self.kept_splits,
+            "candidates": [candidate.model_path for candidate in self.candidates.values()],
         }
         for key, paths in named.items():
             for path in filter(None, paths):

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import read_table
 from fedpedbrain.base.lineage import Lineage
-from fedpedbrain.evaluation.predictions import predict_cases_files
+from fedpedbrain.evaluation.predictions import check_agreement, predict_cases_files
 from fedpedbrain.models.files import ModelFile, ModelSpec, save_model_file
 
 CPU = torch.device("cpu")
@@ -20,7 +21,7 @@ def predict(tmp_path, make_case, write_shard, write_constant_model):
     def _predict(decision=DECISION, **model) -> tuple[np.ndarray, list[dict[str, str]]]:
         write_constant_model(tmp_path / "best.pth", **model)
         outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
-        predict_cases_files(tmp_path / "best.pth", {}, shards, *outputs, decision, CPU)
+        predict_cases_files(tmp_path / "best.pth", {}, shards, *outputs, decision, {}, CPU)
         return np.load(outputs[0]), read_table(outputs[1])
 
     return _predict
@@ -79,9 +80,20 @@ def test_flips_average_the_held_out_cases_over_their_mirror_images(tmp_path, spe
     probabilities = {}
     for flips in ("none", "left_right"):
         outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
-        predict_cases_files(tmp_path / "best.pth", {}, [shard], *outputs, DECISION, CPU, flips)
+        predict_cases_files(tmp_path / "best.pth", {}, [shard], *outputs, DECISION, {}, CPU, flips)
         probabilities[flips] = [float(row["probability"]) for row in read_table(outputs[1]) if row["class"] == "dipg"]
     first, second = probabilities["left_right"]
     assert first == pytest.approx(second, abs=1e-6)
     assert first == pytest.approx(np.mean(probabilities["none"]), abs=1e-6)
     assert abs(np.diff(probabilities["none"])) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("regions", ["core"]), ("classes", ["a", "b"]), ("channels", ["T1w"]), ("preprocessing", {})]
+)
+def test_a_model_that_is_not_of_the_study_is_not_scored_beside_its_arms(spec, key, value):
+    model_spec = ModelSpec(**spec)
+    expected = {name: getattr(model_spec, name) for name in ("channels", "regions", "classes", "preprocessing")}
+    check_agreement("elsewhere.pth", model_spec, expected)
+    with pytest.raises(StudyError, match=rf"^elsewhere\.pth: cannot be scored beside the arms: expected {key} "):
+        check_agreement("elsewhere.pth", model_spec, expected | {key: value})

@@ -131,7 +131,14 @@ class StudyWriter:
 def write_exports(folder: Path, regions, classes, seeds, arms, privacy, title, anatomy) -> Exported:
     """Write a study below a folder and export it."""
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
-    study = {"title": title, "source": "bids", "arms": list(arms), "seeds": list(seeds), "config": config}
+    study = {
+        "title": title,
+        "source": "bids",
+        "arms": list(arms),
+        "candidates": [],
+        "seeds": list(seeds),
+        "config": config,
+    }
     study |= {"training_sites": ["a", "b"], "external_sites": ["x"], "regions": list(regions)}
     study |= {"classes": list(classes), "normal_class": "normal" if classes else None, "num_rounds": NUM_ROUNDS}
     study |= {"versions": {"fedpedbrain": "1.2.3"}, "anatomy": config["cohort"]["anatomy"] | dict(anatomy)}

@@ -331,6 +331,7 @@ def study_writer(folder: Path) -> Callable[..., SyntheticStudy]:
             "anatomy": dict(anatomy),
             "source": source,
             "arms": list(arms),
+            "candidates": [],
             "reference_arm": arms[0]["name"],
         }
         study |= {"training_sites": ["a", "b"], "external_sites": list(external), "regions": list(regions)}

@@ -175,7 +175,7 @@ def test_names_that_pandas_takes_for_nothing_stay_names(tmp_path, name):
 
 def test_local_arms_are_main_arms_where_there_are_no_others(write_study):
     arms = write_study().study["arms"]
-    study = {"arms": arms[1:3], "reference_arm": "local-a"}
+    study = {"arms": arms[1:3], "candidates": [], "reference_arm": "local-a"}
     assert answers.main_arms(study) == ["local-a", "local-b"]
     assert answers.local_arms(study) == {}
 
@@ -191,7 +191,13 @@ def answers_of(tmp_path):
         generator = np.random.default_rng(0)
         sites = list("aaaaaabbbbbccccddd")
         hardness = generator.beta(2.0, 6.0, len(sites))
-        study = {"reference_arm": "centralized", "regions": ["whole_lesion"], "classes": [], "seeds": [0, 1, 2]}
+        study = {
+            "candidates": [],
+            "reference_arm": "centralized",
+            "regions": ["whole_lesion"],
+            "classes": [],
+            "seeds": [0, 1, 2],
+        }
         study["anatomy"] = {"organ": "head", "finding": "tumour"}
         study["arms"] = [arm("centralized", {"pooled": ["a", "b", "c", "d"]})]
         study["arms"] += [arm(name, {site: [site] for site in "abcd"}) for name in shifts]

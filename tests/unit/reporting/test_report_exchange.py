@@ -135,11 +135,12 @@ def test_strategies_with_weights_of_their_own_do_not_claim_the_arms():
 def test_arms_of_one_kind_share_a_sentence():
     listed = [arm("fedavg", SITES), arm("prox", SITES, strategy={"name": "fedprox"})]
     listed.append(arm("mixed", {"a": ["a", "b"], "b": ["a", "b"]}, control=True))
-    text = describe_arms({"arms": listed, "training_sites": ["a", "b"]}, ["fedavg", "prox", "mixed"])
+    text = describe_arms({"arms": listed, "candidates": [], "training_sites": ["a", "b"]}, ["fedavg", "prox", "mixed"])
     assert text.startswith("FedAvg and prox (FedProx) learn at every site by itself and share weights, not images;")
     assert "mixed learns in the same way, but from cases shared out at random among the sites: a control." in text
     assert "Fedavg-c (without b) learns at every site but one" in describe_arms(
-        {"arms": [arm("fedavg-c", {"a": ["a"], "d": ["d"]})], "training_sites": ["a", "b", "d"]}, ["fedavg-c"]
+        {"arms": [arm("fedavg-c", {"a": ["a"], "d": ["d"]})], "candidates": [], "training_sites": ["a", "b", "d"]},
+        ["fedavg-c"],
     )
 
 

@@ -95,7 +95,7 @@ def write_report_files(inputs: ReportInputs, study: Mapping[str, Any]) -> None:
     costs = load_costs(inputs.costs)
     timeline = json.loads(Path(inputs.timeline).read_text(encoding="utf-8"))
     configured = study["config"]["reporting"]["arm_colours"]
-    colours = arm_colours([arm["name"] for arm in study["arms"]], configured)
+    colours = arm_colours(answers.scored_names(study), configured)
     content = {
         "study": study,
         "colours": colours,
@@ -261,7 +261,7 @@ def figure_texts(
     results: Results, study: Mapping[str, Any], audit: Mapping[str, Any], selections: Sequence[Mapping[str, Any]]
 ) -> dict[str, str]:
     """What each figure shows, for readers who do not see it."""
-    names = [arm["name"] for arm in study["arms"]]
+    names = answers.scored_names(study)
     comparison = []
     for measure in headline_measures(study):
         known = [(arm, value) for arm in names if (value := results.value(arm, measure))]

@@ -23,7 +23,7 @@ from fedpedbrain.reporting.results import (
     metric_title,
 )
 from fedpedbrain.reporting.tables.tables import Cell, Group, Table
-from fedpedbrain.reporting.words.answers import describe_difference, main_arms
+from fedpedbrain.reporting.words.answers import describe_difference, main_arms, scored_names
 from fedpedbrain.reporting.words.headlines import describe_margin
 
 _OF_ALL = Measure(DIAGNOSIS, "accuracy", "")
@@ -88,7 +88,7 @@ def origin_table(study: Mapping[str, Any]) -> Table:
 def answer_margins(results: Results, study: Mapping[str, Any]) -> list[str]:
     """One sentence a measure with a margin: which arms are non-inferior to the reference, which not."""
     reference = study["reference_arm"]
-    arms = [arm["name"] for arm in study["arms"] if arm["name"] in main_arms(study) and arm["name"] != reference]
+    arms = [name for name in main_arms(study) if name != reference]
     sentences = []
     for measure in headline_measures(study):
         margin = study["config"]["evaluation"]["noninferiority_margin"].get(measure.metric)
@@ -112,7 +112,7 @@ def describe_disagreement(results: Results, study: Mapping[str, Any], measures: 
     """Why some intervals exclude 0 where the corrected test finds nothing; "" where none does."""
     significance = 1.0 - study["config"]["evaluation"]["confidence_level"]
     found = {}
-    for measure, arm in itertools.product(measures, (arm["name"] for arm in study["arms"])):
+    for measure, arm in itertools.product(measures, scored_names(study)):
         difference, judgement = results.difference(arm, measure), results.judgement(arm, measure)
         if difference and judgement and difference.reading in ("lower", "higher") and judgement.p_holm > significance:
             found[f"{measure.title} of {readable(arm)}"] = judgement.p_holm

@@ -45,12 +45,17 @@ def local_site_of(arm: Mapping[str, Any]) -> str | None:
     return arm["sites"][0] if len(arm["sites"]) == 1 else None
 
 
+def scored_names(study: Mapping[str, Any]) -> list[str]:
+    """Whatever is scored: the arms, then models made elsewhere."""
+    return [candidate["name"] for candidate in (*study["arms"], *study["candidates"])]
+
+
 def main_arms(study: Mapping[str, Any]) -> list[str]:
-    """The reference arm, then every arm that is not local; all arms in a study of local ones."""
+    """The reference arm, then every candidate that is not a local arm; all arms in a study of local ones."""
     reference = study["reference_arm"]
-    names = [arm["name"] for arm in study["arms"] if arm["name"] != reference]
-    shared = [arm["name"] for arm in study["arms"] if local_site_of(arm) is None and arm["name"] != reference]
-    return [reference, *(shared or names)]
+    names = [name for name in scored_names(study) if name != reference]
+    local = {arm["name"] for arm in study["arms"] if local_site_of(arm)}
+    return [reference, *([name for name in names if name not in local] or names)]
 
 
 def local_arms(study: Mapping[str, Any]) -> dict[str, str]:

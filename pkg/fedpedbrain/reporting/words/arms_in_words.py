@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedpedbrain.reporting.figures.style import readable, sentence_case
-from fedpedbrain.reporting.results import format_names
+from fedpedbrain.reporting.results import NO_VALUE, format_names
 from fedpedbrain.reporting.tables.tables import Cell, Group, Table
 
 ArmValues = Mapping[str, Any]
@@ -183,6 +183,10 @@ def arm_table(study: StudyValues, colours: Mapping[str, str]) -> Table:
         name = Cell(readable(arm["name"]), colour=colours[arm["name"]])
         words = [who_trains(arm, study), how_it_trains(arm), weight_in_words(arm), state]
         rows.append([name, *map(Cell, words)])
+    for candidate in study["candidates"]:
+        name = Cell(readable(candidate["name"]), colour=colours[candidate["name"]])
+        words = [f"Made elsewhere ({candidate['model']})", "Not trained in this study.", NO_VALUE, NO_VALUE]
+        rows.append([name, *map(Cell, words)])
     columns = ["Arm", "Who trains", "How", "A site's weight in the average", "Optimizer state after a round"]
     return Table("The arms of the study", columns, [Group("", rows)], (0, 1, 2, 3, 4))
 
@@ -201,10 +205,14 @@ def describe_arms(study: StudyValues, shown: Sequence[str]) -> str:
             if sites_left_out(arm, study):
                 does = "{learn} at every site but one by itself and {share} weights"
             of_kind.setdefault(does, []).append(_named(arm, study))
+    elsewhere = [readable(item["name"]) for item in study["candidates"] if item["name"] in shown]
+    if elsewhere:
+        of_kind["{come} from elsewhere and {learn} nothing here"] = elsewhere
     parts = []
     for does, names in of_kind.items():
         one = len(names) == 1
-        words = does.format(learn="learns" if one else "learn", share="shares" if one else "share")
+        verbs = {verb: f"{verb}s" if one else verb for verb in ("learn", "share", "come")}
+        words = does.format_map(verbs)
         parts.append(f"{format_names(names)} {words}")
     if any(kind_of(arm) == "local" and arm["name"] not in shown for arm in study["arms"]):
         parts.append("local arms learn at one site each")
