@@ -209,7 +209,7 @@ rule audit_cohort:
         mem_mb=2000,
     params:
         shards=shards_read,
-        cohort=STUDY.config["cohort"],
+        cohort=STUDY.source_settings["cohort"],
         settings=STUDY.config["audit"],
         code=code("audit_cohort"),
     message:
@@ -237,7 +237,7 @@ rule write_audit_page:
     params:
         shards=shards_read,
         title=STUDY.config["study"]["title"],
-        cohort=STUDY.config["cohort"],
+        cohort=STUDY.source_settings["cohort"],
         settings=STUDY.config["audit"],
         code=code("write_audit_page"),
     message:

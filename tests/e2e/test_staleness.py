@@ -131,6 +131,10 @@ SETTINGS = {
         ],
         WRITTEN_DOWN,
     ),
+    "organ, finding or extent of `cohort.anatomy`": (
+        ["cohort={anatomy: {organ: prostate, finding: lesion, extent_mm: [50.0, 400.0]}}"],
+        {"plot_convergence": 1, "plot_comparison": 1, "plot_cross_sites": 1} | WRITTEN_DOWN,
+    ),
     "a figure's colours": (["reporting={confusion_colour_map: Greens}"], {"plot_confusion": 1} | REPORT),
 }
 
