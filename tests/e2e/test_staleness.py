@@ -152,7 +152,7 @@ def install(study, package):
 
 def comment(study):
     edit_package(study, "federated/exchange/averaging.py", "import torch\n", "import torch\n\n# A remark.\n")
-    edit_package(study, "training/losses.py", '"""Losses of', '"""The losses of')
+    edit_package(study, "training/losses/voxel_terms.py", '"""', '"""Anew: ')
 
 
 def texts(study):
@@ -188,10 +188,13 @@ FIGURES = {rule: 1 for rule in OF_ALL_ARMS if rule.startswith("plot_")} | {"plot
 EDITS = {
     "a comment, a docstring or the layout of code": (comment, {}),
     "code of the cohort": (
-        code_of("data/grid/geometry.py", "_LEAST_HEAD_FRACTION = 0.02", "_LEAST_HEAD_FRACTION = 0.03"),
+        code_of("data/grid/geometry.py", "_LEAST_FOREGROUND_FRACTION = 0.02", "_LEAST_FOREGROUND_FRACTION = 0.03"),
         COHORT | ROUNDS | TRAINED,
     ),
-    "code of the training": (code_of("training/losses.py", "SMOOTH = 1.0", "SMOOTH = 2.0"), ROUNDS | TRAINED),
+    "code of the training": (
+        code_of("training/losses/voxel_terms.py", "SMOOTH = 1.0", "SMOOTH = 2.0"),
+        ROUNDS | TRAINED,
+    ),
     "code of the averaging": (
         code_of("federated/exchange/averaging.py", "total.div_(sum(factors))", "total.div_(math.fsum(factors))"),
         ROUNDS | TRAINED,

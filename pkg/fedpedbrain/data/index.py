@@ -12,6 +12,6 @@ def index_site_files(source_settings: Mapping, index_path: str | Path) -> None:
 
     Parameters
     ----------
-    source_settings : as ``fedpedbrain.data.layouts.settings_of_site`` gives them
+    source_settings : as ``fedpedbrain.data.sources.source_files.settings_of_site`` gives them
     """
     write_cases(index_path, sorted(open_source(source_settings).find_cases(), key=lambda case: (case.site, case.case)))

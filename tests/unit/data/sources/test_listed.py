@@ -279,7 +279,8 @@ def test_a_wrong_table_is_refused_while_the_graph_is_built(cohort, name):
 
 
 def test_a_cell_that_leads_out_of_the_folder_is_refused_before_anything_there_is_looked_at(cohort, monkeypatch):
-    monkeypatch.setattr("fedpedbrain.data.layouts.files_of_image", lambda path: pytest.fail(f"looked at {path}"))
+    looks = "fedpedbrain.data.sources.listed.files.files_of_image"
+    monkeypatch.setattr(looks, lambda path: pytest.fail(f"looked at {path}"))
     cohort.rows[0]["image"] = ".."
     with pytest.raises(StudyError, match="leads out of"):
         list_source_files(cohort.settings())
