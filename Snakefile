@@ -19,6 +19,7 @@ include: "rules/figures.smk"
 include: "rules/reporting.smk"
 include: "rules/scans.smk"
 include: "rules/inference.smk"
+include: "rules/imports.smk"
 include: "rules/conversion.smk"
 include: "rules/run.smk"
 
@@ -58,3 +59,9 @@ rule predict:
     """New scans: --config scan=PATH model=PATH, or inbox=FOLDER instead of scan."""
     input:
         pages_of_scans,
+
+
+rule import_model:
+    """A model made elsewhere: --config checkpoint=PATH, or hf://... or https://..."""
+    input:
+        imported_models,

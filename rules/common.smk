@@ -29,7 +29,7 @@ try:
     STUDY.check_files()
     SITE_SOURCES = {site: settings_of_site(STUDY.source_settings, site) for site in STUDY.sites}
     # A new scan is predicted where the cohort is not.
-    COHORT_FILES = {site: list_source_files(SITE_SOURCES[site], STUDY.needs_cohort) for site in STUDY.sites}
+    COHORT_FILES = {site: list_source_files(SITE_SOURCES[site], STUDY.requests.need_cohort) for site in STUDY.sites}
     if "results/cohort/splits.tsv" in map(os.path.relpath, STUDY.kept_splits):
         raise StudyError("cohort.splits.keep_file: this study's own splits.tsv is made anew; name a copy of it")
 except StudyError as error:
@@ -67,6 +67,8 @@ wildcard_constraints:
     site=r"[A-Za-z0-9_]+",
     scan=r"[A-Za-z0-9._-]+",
     model=r"[A-Za-z0-9_-]+",
+    # A model that was imported before and is not asked for is a file like any other.
+    imported="|".join(STUDY.requests.imports) or "(?!)",
 
 
 remember_sources(Path(".snakemake/parsed_sources.json"))
@@ -79,11 +81,13 @@ def code(rule_name):
 
 
 def choices_of(wildcards):
-    """What a job's arm or network chooses, or where it has none, all arms."""
+    """What a job's arm or network chooses, the study's own recipe for an imported model, else all arms."""
     if "network" in wildcards.keys():
         return STUDY.starts[wildcards.network].choices
     if "candidate" in wildcards.keys():
         return STUDY.choices_of(wildcards.candidate)
+    if "imported" in wildcards.keys():
+        return STUDY.own_recipe.choices
     return STUDY.arm_choices[wildcards.arm] if "arm" in wildcards.keys() else STUDY.choices
 
 

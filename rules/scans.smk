@@ -4,39 +4,39 @@ from fedpedbrain.data.conversion.dicom_files import list_dicom_files
 
 def scan_files(wildcards):
     """Every file of a scan, but not what the workflow writes, where a scan lies in the folder that it runs in."""
-    return STUDY.scan_request.files_of(wildcards.scan, besides="results")
+    return STUDY.requests.scans.files_of(wildcards.scan, besides="results")
 
 
 def scan_model(wildcards):
     """The file of a model."""
-    return STUDY.scan_request.models[wildcards.model]
+    return STUDY.requests.scans.models[wildcards.model]
 
 
 def scan_model_intensities(wildcards):
     """What a model's training images look like, where that is known."""
-    return STUDY.scan_request.intensities_of(wildcards.model) or []
+    return STUDY.requests.scans.intensities_of(wildcards.model) or []
 
 
 def scan_paths(wildcards):
     """A scan as it was named: one file or folder a channel."""
-    return STUDY.scan_request.scans[wildcards.scan]
+    return STUDY.requests.scans.scans[wildcards.scan]
 
 
 def predictions_of_scan(wildcards):
     """What every model says of a scan."""
-    return expand("results/inference/{scan}/{model}", scan=wildcards.scan, model=STUDY.scan_request.models)
+    return expand("results/inference/{scan}/{model}", scan=wildcards.scan, model=STUDY.requests.scans.models)
 
 
 def pages_of_scans(wildcards):
     """The page of every scan that is asked for."""
-    if not STUDY.predicts_scan:
+    if not STUDY.requests.predicts_scan:
         raise WorkflowError("predict needs a scan and a model: snakemake predict --config scan=PATH model=PATH")
-    return expand("results/inference/{scan}/scan.html", scan=STUDY.scan_request.scans)
+    return expand("results/inference/{scan}/scan.html", scan=STUDY.requests.scans.scans)
 
 
 def files_to_convert(wildcards):
     """Every file below the folder of DICOM series, or what the target needs."""
-    if not STUDY.converts:
+    if not STUDY.requests.converts:
         raise WorkflowError("snakemake convert_to_bids --config dicom_root=PATH bids_root=PATH")
     try:
         return list_dicom_files(STUDY.config["dicom_root"])

@@ -95,6 +95,33 @@ def test_every_scan_of_an_inbox_is_a_job_for_every_model(workspace, touched):
     assert jobs == {"predict_scan": 3 * 2, "render_scan": 3, "write_scan_page": 3, "predict": 1}
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "jobs"),
+    [
+        ("file", {"import_checkpoint": 1}),
+        ("hf://owner/name@v1/ckpt.pth", {"fetch_checkpoint": 1, "import_checkpoint": 1}),
+    ],
+)
+def test_a_checkpoint_is_imported_where_no_cohort_is(workspace, touched, checkpoint, jobs):
+    if checkpoint == "file":
+        checkpoint = touched("ckpt.pth")
+    config = [f"checkpoint={checkpoint}", "imported_model=theirs", "cohort={source: bids}", "cohort_root=/nowhere"]
+    assert workspace.planned("import_model", "--config", *config) == jobs | {"import_model": 1}
+    # The target of whoever needs a model of that name.
+    assert workspace.planned("--config", *config, "--", "results/models/imported/theirs.pth") == jobs
+
+
+def test_a_model_that_was_imported_before_is_scored_as_the_file_that_it_is(workspace):
+    path = workspace.folder / "results/models/imported/theirs.pth"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    candidates = "candidates=[{name: theirs, model: results/models/imported/theirs.pth}]"
+    jobs = workspace.planned("--config", "study={rounds: 1}", candidates)
+    path.unlink()
+    assert "import_checkpoint" not in jobs
+    assert jobs["score_predictions"] == 5 + 1
+
+
 def test_a_study_without_external_sites_is_planned(workspace):
     jobs = workspace.planned("--config", "study={rounds: 1}", "cohort={sites: {training: [north, east], external: []}}")
     assert jobs["build_shard"] == 2

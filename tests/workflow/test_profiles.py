@@ -11,7 +11,7 @@ SLURM = yaml.safe_load((REPOSITORY / "profiles/slurm/config.yaml").read_text())
 # What depends on the place; all else decides what reruns, and how a run goes on.
 OF_A_PLACE = {"cores", "resources"}
 # They run where Snakemake does.
-LOCAL_RULES = {"fetch_site", "fetch_pretrained"}
+LOCAL_RULES = {"fetch_site", "fetch_pretrained", "fetch_checkpoint"}
 ARMS = {
     "cyclic": "strategy: {name: cyclic}",
     "masked": "privacy: {secure_sum: true}",

@@ -26,6 +26,9 @@ def workspace(tmp_path_factory):
         ("scan=no.nii.gz", "scan: no file or folder"),
         ("inbox=no", "inbox: no folder"),
         ("model=no.pth", "model: no file"),
+        ("checkpoint=no.pth", "checkpoint: no file"),
+        ("imported_model=a/b", "expected letters, digits, _ and -"),
+        ("checkpoint_sha256=abc", "checkpoint_sha256: 'abc' does not match"),
     ],
 )
 def test_a_bad_config_stops_before_any_job(workspace, override, message):
@@ -97,6 +100,12 @@ def test_predict_says_what_it_needs(workspace):
     result = workspace.without_jobs("--cores", "1", "predict")
     assert result.returncode != 0
     assert "--config scan=PATH model=PATH" in result.stdout
+
+
+def test_an_import_says_what_it_needs(workspace):
+    result = workspace.without_jobs("--cores", "1", "import_model")
+    assert result.returncode != 0
+    assert "snakemake import_model --config checkpoint=PATH" in result.stdout
 
 
 def test_conversion_says_what_it_needs(workspace):

@@ -8,6 +8,8 @@ from typing import Any
 
 # Kind of the file that a site leaves in place of an update which it could not make.
 MISSING = "missing"
+# Kind of a model that is made from a checkpoint of other people's.
+IMPORTED = "imported"
 
 
 def digest_of(values: Mapping[str, Any]) -> str:
@@ -33,15 +35,16 @@ class Lineage:
 
     Attributes
     ----------
-    kind : ``initial``, ``update`` (what a site sends), ``missing`` (that it sends none), ``global`` or ``personal``
-        (the global model with a site's own weights)
+    kind : ``initial``, ``update`` (what a site sends), ``missing`` (that it sends none), ``global``, ``personal``
+        (the global model with a site's own weights) or ``imported`` (made elsewhere, nobody here knows how)
     arm, seed, round, site : which job wrote it; ``arm`` and ``site`` are "" where they do not apply, the start is
         round 0
     num_cases, num_steps : training cases and optimizer steps behind it in this round
     settings_digest : of everything in the config that decides the result
-    parent_sha256 : of the model file it started from, "" for an initial model
+    parent_sha256 : of the file it was made from, the model file where there is one, "" for a drawn initial model
     cases_sha256 : of the training cases behind an update, "" for other kinds
     updates : what a global model was averaged from
+    source : name or address of the checkpoint that was imported, "" for other kinds
     """
 
     kind: str
@@ -55,10 +58,19 @@ class Lineage:
     parent_sha256: str
     cases_sha256: str = ""
     updates: tuple[AveragedUpdate, ...] = ()
+    source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The lineage as plain values."""
-        return asdict(self) | {"updates": [asdict(update) for update in self.updates]}
+        """The lineage as plain values; without ``source`` where there is none, as files of before are."""
+        values = asdict(self) | {"updates": [asdict(update) for update in self.updates]}
+        return values if self.source else {key: value for key, value in values.items() if key != "source"}
+
+    @property
+    def origin(self) -> str:
+        """Where an imported model comes from, in words; "" for other kinds, of which the rest of the lineage tells."""
+        if self.kind != IMPORTED:
+            return ""
+        return f"imported from {self.source}, SHA-256 {self.parent_sha256}; how it was trained is not known"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Lineage":

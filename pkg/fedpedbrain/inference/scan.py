@@ -166,6 +166,7 @@ def predict_scan_files(
         "path": str(model_path),
         "sha256": sha256_of_file(model_path),
         "lineage": model_file.lineage.to_dict(),
+        "origin": model_file.lineage.origin,
     }
     result = {
         "scan": describe_scan(scan_paths, scans, model_file.spec.channels),

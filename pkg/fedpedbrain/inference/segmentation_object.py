@@ -14,6 +14,7 @@ from pydicom.valuerep import DS
 
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import replacing
+from fedpedbrain.base.lineage import IMPORTED
 from fedpedbrain.data.formats.scan import Scan
 
 _SOFTWARE = "fedpedbrain"
@@ -70,11 +71,13 @@ def _build(
 ) -> hd.seg.Segmentation:
     """The object of ``pixels``, uint8 (frames, rows, columns, regions)."""
     name, lineage = f"{_SOFTWARE} {model['name']}"[:_LONGEST_LO], model["lineage"]
+    # Nobody here knows of an imported model what it was trained as.
+    named = ("source", "parent_sha256") if lineage["kind"] == IMPORTED else ("arm", "seed", "round")
     algorithm = hd.AlgorithmIdentificationSequence(
         name=name,
         family=codes.DCM.ArtificialIntelligence,
         version=model["sha256"],
-        parameters={"arm": lineage["arm"], "seed": str(lineage["seed"]), "round": str(lineage["round"])},
+        parameters={name: str(lineage[name]) for name in named},
     )
     segments = [
         hd.seg.SegmentDescription(

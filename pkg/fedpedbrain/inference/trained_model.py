@@ -1,4 +1,4 @@
-"""The model that predicts: a model file that something trained, and whose weights fit its own network."""
+"""The model that predicts: a model file that something trained, with weights that fit its own network."""
 
 import re
 from collections.abc import Sequence
@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.models.files import ModelFile, load_model_file
+from fedpedbrain.base.lineage import IMPORTED
+from fedpedbrain.models.files import ModelFile, first_not_finite, load_model_file
 
 # What no kind of model file but these can be asked to do, and what to give instead.
-_PREDICTING = ("global", "personal")
+_PREDICTING = ("global", "personal", IMPORTED)
 _OTHER_KINDS = {
     "initial": "the common start, which nothing trained",
     "update": "what one site sent in a round, no model yet",
@@ -32,7 +33,8 @@ def load_trained_model(path: str | Path) -> ModelFile:
     kind = model_file.lineage.kind
     if kind not in _PREDICTING:
         raise StudyError(
-            f"{path}: {_OTHER_KINDS.get(kind, f'of unknown kind {kind!r}')}; give a best.pth or global.pth of a study"
+            f"{path}: {_OTHER_KINDS.get(kind, f'of unknown kind {kind!r}')}; give a best.pth or global.pth of a "
+            "study, or an imported model"
         )
     for name in model_file.spec.regions:
         if not isinstance(name, str) or not _REGION.fullmatch(name):
@@ -59,9 +61,9 @@ def _check_weights(path: str | Path, model_file: ModelFile) -> None:
             f"{path}: the weights do not fit {model_file.spec.name}: {wrong[0]} expected {shapes[0]}, found {shapes[1]}"
             f"{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}; give the file as the study wrote it"
         )
-    for name, tensor in model_file.weights.items():
-        if not torch.isfinite(tensor).all():
-            raise StudyError(f"{path}: {name} holds NaN or infinite values; give a model of another round")
+    name = first_not_finite(model_file.weights)
+    if name is not None:
+        raise StudyError(f"{path}: {name} holds NaN or infinite values; give a model of another round")
 
 
 def _in_words(shape: torch.Size | None) -> str:

@@ -110,7 +110,8 @@ def load_tensors(path: str | Path, mapped: bool = False, checked: bool = True) -
         raise StudyError(f"{path}: no such model file") from None
     except UnpicklingError:
         raise StudyError(
-            f"{path}: holds more than tensors and plain values; it is not one of our model files"
+            f"{path}: holds more than tensors and plain values, which may run code and is not read; where it was made, "
+            "save its state dict alone"
         ) from None
     except StudyError:
         raise
@@ -209,6 +210,11 @@ def sha256_of_model(model_file: ModelFile, packed: bool = False) -> str:
     return digest.hexdigest()
 
 
+def first_not_finite(weights: Mapping[str, Tensor]) -> str | None:
+    """Name of the first tensor that holds NaN or infinite values; None where none does."""
+    return next((name for name, tensor in weights.items() if not torch.isfinite(tensor).all()), None)
+
+
 def _read_spec(values: Mapping[str, Any]) -> ModelSpec:
     """The specification that a file holds, in today's words."""
     spec = ModelSpec(**values)
@@ -223,7 +229,10 @@ def load_model_file(path: str | Path, mapped: bool = False, checked: bool = True
     expected = {"format", "model", "lineage", "weights"}
     if not isinstance(content, dict) or set(content) - {"sent", "packed"} != expected:
         found = ", ".join(sorted(map(str, content))[:6]) if isinstance(content, dict) else type(content).__name__
-        raise StudyError(f"{path}: expected the entries {', '.join(sorted(expected))}, found: {found}")
+        raise StudyError(
+            f"{path}: expected the entries {', '.join(sorted(expected))}, found: {found}; of a checkpoint made "
+            "elsewhere the target import_model makes a model file (--config checkpoint=PATH)"
+        )
     if content["format"] != FORMAT:
         raise StudyError(f"{path}: format {content['format']}, this version reads {FORMAT}")
     try:

@@ -1,4 +1,4 @@
-"""The start of all arms, drawn or from a file: one of ours, a checkpoint of FL-PedBrain, or the Kinetics I3D encoder.
+"""The start of all arms, drawn or from a file: ours, a checkpoint of FL-PedBrain, a state dict, the I3D encoder.
 
 The reference's checkpoints carry layers behind the bottleneck (Mixed_5b, Mixed_5c, logits) that feed neither head. They
 are checked and left out when such a file is read, and added again when one is written.
@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 # The published network: its name here, width, and numbers of channels, regions and classes.
 REFERENCE_NETWORK = ("i3d_unet", 1.0, 1, 1, 5)
+# The known formats, as messages name them.
+MODEL_FILE, REFERENCE_CHECKPOINT, I3D_ENCODER = "model file", "reference checkpoint", "I3D encoder"
+STATE_DICT = "state dict"
 # Names shown of each kind of difference.
 _SHOWN = 3
 ENCODER_PREFIX = "encoder."
@@ -91,13 +94,16 @@ def _own_weights(path: str | Path, content: Mapping) -> dict[str, Tensor]:
     return load_model_file(path).weights
 
 
-def _reference_weights(path: str | Path, content: Mapping) -> dict[str, Tensor]:
-    weights = content.get("model_state_dict", content)
-    return {key.removeprefix("module."): value for key, value in weights.items()}
+def _state_dict_of(content: Mapping) -> Any:
+    return content.get("model_state_dict", content)
+
+
+def _state_dict_weights(path: str | Path, content: Mapping) -> dict[str, Tensor]:
+    return {key.removeprefix("module."): value for key, value in _state_dict_of(content).items()}
 
 
 def _i3d_weights(path: str | Path, content: Mapping) -> dict[str, Tensor]:
-    return {_i3d_key(key): value for key, value in content.items()}
+    return {_i3d_key(key): value for key, value in _state_dict_of(content).items()}
 
 
 def _i3d_key(key: str) -> str:
@@ -112,22 +118,23 @@ def _kind_of(content: object) -> str | None:
     """Which format a file's content has, None if it is none of them."""
     if not isinstance(content, Mapping):
         return None
-    keys = set(map(str, content))
-    if {"format", "model", "lineage", "weights"} <= keys:
-        return "model file"
-    if isinstance(content.get("model_state_dict"), Mapping) or any(
-        f"{_I3D_PREFIX}Conv3d_1a_7x7" in key for key in keys
-    ):
-        return "reference checkpoint"
-    if "Conv3d_1a_7x7.conv3d.weight" in keys:
-        return "I3D encoder"
-    return None
+    if {"format", "model", "lineage", "weights"} <= content.keys():
+        return MODEL_FILE
+    weights = _state_dict_of(content)
+    if not isinstance(weights, Mapping) or not all(isinstance(key, str) for key in weights):
+        return None
+    if any(f"{_I3D_PREFIX}Conv3d_1a_7x7" in key for key in weights):
+        return REFERENCE_CHECKPOINT
+    if "Conv3d_1a_7x7.conv3d.weight" in weights:
+        return I3D_ENCODER
+    return STATE_DICT if weights and all(isinstance(value, Tensor) for value in weights.values()) else None
 
 
 FORMATS: dict[str, Callable[[str | Path, Mapping], dict[str, Tensor]]] = {
-    "model file": _own_weights,
-    "reference checkpoint": _reference_weights,
-    "I3D encoder": _i3d_weights,
+    MODEL_FILE: _own_weights,
+    REFERENCE_CHECKPOINT: _state_dict_weights,
+    I3D_ENCODER: _i3d_weights,
+    STATE_DICT: _state_dict_weights,
 }
 
 
@@ -154,6 +161,21 @@ def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
     return [f"{len(keys)} of {len(expected)} keys {kind}: {_named(keys)}" for kind, keys in kinds.items() if keys]
 
 
+def read_weights(path: str | Path) -> tuple[str, dict[str, Tensor]]:
+    """Which of the known formats a file has, and its tensors under the names that our networks give them.
+
+    Raises
+    ------
+    StudyError
+        If the file is of none of these formats.
+    """
+    content = load_tensors(path)
+    kind = _kind_of(content)
+    if kind is None:
+        raise StudyError(f"{path}: expected one of {', '.join(FORMATS)}; found the keys of none")
+    return kind, FORMATS[kind](path, content)
+
+
 def load_pretrained(model: nn.Module, path: str | Path, part: str = "all") -> Pretrained:
     """Set a network's weights from a file; the one way to start from weights made elsewhere.
 
@@ -161,7 +183,7 @@ def load_pretrained(model: nn.Module, path: str | Path, part: str = "all") -> Pr
     ----------
     model : changed in place
     path : one of our ``.pth`` files, a reference checkpoint (``{"model_state_dict": ...}`` or the bare state dict of
-        374 keys), or the Kinetics I3D weights (which always set the encoder alone)
+        374 keys), a state dict of any of our networks, or the Kinetics I3D weights (which always set the encoder alone)
     part : ``all``, or ``encoder`` to leave every other layer as it is
 
     Raises
@@ -170,22 +192,24 @@ def load_pretrained(model: nn.Module, path: str | Path, part: str = "all") -> Pr
         If the file is of none of these kinds, or a key is missing, unknown or of another shape; the network is then as
         it was.
     """
-    content = load_tensors(path)
-    kind = _kind_of(content)
-    if kind is None:
-        raise StudyError(f"{path}: expected one of {', '.join(FORMATS)}; found the keys of none")
-    found = FORMATS[kind](path, content)
+    return set_weights(model, path, *read_weights(path), part)
+
+
+def set_weights(
+    model: nn.Module, path: str | Path, kind: str, found: Mapping[str, Tensor], part: str = "all"
+) -> Pretrained:
+    """As ``load_pretrained``, from what ``read_weights`` gave for ``path``."""
     expected = model.state_dict()
-    is_encoder = part == "encoder" or kind == "I3D encoder"
+    is_encoder = part == "encoder" or kind == I3D_ENCODER
     if is_encoder:
         expected = {key: value for key, value in expected.items() if key.startswith(ENCODER_PREFIX)}
         unused = [key for key in found if not key.startswith(ENCODER_PREFIX)]
     else:
         unused = []
-    if kind != "model file":
+    if kind != MODEL_FILE:
         dead = unused_reference_weights()
         unused += [key for key in found if key in dead and _shape_of(found[key]) == _shape_of(dead[key])]
-        if kind == "I3D encoder":
+        if kind == I3D_ENCODER:
             unused += [key for key in found if key.startswith(_UNUSED_LOGITS) and key not in unused]
     kept = {key: value for key, value in found.items() if key not in set(unused)}
     differences = _differences(expected, kept)
@@ -210,7 +234,7 @@ def save_reference_checkpoint(
     """
     unused = unused_reference_weights()
     if unused_from is not None:
-        reference = _reference_weights(unused_from, load_tensors(unused_from))
+        reference = _state_dict_weights(unused_from, load_tensors(unused_from))
         differences = _differences(unused, {key: value for key, value in reference.items() if key in unused})
         if differences:
             raise StudyError(f"{unused_from}: not a reference checkpoint ({'; '.join(differences)})")

@@ -18,7 +18,7 @@ from fedpedbrain.study.checks import check_arms, check_cohort, check_recipe
 from fedpedbrain.study.colours import arm_colours
 from fedpedbrain.study.description import study_in_plain_values
 from fedpedbrain.study.recipes import ArmRecipe, build_recipe
-from fedpedbrain.study.scan_request import ScanRequest
+from fedpedbrain.study.requests import Requests
 from fedpedbrain.study.schema import check_config, load_schema, restore_types
 from fedpedbrain.study.source_facts import SOURCES
 from fedpedbrain.study.tables import Choice
@@ -45,7 +45,7 @@ class Study:
         self.config = restore_types(config, schema, schema)
         check_config(self.config, schema)
         check_cohort(self.config)
-        for name, recipe in {"": build_recipe(self.config, {}), **self.recipes}.items():
+        for name, recipe in {"": self.own_recipe, **self.recipes}.items():
             check_recipe(f"arms.{name}." if name and recipe.differences else "", recipe, self.config)
         check_arms(self.config, self.arms, self.recipes)
 
@@ -85,8 +85,8 @@ class Study:
         try:
             return self._count_cases(self.source_settings)
         except StudyError:
-            # A new scan is predicted where the cohort is not, and then nothing trains.
-            if self.needs_cohort:
+            # Where the cohort is not, nothing trains.
+            if self.requests.need_cohort:
                 raise
             return dict.fromkeys(self.sites, 0)
 
@@ -161,6 +161,11 @@ class Study:
         cohort = self.config["cohort"]
         names = {"channels": cohort["channels"], "regions": self.regions, "classes": cohort["classes"]}
         return names | {"preprocessing": self.preprocessing_settings}
+
+    @cached_property
+    def own_recipe(self) -> ArmRecipe:
+        """The recipe that the study's own blocks describe, which arms may change."""
+        return build_recipe(self.config, {})
 
     @cached_property
     def recipes(self) -> dict[str, ArmRecipe]:
@@ -329,29 +334,14 @@ class Study:
         return self.description | {"config": {name: self.config[name] for name in blocks if name in self.config}}
 
     @cached_property
-    def scan_request(self) -> ScanRequest:
-        """Which new scans are to be predicted by which models."""
-        return ScanRequest(self.config["scan"], self.config["inbox"], self.config["model"])
-
-    @property
-    def converts(self) -> bool:
-        """Whether the config names a folder of DICOM series and one for the BIDS data set that they become."""
-        return self.config["dicom_root"] is not None and self.config["bids_root"] is not None
+    def requests(self) -> Requests:
+        """What is asked for beside the study."""
+        return Requests(self.config)
 
     @property
     def participant_columns(self) -> dict[str, str]:
         """Columns of participants.tsv for site and class."""
         return {name: self.config["bids"][name] for name in ("site_column", "class_column")}
-
-    @property
-    def needs_cohort(self) -> bool:
-        """Whether a cohort that is not there is an error: scans are predicted and converted where it is not."""
-        return not (self.predicts_scan or self.converts)
-
-    @property
-    def predicts_scan(self) -> bool:
-        """Whether the config names a scan and a model, all that the prediction of a new scan needs."""
-        return self.scan_request.is_complete
 
     @property
     def scan_plan(self) -> dict[str, Any]:
@@ -380,7 +370,7 @@ class Study:
             for path in filter(None, paths):
                 if not Path(path).is_file():
                     raise StudyError(f"{key}: no file {path}; correct the path")
-        self.scan_request.check_files()
+        self.requests.check_files()
 
     def model_seed(self, seed: int) -> int:
         """Seed of the weights that all arms start from."""

@@ -15,6 +15,12 @@ def test_the_order_of_a_list_changes_the_digest():
     assert digest_of({"a": [1, 2]}) != digest_of({"a": [2, 1]})
 
 
+def test_an_imported_lineage_survives_plain_values_and_others_have_no_source():
+    lineage = Lineage("imported", "", 0, 0, "", 0, 0, "digest", "parent", source="ckpt.pth")
+    assert Lineage.from_dict(lineage.to_dict()) == lineage
+    assert "source" not in Lineage("initial", "", 0, 0, "", 0, 0, "digest", "").to_dict()
+
+
 def test_a_lineage_survives_plain_values():
     updates = (AveragedUpdate("north", "aa", 0.25), AveragedUpdate("south", "bb", 0.75))
     lineage = Lineage("global", "fedavg", 1, 3, "", 40, 160, "digest", "parent", "cases", updates)

@@ -13,7 +13,7 @@ from workspace import REPOSITORY
 
 # What the object says of the software that made it.
 OWN = {"DeviceSerialNumber"}
-MODEL = {"name": "fedavg", "sha256": "5" * 64, "lineage": {"arm": "fedavg", "seed": 0, "round": 3}}
+MODEL = {"name": "fedavg", "sha256": "5" * 64, "lineage": {"kind": "global", "arm": "fedavg", "seed": 0, "round": 3}}
 
 
 FORMATS = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))["formats"]
@@ -96,6 +96,16 @@ def test_it_says_which_model_made_it(written):
         (algorithm,) = found.get_segment_description(number).SegmentationAlgorithmIdentificationSequence
         assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("fedpedbrain fedavg", "5" * 64)
     assert found.SeriesDescription == "fedpedbrain fedavg: whole_tumour, core"
+
+
+def test_it_names_the_checkpoint_of_an_imported_model(tmp_path, scan, regions):
+    lineage = {"kind": "imported", "source": "ckpt.pth", "parent_sha256": "6" * 64, "arm": "", "seed": 0, "round": 0}
+    write_segmentation_object(tmp_path / "imported.dcm", scan, regions, MODEL | {"lineage": lineage})
+    found = hd.seg.segread(tmp_path / "imported.dcm").get_segment_description(1)
+    (algorithm,) = found.SegmentationAlgorithmIdentificationSequence
+    assert "ckpt.pth" in algorithm.AlgorithmParameters
+    assert "6" * 64 in algorithm.AlgorithmParameters
+    assert "seed" not in algorithm.AlgorithmParameters
 
 
 def test_it_belongs_to_its_patient_and_study_and_carries_no_more_of_them(written, scan):

@@ -23,7 +23,7 @@ def assert_refused(path, match: str) -> None:
     assert str(path) in str(refusal.value)
 
 
-@pytest.mark.parametrize("kind", ["global", "personal"])
+@pytest.mark.parametrize("kind", ["global", "personal", "imported"])
 def test_trained_models_are_taken(model, kind):
     rewrite(model, lineage=replace(load_model_file(model).lineage, kind=kind))
     assert load_trained_model(model).lineage.kind == kind
@@ -46,7 +46,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "notes.pth").write_text("no weights")
     assert_refused(tmp_path / "notes.pth", "not a readable model file|more than tensors")
     torch.save({"model_state_dict": {}}, tmp_path / "other.pth")
-    assert_refused(tmp_path / "other.pth", "expected the entries format, lineage, model, weights, found")
+    assert_refused(tmp_path / "other.pth", "expected the entries format, lineage, model, weights, found.*import_model")
 
 
 @pytest.mark.parametrize("name", ["../../whole_tumour", "", 1])

@@ -38,7 +38,7 @@ def make_result(name: str, **changes) -> dict:
         "predicted_class": "dipg",
         "checks": [make_check("clipped", False), make_check("intensity", None, "not checked: no file")],
         "decision": {"threshold": 0.5, "smallest_region_ml": 1.0, "empty_class": "normal"},
-        "model": {"name": name, "path": "/r/best.pth", "sha256": "5" * 64, "lineage": lineage},
+        "model": {"name": name, "path": "/r/best.pth", "sha256": "5" * 64, "lineage": lineage, "origin": ""},
     } | changes
 
 
@@ -213,6 +213,18 @@ def test_the_page_holds_everything_it_shows(scan_page):
     for text in ("Not a medical device", "0.1 ml of whole tumour", "At the feet &lt;here&gt;", "5" * 64, "north 1.000"):
         assert text in page
     assert "Dice coefficient of 0.500" in page
+
+
+def test_an_imported_model_is_said_to_be_one(tmp_path, image, write_prediction):
+    model = make_result("theirs")["model"] | {"origin": "imported from ckpt.pth, SHA-256 66; how is not known"}
+    folders = [write_prediction("theirs", box(2, 4), model=model)]
+    pictures = [tmp_path / name for name in ("slices.mp4", "slices.jpg", "overview.jpg")]
+    render_scan_files("child", tmp_path / "scan.nii.gz", folders, *pictures, {}, {}, 6, 96)
+    write_scan_page_files("child", folders, *pictures, tmp_path / "scan.html", {})
+    page = (tmp_path / "scan.html").read_text()
+    assert "Imported from ckpt.pth, SHA-256 66; how is not known." in page
+    assert "Trained as" not in page
+    assert "Started from" not in page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -55,6 +55,18 @@ def test_text_that_is_no_yaml_stays_for_the_schema_to_refuse():
     assert restore_types("[1, 2", {"type": "array"}, {}) == "[1, 2"
 
 
+def as_text(value):
+    """Nested values as they arrive from ``--config``: text alone."""
+    if isinstance(value, dict):
+        return {key: as_text(item) for key, item in value.items()}
+    return [as_text(item) for item in value] if isinstance(value, list) else str(value) if value is not None else None
+
+
+def test_the_configs_own_values_are_restored_from_text(config, schema_path):
+    schema = load_schema(schema_path)
+    assert restore_types(as_text(config), schema, schema) == config
+
+
 def test_the_configs_own_values_stay_as_they_are(config, schema_path):
     schema = load_schema(schema_path)
     assert restore_types(config, schema, schema) == config

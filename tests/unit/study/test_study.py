@@ -52,7 +52,7 @@ def test_the_largest_sites_of_a_cohort_that_is_not_there_are_refused(
 
 def test_a_new_scan_is_predicted_without_the_largest_sites(largest_of_a_cohort_that_is_not_there, schema_path):
     config = largest_of_a_cohort_that_is_not_there | {"scan": "/in/scan.nii.gz", "model": "/in/best.pth"}
-    assert load_study(config, schema_path, count_cases).predicts_scan
+    assert load_study(config, schema_path, count_cases).requests.predicts_scan
 
 
 def test_external_sites_are_in_no_arm(load):
@@ -166,10 +166,10 @@ def test_a_splits_file_to_keep_is_an_input(load):
 
 
 def test_a_scan_is_predicted_where_a_model_is_named_too(load):
-    assert not load().predicts_scan
-    assert not load({"scan": "/in/scan.nii.gz"}).predicts_scan
-    assert load({"scan": "/in/scan.nii.gz", "model": "/in/best.pth"}).predicts_scan
-    assert load({"inbox": "/in", "model": "/in/best.pth"}).predicts_scan
+    assert not load().requests.predicts_scan
+    assert not load({"scan": "/in/scan.nii.gz"}).requests.predicts_scan
+    assert load({"scan": "/in/scan.nii.gz", "model": "/in/best.pth"}).requests.predicts_scan
+    assert load({"inbox": "/in", "model": "/in/best.pth"}).requests.predicts_scan
 
 
 def test_arms_of_several_sites_are_told_from_arms_of_one(load):

@@ -1,41 +1,14 @@
 import json
-import math
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fedpedbrain.models.architectures.i3d_unet import ENCODER_PLAN, SMALLEST_SIZE, I3DUNet, scale_channels
+from parity_fixture import fixture_tensor, reference_path
 from torch import nn
 
-REFERENCE = Path(__file__).resolve().parents[4].parent / "shared" / "reference"
 UNUSED = ("encoder.layers_dict.Mixed_5b.", "encoder.layers_dict.Mixed_5c.", "encoder.logits.")
 NARROW = 0.0625
-
-
-def reference_path(name: str) -> Path:
-    path = REFERENCE / name
-    if not path.exists():
-        pytest.skip(f"{path} is absent: the reference's facts are not part of the repository")
-    return path
-
-
-def fixture_tensor(key: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """The value that the parity fixture's weights have at ``key``, as its facts file states the rule."""
-    if key.endswith("num_batches_tracked"):
-        return torch.tensor(7)
-    x = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-    kind = key.rsplit(".", maxsplit=1)[1]
-    if kind == "running_var":
-        x = 1 + 0.1 * np.abs(x)
-    elif kind == "weight" and len(shape) == 1:
-        x = 1 + 0.1 * x
-    elif kind == "weight":
-        x = x * math.sqrt(2 / math.prod(shape[1:]))
-    else:
-        x = 0.1 * x
-    return torch.from_numpy(x.astype(np.float32))
 
 
 def narrow_net(in_channels: int = 1, num_regions: int = 1, num_classes: int = 5) -> I3DUNet:
