@@ -5,19 +5,6 @@ localrules:
     fetch_checkpoint,
 
 
-def imported_models(wildcards):
-    """The model files of all checkpoints that are asked for."""
-    if not STUDY.requests.imports:
-        raise WorkflowError("import_model needs a checkpoint: snakemake import_model --config checkpoint=PATH")
-    return expand("results/models/imported/{imported}.pth", imported=STUDY.requests.imports)
-
-
-def checkpoint_of_import(wildcards):
-    """The checkpoint that a model is made from: a file, or what is fetched."""
-    fetched = f"results/models/imported/{wildcards.imported}/checkpoint.pth"
-    return STUDY.requests.imports[wildcards.imported].path or fetched
-
-
 rule fetch_checkpoint:
     """Fetch a checkpoint made elsewhere, where the config gives an address."""
     output:

@@ -1,4 +1,4 @@
-# Input functions of new scans: what a call of predict or of convert_to_bids names.
+# Input functions of what a call of predict, import_model or convert_to_bids names.
 from fedpedbrain.data.conversion.dicom_files import list_dicom_files
 
 
@@ -32,6 +32,19 @@ def pages_of_scans(wildcards):
     if not STUDY.requests.predicts_scan:
         raise WorkflowError("predict needs a scan and a model: snakemake predict --config scan=PATH model=PATH")
     return expand("results/inference/{scan}/scan.html", scan=STUDY.requests.scans.scans)
+
+
+def imported_models(wildcards):
+    """The model files of all checkpoints that are asked for."""
+    if not STUDY.requests.imports:
+        raise WorkflowError("import_model needs a checkpoint: snakemake import_model --config checkpoint=PATH")
+    return expand("results/models/imported/{imported}.pth", imported=STUDY.requests.imports)
+
+
+def checkpoint_of_import(wildcards):
+    """The checkpoint that a model is made from: a file, or what is fetched."""
+    fetched = f"results/models/imported/{wildcards.imported}/checkpoint.pth"
+    return STUDY.requests.imports[wildcards.imported].path or fetched
 
 
 def files_to_convert(wildcards):
