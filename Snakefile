@@ -10,6 +10,7 @@ configfile: workflow.source_path("config.yaml")
 include: "rules/common.smk"
 include: "rules/snakemake_internals.smk"
 include: "rules/rounds.smk"
+include: "rules/priorities.smk"
 include: "rules/cohort.smk"
 include: "rules/training.smk"
 include: "rules/models.smk"

@@ -5,7 +5,7 @@ rule select_model:
     """Choose the best round of an arm on its own validation patients."""
     input:
         models=partial(of_kept_rounds, "global.pth"),
-        validations=partial(of_kept_rounds, "validation.json"),
+        validations=validations_of_arm,
         metrics=partial(of_rounds, "metrics.json"),
     output:
         best="results/models/{arm}/seed-{seed}/best.pth",
@@ -31,7 +31,7 @@ rule select_phase_start:
     """Choose the best round of the phase that ended before a round, which then starts from it."""
     input:
         models=partial(of_phase_before, "global.pth"),
-        validations=partial(of_phase_before, "validation.json"),
+        validations=validations_of_phase_before,
         metrics=metrics_of_phase_before,
     output:
         best="results/models/{arm}/seed-{seed}/round-{round}/best_before.pth",
@@ -201,7 +201,7 @@ rule measure_cost:
     input:
         # Not their logs, which are read beside them: for one that is gone, nothing trains again.
         averaging=partial(of_rounds, "lineage.json"),
-        validation=partial(of_kept_rounds, "validation.json"),
+        validation=validations_of_arm,
         prediction=["results/predictions/{arm}/seed-{seed}/masks.npy"],
     output:
         cost="results/models/{arm}/seed-{seed}/cost.tsv",

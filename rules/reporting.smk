@@ -122,7 +122,7 @@ rule export_results:
         histories=every_arm("results/models/{arm}/seed-{seed}/history.tsv"),
         selections=every_arm("results/models/{arm}/seed-{seed}/selection.json"),
         metrics=lambda wildcards: of_all_rounds("metrics.json"),
-        validations=lambda wildcards: of_all_kept_rounds("validation.json"),
+        validations=validations_of_all_arms,
         inspections=inspections,
         cards=every_arm("results/exports/models/{arm}/seed-{seed}/README.md"),
     output:

@@ -1,8 +1,6 @@
 # Which files a round of an arm goes on from: the exchanged .pth files are the job graph.
-from functools import cache
-
-from fedpedbrain.planning import priorities
 from fedpedbrain.planning.kept_rounds import arms_in_rounds, kept_rounds, rounds_of_kept_states
+from fedpedbrain.planning.validation_blocks import validation_blocks
 
 
 def in_round(wildcards, round_number, file):
@@ -134,6 +132,8 @@ KEPT_ROUNDS = {
 ROUNDS_OF_KEPT_STATES = {
     name: rounds_of_kept_states(STUDY.arms[name], STUDY.seeds, LAST_ROUND, kept) for name, kept in KEPT_ROUNDS.items()
 }
+# Arm to its blocks of rounds that a site validates in one job, by their first round.
+VALIDATION_BLOCKS = {name: validation_blocks(STUDY.arms[name], kept) for name, kept in KEPT_ROUNDS.items()}
 # Arms in the paths of what stays, by rounds, and of what goes as soon as no job needs it.
 WITH_KEPT_MODELS = arms_in_rounds(KEPT_ROUNDS)
 WITH_PASSING_MODELS = arms_in_rounds(KEPT_ROUNDS, others=True)
@@ -146,9 +146,20 @@ def of_kept_rounds(file, wildcards):
     return [in_round(wildcards, number, file) for number in KEPT_ROUNDS[wildcards.arm]]
 
 
-def of_all_kept_rounds(file):
-    """A file of every such round of every arm and seed."""
-    return [path for model in MODELS for path in of_kept_rounds(file, model)]
+def validations(wildcards, first_rounds):
+    """What each training site wrote of these blocks of one arm and seed, site by site."""
+    folder = f"results/models/{wildcards.arm}/seed-{wildcards.seed}/validation"
+    return [f"{folder}/{site}/from-{first:03d}.json" for site in STUDY.training_sites for first in first_rounds]
+
+
+def validations_of_arm(wildcards):
+    """Scores of all rounds of one arm and seed whose models stay."""
+    return validations(wildcards, VALIDATION_BLOCKS[wildcards.arm])
+
+
+def validations_of_all_arms(wildcards):
+    """The same of every arm and seed."""
+    return [path for model in MODELS for path in validations_of_arm(model)]
 
 
 def logs_of_arm(wildcards):
@@ -156,9 +167,7 @@ def logs_of_arm(wildcards):
     of_phases = {
         "training": of_rounds_and_sites("train-{site}.log", wildcards),
         "averaging": of_rounds("aggregate.log", wildcards),
-        "validation": [
-            path for site in STUDY.training_sites for path in of_kept_rounds(f"validate-{site}.log", wildcards)
-        ],
+        "validation": [path.replace(".json", ".log") for path in validations_of_arm(wildcards)],
         "prediction": [f"results/evaluation/{wildcards.arm}/seed-{wildcards.seed}/predict.log"],
     }
     return {
@@ -189,16 +198,32 @@ def metrics_of_phase_before(wildcards):
     return [in_round(wildcards, number, "metrics.json") for number in rounds]
 
 
-def personal_state_of_site(wildcards):
-    """The state of a site that has weights of its own after a round, of the last round that it took part in."""
-    arm = STUDY.arms[wildcards.arm]
-    number = arm.personal_round(wildcards.site, int(wildcards.seed), int(wildcards.round))
-    return [] if number is None else in_round(wildcards, number, f"states/{wildcards.site}.pth")
+def validations_of_phase_before(wildcards):
+    """Scores of the kept rounds of the phase that ended before a round."""
+    rounds = STUDY.arms[wildcards.arm].rounds_of_phase_before(int(wildcards.round))
+    return validations(wildcards, [first for first in VALIDATION_BLOCKS[wildcards.arm] if first in rounds])
 
 
-def validations_of_sites(wildcards):
-    """Each training site's scores of a round."""
-    return [in_round(wildcards, int(wildcards.round), f"validation-{site}.json") for site in STUDY.training_sites]
+def rounds_of_block(wildcards):
+    """The kept rounds of the block that begins with a round."""
+    return VALIDATION_BLOCKS[wildcards.arm][int(wildcards.round)]
+
+
+def models_of_block(wildcards):
+    """The global models of these rounds."""
+    return [in_round(wildcards, number, "global.pth") for number in rounds_of_block(wildcards)]
+
+
+def state_rounds_of_block(wildcards):
+    """The round that a site's own weights are from after each of these rounds; None where it has none of its own."""
+    arm, seed = STUDY.arms[wildcards.arm], int(wildcards.seed)
+    return [arm.personal_round(wildcards.site, seed, number) for number in rounds_of_block(wildcards)]
+
+
+def states_of_block(wildcards):
+    """The states of the site with these weights, each once, in order."""
+    numbers = sorted(set(state_rounds_of_block(wildcards)) - {None})
+    return [in_round(wildcards, number, f"states/{wildcards.site}.pth") for number in numbers]
 
 
 def rounds_of_site(wildcards):
@@ -256,33 +281,3 @@ def beside_models(wildcards):
         if STUDY.arms[wildcards.arm].starts_from_best(number)
     ]
     return [*starts, *personal_models(wildcards)]
-
-
-# Which job goes first where several could start; no priority makes a job stale.
-# A job that computes on a GPU counts as one core of this machine, whatever its threads: with more, GPUs would stand idle
-# where cores are few, and two cores are seldom free at once while shorter jobs wait for one.
-HAS_GPUS = "gpu" in workflow.global_resources and bool(workflow.global_resources["gpu"].value)
-CORES_OF_TRAINING = 1 if HAS_GPUS and workflow.local_exec else STUDY.config["training"]["threads"]
-
-
-@cache
-def sizes_of_sites():
-    """Cases or patients of every site, as well as they are known by now."""
-    return priorities.known_sizes("results/cohort/splits.tsv", partial(count_cases, STUDY.source_settings), SITES)
-
-
-def largest_first(wildcards):
-    """Priority of a site's preprocessing: all training waits for the slowest."""
-    return sizes_of_sites()[wildcards.site]
-
-
-def training_first(wildcards):
-    """Priority of a site's training: sites with most cases first, of arms with most work still to do."""
-    arm, number = STUDY.arms[wildcards.arm], int(wildcards.round)
-    return priorities.training_priority(arm, wildcards.site, number, LAST_ROUND, sizes_of_sites())
-
-
-def validation_last(wildcards):
-    """Priority of a validation: after all training, but where a phase starts from the round that it helps to choose."""
-    arm, number = STUDY.arms[wildcards.arm], int(wildcards.round)
-    return priorities.validation_priority(arm, number, LAST_ROUND, sizes_of_sites())

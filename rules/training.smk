@@ -154,15 +154,15 @@ rule aggregate_round:
 
 
 rule validate_site:
-    """Score a round's model on one site's validation patients; runs beside the next round's training."""
+    """Score the models of a block of rounds on one site's validation patients; runs beside later training."""
     input:
-        model="results/models/{arm}/seed-{seed}/round-{round}/global.pth",
-        state=personal_state_of_site,
+        models=models_of_block,
+        states=states_of_block,
         shards=lambda wildcards: shard_tables([wildcards.site]),
     output:
-        validation="results/models/{arm}/seed-{seed}/round-{round}/validation-{site}.json",
+        validation="results/models/{arm}/seed-{seed}/validation/{site}/from-{round}.json",
     log:
-        "results/logs/models/{arm}/seed-{seed}/round-{round}/validate-{site}.log",
+        "results/logs/models/{arm}/seed-{seed}/validation/{site}/from-{round}.log",
     priority: validation_last
     conda:
         "../envs/study.yaml"
@@ -172,34 +172,13 @@ rule validate_site:
         mem_mb=4000,
     params:
         shards=shards_read,
+        state_rounds=state_rounds_of_block,
         decision=STUDY.decision_settings,
         code=code("validate_site"),
     message:
-        f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, validating on {{wildcards.site}}"
+        "{wildcards.arm}, seed {wildcards.seed}: rounds from {wildcards.round} on, validating on {wildcards.site}"
     script:
         "../workflow_scripts/validate_site.py"
-
-
-rule validate_round:
-    """Join all sites' scores of a round."""
-    input:
-        sites=validations_of_sites,
-    output:
-        validation="results/models/{arm}/seed-{seed}/round-{round}/validation.json",
-    log:
-        "results/logs/models/{arm}/seed-{seed}/round-{round}/validate.log",
-    priority: validation_last
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        code=code("validate_round"),
-    message:
-        f"{{wildcards.arm}}, seed {{wildcards.seed}}: round {{wildcards.round}} of {LAST_ROUND}, joining the sites' scores"
-    script:
-        "../workflow_scripts/validate_round.py"
 
 
 # Rounds whose models and states do not stay: the same rules, but for what of their outputs is temporary.

@@ -1,4 +1,4 @@
-"""Score a round's model on one site's validation patients."""
+"""Score the models of a block of rounds on one site's validation patients."""
 
 from fedpedbrain.jobs.job import job_log
 from fedpedbrain.jobs.worker import fork_from_worker
@@ -9,8 +9,9 @@ with job_log(snakemake.log[0]):
     from fedpedbrain.jobs.devices import take_device
 
     validate_site_files(
-        model_path=snakemake.input.model,
-        state_path=snakemake.input.get("state") or None,
+        model_paths=snakemake.input.models,
+        state_paths=snakemake.input.states,
+        state_rounds=snakemake.params.state_rounds,
         shards=snakemake.params.shards,
         site=snakemake.wildcards.site,
         validation_path=snakemake.output.validation,

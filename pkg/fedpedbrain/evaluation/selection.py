@@ -1,6 +1,5 @@
 """The choice of an arm's best round, by scores on validation patients only."""
 
-import json
 import math
 import shutil
 from collections import defaultdict
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpedbrain.base.files import replacing, sha256_of_file, write_json, write_table
+from fedpedbrain.evaluation.validation import read_validations
 from fedpedbrain.federated.site_metrics import SiteMetrics, read_round_metrics
 from fedpedbrain.models.files import load_model_file
 
@@ -50,7 +50,7 @@ def build_history(
 
     Parameters
     ----------
-    validations : contents of the validation files of those rounds whose models stay
+    validations : all sites' scores of each round whose model stays
     metrics : contents of all training metrics of the arm
     own_sites : sites that the arm learns from
     """
@@ -97,10 +97,11 @@ def select_model_files(
 
     Parameters
     ----------
-    model_paths, validation_paths : of the same rounds, those whose models stay
+    model_paths : of the rounds whose models stay
+    validation_paths : of the same rounds, what each site wrote of each block of them
     metrics_paths : of every round, those of all its sites
     """
-    validations = [json.loads(Path(path).read_text()) for path in validation_paths]
+    validations = read_validations(validation_paths)
     history = build_history(validations, read_round_metrics(metrics_paths), own_sites)
     write_table(history_path, HISTORY_COLUMNS, history)
     chosen = next(row for row in history if row["selected"])

@@ -1,4 +1,4 @@
-"""Validation of a round: each site scores the model on its own validation patients, and the scores are joined."""
+"""Validation of rounds: each site scores their models on its own validation patients, and the scores are joined."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -55,48 +55,74 @@ def validate_site(
     return {key: getattr(model_file.lineage, key) for key in _OWNER} | {"cases": entries}
 
 
-def join_validations(validations: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """All sites' scores of one round, in the order in which the sites are given.
+def join_validations(blocks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """All sites' scores of each round, in the order of the rounds and of the sites in which they are given.
 
     Parameters
     ----------
-    validations : what errors call a site's scores, such as the path of their file, to what ``validate_site`` returned
+    blocks : what errors call the scores of one site, such as the path of their file, to one entry per round: its
+        ``site`` and what ``validate_site`` returned
 
     Raises
     ------
-    StudyError : names scores of another arm, seed or round than the first
+    StudyError : names a round that other sites have scored than the first one
     """
-    owner = {key: next(iter(validations.values()))[key] for key in _OWNER}
-    for name, validation in validations.items():
-        found = {key: validation[key] for key in _OWNER}
-        if found != owner:
-            raise StudyError(f"{name}: expected scores of {owner}, found {found}; delete it and run again")
-    return owner | {"cases": [entry for validation in validations.values() for entry in validation["cases"]]}
+    rounds: dict[tuple[Any, ...], dict[str, tuple[str, Sequence[Any]]]] = {}
+    for name, block in blocks.items():
+        for scores in block:
+            owner = tuple(scores[key] for key in _OWNER)
+            rounds.setdefault(owner, {})[scores["site"]] = (name, scores["cases"])
+    joined = []
+    sites = list(next(iter(rounds.values()), ()))
+    for owner, of_sites in rounds.items():
+        if list(of_sites) != sites:
+            names = ", ".join(name for name, _ in of_sites.values())
+            whose = "arm {}, seed {}, round {}".format(*owner)
+            raise StudyError(
+                f"{names}: {whose}: expected scores of {', '.join(sites)}, found those of {', '.join(of_sites)}; "
+                "delete this arm's validation folder and run again"
+            )
+        cases = [entry for _, entries in of_sites.values() for entry in entries]
+        joined.append({**dict(zip(_OWNER, owner, strict=True)), "cases": cases})
+    return joined
+
+
+def read_validations(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """All sites' scores of each round that they validated, joined as by ``join_validations``.
+
+    Parameters
+    ----------
+    paths : what each site wrote of each block of rounds, the blocks of a site in order
+    """
+    return join_validations({str(path): json.loads(Path(path).read_text(encoding="utf-8")) for path in paths})
 
 
 def validate_site_files(
-    model_path: str | Path,
-    state_path: str | Path | None,
+    model_paths: Sequence[str | Path],
+    state_paths: Sequence[str | Path],
+    state_rounds: Sequence[int | None],
     shards: Sequence[Shard],
     site: str,
     validation_path: str | Path,
     decision: Mapping[str, Any],
     device: torch.device,
 ) -> None:
-    """Score a round's model on one site's validation patients, and write one entry per case.
+    """Score the models of a block of rounds, one after the other, on one site's validation patients.
+
+    Writes one entry per round.
 
     Parameters
     ----------
-    model_path : the global model
-    state_path : of the site, where it has weights for itself; else None
+    model_paths : the global model of each round
+    state_paths : of the site, each once, in the order of their rounds
+    state_rounds : of each model, the round of the state whose weights the site has for itself; None where it has none
     shards : of the site
     decision : as of ``validate_site``
     """
-    model_file = load_model_of_site(model_path, state_path, site)
-    write_json(validation_path, validate_site(model_file, ShardDataset(shards, {VALIDATION}), decision, device))
-
-
-def join_validation_files(site_paths: Sequence[str | Path], validation_path: str | Path) -> None:
-    """Join what each site wrote of a round, in the order of the sites."""
-    validations = {str(path): json.loads(Path(path).read_text(encoding="utf-8")) for path in site_paths}
-    write_json(validation_path, join_validations(validations))
+    state_of = dict(zip(sorted({number for number in state_rounds if number is not None}), state_paths, strict=True))
+    dataset = ShardDataset(shards, {VALIDATION})
+    block = []
+    for model_path, number in zip(model_paths, state_rounds, strict=True):
+        model_file = load_model_of_site(model_path, state_of.get(number), site)
+        block.append({"site": site} | validate_site(model_file, dataset, decision, device))
+    write_json(validation_path, block)

@@ -1,6 +1,5 @@
 """What is known of every round, one value a row: losses, validation scores, bytes sent, lengths of updates."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpedbrain.base.files import read_table
+from fedpedbrain.evaluation.validation import read_validations
 from fedpedbrain.federated.site_metrics import SiteMetrics, read_round_metrics
 
 # In place of a site, of which no name holds a space.
@@ -54,7 +54,7 @@ class RoundValueFiles:
     ----------
     histories : of each arm and seed
     trainings : metrics of each round, those of all its sites
-    validations : of each round
+    validations : what each site wrote of each block of rounds
     inspections : of each round whose updates can be read one by one
     """
 
@@ -77,7 +77,7 @@ def load_round_values(
     values = [
         *(value for path in files.histories for row in read_table(path) for value in _renamed(row, _OF_HISTORY)),
         *(value for item in read_round_metrics(files.trainings) for value in _of_training(item)),
-        *(value for path in files.validations for value in _of_validation(_read_json(path))),
+        *(value for item in read_validations(files.validations) for value in _of_validation(item)),
         *(value for path in files.inspections for row in read_table(path) for value in _renamed(row, _OF_INSPECTION)),
     ]
     arm_places, site_places = _places(arm["name"] for arm in arms), _places([ALL_SITES, *sites])
@@ -91,10 +91,6 @@ def load_round_values(
         return arm_places[item.arm], item.seed, item.round, site_places.get(item.site, 0), item.site
 
     return sorted(filter(is_known, values), key=place)
-
-
-def _read_json(path: str | Path) -> dict[str, Any]:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def _places(names: Iterable[str]) -> dict[str, int]:

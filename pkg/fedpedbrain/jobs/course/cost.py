@@ -10,7 +10,8 @@ from fedpedbrain.base.files import write_table
 from fedpedbrain.jobs.usage import Usage, read_usage_line
 
 PHASES = ("training", "averaging", "validation", "prediction")
-_ROUND = re.compile(r"/round-(\d+)/")
+# A validation is named after the first round of its block.
+_ROUND = re.compile(r"/(?:round|from)-(\d+)(?:/|\.log$)")
 COST_COLUMNS = ("arm", "seed", "phase", "num_jobs", "num_recorded", "wall_seconds", "parallel_seconds", "cpu_seconds")
 COST_COLUMNS += ("gpu_seconds", "peak_memory_mb", "gpu_memory_mb", "gpus")
 
@@ -20,12 +21,13 @@ def add_up(records: Sequence[tuple[int, Usage]], is_chain: bool = False) -> dict
 
     Parameters
     ----------
-    records : round and usage of its jobs; those of one round can run at once, where every site has a machine
+    records : round, or first round of a block of rounds, and usage of its jobs; those of one round can run at once,
+        where every site has a machine
     is_chain : those of one round wait for each other all the same
 
     Returns
     -------
-    ``wall_seconds`` one job after the other, ``parallel_seconds`` the longest job of each round, ``cpu_seconds``,
+    ``wall_seconds`` one job after the other, ``parallel_seconds`` the longest job of each round or block, ``cpu_seconds``,
     ``gpu_seconds``, the largest ``peak_memory_mb`` and ``gpu_memory_mb`` of a job, and the names of its ``gpus``
     """
     longest: dict[int, float] = defaultdict(float)

@@ -63,7 +63,6 @@ _KIND_OF = {
     "train_site": "training",
     "aggregate_round": "averaging",
     "validate_site": "validation",
-    "validate_round": "validation",
     "predict_cases": "prediction",
 }
 # First folders of the logs of jobs that make the cohort.

@@ -29,7 +29,8 @@ from fedpedbrain.planning.records import FileRecord, read_records
 _PAUSE_SECONDS, _PAUSE_SHARE = 60.0, 0.05
 JOB_COLUMNS = ("job", "rule", "kind", "arm", "seed", "round", "device", "started", "busy_from", "ended", "cpu_seconds")
 JOB_COLUMNS += ("on_critical_path",)
-_OWNER = re.compile(r"([^/]+)/seed-(\d+)/(?:round-(\d+)/)?")
+# A validation is named after the first round of its block.
+_OWNER = re.compile(r"([^/]+)/seed-(\d+)/(?:(?:round-|validation/[^/]+/from-)(\d+)(?:/|$))?")
 _SEED = re.compile(r"/seed-(\d+)$")
 
 
