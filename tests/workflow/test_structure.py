@@ -242,7 +242,7 @@ def test_the_package_and_its_captions_name_no_organ():
         for name, words in found.items()
         if not name.startswith(("data/sources/phantom/", "data/sources/flpedbrain/"))
     }
-    assert {name: words for name, words in words.items() if words} == {"reporting/words/answers.py": ["tumours"]}
+    assert {name: words for name, words in words.items() if words} == {"reporting/words/source_notes.py": ["tumours"]}
 
 
 @pytest.mark.parametrize(

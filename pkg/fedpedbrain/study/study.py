@@ -265,7 +265,7 @@ class Study:
 
     @property
     def scoring_settings(self) -> dict[str, float]:
-        """What a case's scores depend on beside the masks: arguments of ``region_scores``."""
+        """What a case's scores depend on beside the masks: arguments of ``MaskPair``."""
         return {name: self.config["evaluation"][name] for name in ("surface_tolerance_mm", "lesion_overlap")}
 
     @property

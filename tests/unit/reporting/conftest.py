@@ -11,7 +11,6 @@ import pytest
 from browser import open_browser
 from fedpedbrain.base.cases import DIAGNOSIS, SPLITS, Case
 from fedpedbrain.base.files import write_table
-from fedpedbrain.evaluation.metric_facts import HIGHER
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.evaluation.significance import judge_margin
 from fedpedbrain.evaluation.site_comparison import ALL_BUT_ONE, ALL_SITES, ONE_SITE
@@ -39,6 +38,7 @@ from fedpedbrain.reporting.figures.update_figures import plot_updates_files
 from fedpedbrain.reporting.pages.report import ReportInputs, by_stem
 from fedpedbrain.reporting.pictures.explanation_pictures import EXPLANATION_COLUMNS
 from fedpedbrain.reporting.pictures.video import VIDEO_COLUMNS
+from fedpedbrain.study.metric_facts import HIGHER
 from study_arms import arm
 
 COLOURS = {"pooled-arm": "#0072B2", "fedavg": "#D55E00"}
