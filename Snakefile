@@ -54,15 +54,3 @@ rule all:
         "results/cohort/audit.html",
         rules.models.input,
         rules.exports.input,
-
-
-rule predict:
-    """New scans: --config scan=PATH model=PATH, or inbox=FOLDER instead of scan."""
-    input:
-        pages_of_scans,
-
-
-rule import_model:
-    """A model made elsewhere: --config checkpoint=PATH, or hf://... or https://..."""
-    input:
-        imported_models,

@@ -74,10 +74,13 @@ wildcard_constraints:
 remember_sources(Path(".snakemake/parsed_sources.json"))
 
 
-def code(rule_name):
-    """Fingerprint of a rule's script and the package code that it reaches, of tables of choices what is chosen."""
+def code(rule_name, *choices):
+    """Fingerprint of a rule's script and the package code that it reaches, of tables of choices what is chosen.
+
+    ``choices`` are a rule's own, each a table's name and a word of it, beside those of the study.
+    """
     script = str(Path(workflow.basedir, "workflow_scripts", f"{rule_name}.py"))
-    return lambda wildcards: code_fingerprint(script, choices_of(wildcards))
+    return lambda wildcards: code_fingerprint(script, choices_of(wildcards).union(choices))
 
 
 def choices_of(wildcards):

@@ -1,293 +1,116 @@
 # Figures, each from one kind of table, registered for Snakemake's own report too.
+DPI = {"dpi": STUDY.config["reporting"]["figure_dpi"]}
+STYLE = {"style": STUDY.figure_style}
+FINDING = {"finding": STUDY.anatomy["finding"]}
+SHARED_ARMS = {"arms": STUDY.shared_arms}
+
+# Figure to its category and title in Snakemake's report, what it is drawn from, and its settings: arguments of the
+# function that FIGURES names.
+FIGURE_ROWS = {
+    # Cases by site, class and split.
+    "cohort": (
+        "Cohort",
+        "cases by site",
+        {"audit_path": "results/cohort/audit.json"},
+        DPI,
+    ),
+    # Validation scores of every arm by round.
+    "convergence": (
+        "Training",
+        "convergence of all arms",
+        {"history_paths": every_arm("results/models/{arm}/seed-{seed}/history.tsv")},
+        STYLE | FINDING | {"exchanging": STUDY.exchanging_arms},
+    ),
+    # Scores of every arm on the held-out patients of every site.
+    "comparison": (
+        "Results",
+        "arms on the same held-out patients",
+        {"summary_path": "results/tables/summary.tsv"},
+        STYLE | FINDING,
+    ),
+    "confusion": (
+        "Results",
+        "confusion matrices",
+        {"confusion_path": "results/tables/confusion.tsv"},
+        DPI | SHARED_ARMS | {"colour_map": STUDY.config["reporting"]["confusion_colour_map"]},
+    ),
+    # What was trained where, and how well it does there.
+    "cross_sites": (
+        "Results",
+        "every arm at every site",
+        {"cross_sites_path": "results/tables/cross_sites.tsv"},
+        DPI | FINDING | {"arms": CANDIDATES},
+    ),
+    # How often the most probable class is right, by its probability.
+    "reliability": (
+        "Results",
+        "reliability of the probabilities",
+        {"reliability_path": "results/tables/reliability.tsv"},
+        STYLE | SHARED_ARMS,
+    ),
+    # Predicted less true volume of every held-out case over their mean (Bland and Altman).
+    "volumes": (
+        "Results",
+        "predicted and true volumes",
+        {"scores_paths": every_candidate("results/scores/{candidate}/seed-{seed}.tsv")},
+        STYLE | SHARED_ARMS,
+    ),
+    "classes": (
+        "Results",
+        "each class against the rest",
+        {"summary_path": "results/tables/summary.tsv"},
+        STYLE | SHARED_ARMS | {"classes": STUDY.config["cohort"]["classes"]},
+    ),
+    # Length and direction of every update.
+    "updates": (
+        "Training",
+        "updates by site and round",
+        {"inspection_paths": inspections},
+        DPI | {"arms": STUDY.inspected_arms},
+    ),
+    # One lane per core and GPU with its jobs, the critical path, and how much was busy.
+    "timeline": (
+        "Training",
+        "when jobs ran",
+        {
+            "jobs_path": "results/timeline/jobs.tsv",
+            "summary_path": "results/timeline/summary.json",
+        },
+        STYLE,
+    ),
+}
 
 
-rule plot_cohort:
-    """Cases by site, class and split."""
-    input:
-        audit="results/cohort/audit.json",
-    output:
-        figure=report(
-            "results/figures/cohort.png",
-            caption="captions/cohort.rst",
-            category="Cohort",
-            labels={"figure": "cases by site"},
-        ),
-    log:
-        "results/logs/reporting/plot_cohort.log",
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_cohort"),
-    message:
-        "report: cohort figure"
-    script:
-        "../workflow_scripts/plot_cohort.py"
+for figure, (category, title, inputs, settings) in FIGURE_ROWS.items():
 
-
-rule plot_convergence:
-    """Validation scores of every arm by round."""
-    input:
-        histories=every_arm("results/models/{arm}/seed-{seed}/history.tsv"),
-    output:
-        figure=report(
-            "results/figures/convergence.png",
-            caption="captions/convergence.rst",
-            category="Training",
-            labels={"figure": "convergence of all arms"},
-        ),
-    log:
-        "results/logs/reporting/plot_convergence.log",
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        exchanging=STUDY.exchanging_arms,
-        style=STUDY.arm_style,
-        finding=STUDY.anatomy["finding"],
-        dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_convergence"),
-    message:
-        "report: convergence figure"
-    script:
-        "../workflow_scripts/plot_convergence.py"
-
-
-rule plot_comparison:
-    """Scores of every arm on the held-out patients of every site."""
-    input:
-        summary="results/tables/summary.tsv",
-    output:
-        figure=report(
-            "results/figures/comparison.png",
-            caption="captions/comparison.rst",
-            category="Results",
-            labels={"figure": "arms on the same held-out patients"},
-        ),
-    log:
-        "results/logs/reporting/plot_comparison.log",
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        style=STUDY.arm_style,
-        finding=STUDY.anatomy["finding"],
-        dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_comparison"),
-    message:
-        "report: comparison figure"
-    script:
-        "../workflow_scripts/plot_comparison.py"
-
-
-rule plot_confusion:
-    """Confusion matrices."""
-    input:
-        confusion="results/tables/confusion.tsv",
-    output:
-        figure=report(
-            "results/figures/confusion.png",
-            caption="captions/confusion.rst",
-            category="Results",
-            labels={"figure": "confusion matrices"},
-        ),
-    log:
-        "results/logs/reporting/plot_confusion.log",
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        arms=STUDY.shared_arms,
-        colour_map=STUDY.config["reporting"]["confusion_colour_map"],
-        dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_confusion"),
-    message:
-        "report: confusion figure"
-    script:
-        "../workflow_scripts/plot_confusion.py"
-
-
-rule plot_cross_sites:
-    """Every arm at every site: what was trained where, and how well it does there."""
-    input:
-        cross_sites="results/tables/cross_sites.tsv",
-    output:
-        figure=report(
-            "results/figures/cross_sites.png",
-            caption="captions/cross_sites.rst",
-            category="Results",
-            labels={"figure": "every arm at every site"},
-        ),
-    log:
-        "results/logs/reporting/plot_cross_sites.log",
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        arms=CANDIDATES,
-        finding=STUDY.anatomy["finding"],
-        dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_cross_sites"),
-    message:
-        "report: cross-site figure"
-    script:
-        "../workflow_scripts/plot_cross_sites.py"
-
-
-rule plot_reliability:
-    """How often the most probable class is right, by its probability."""
-    input:
-        reliability="results/tables/reliability.tsv",
-    output:
-        figure=report(
-            "results/figures/reliability.png",
-            caption="captions/reliability.rst",
-            category="Results",
-            labels={"figure": "reliability of the probabilities"},
-        ),
-    log:
-        "results/logs/reporting/plot_reliability.log",
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        arms=STUDY.shared_arms,
-        style=STUDY.arm_style,
-        dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_reliability"),
-    message:
-        "report: reliability figure"
-    script:
-        "../workflow_scripts/plot_reliability.py"
-
-
-rule plot_volumes:
-    """Predicted less true volume of every held-out case over their mean (Bland and Altman)."""
-    input:
-        scores=every_candidate("results/scores/{candidate}/seed-{seed}.tsv"),
-    output:
-        figure=report(
-            "results/figures/volumes.png",
-            caption="captions/volumes.rst",
-            category="Results",
-            labels={"figure": "predicted and true volumes"},
-        ),
-    log:
-        "results/logs/reporting/plot_volumes.log",
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        arms=STUDY.shared_arms,
-        style=STUDY.arm_style,
-        dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_volumes"),
-    message:
-        "report: figure of volumes"
-    script:
-        "../workflow_scripts/plot_volumes.py"
-
-
-rule plot_classes:
-    """How well each class is told from the rest."""
-    input:
-        summary="results/tables/summary.tsv",
-    output:
-        figure=report(
-            "results/figures/classes.png",
-            caption="captions/classes.rst",
-            category="Results",
-            labels={"figure": "each class against the rest"},
-        ),
-    log:
-        "results/logs/reporting/plot_classes.log",
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        classes=STUDY.config["cohort"]["classes"],
-        arms=STUDY.shared_arms,
-        style=STUDY.arm_style,
-        dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_classes"),
-    message:
-        "report: figure of classes"
-    script:
-        "../workflow_scripts/plot_classes.py"
-
-
-rule plot_updates:
-    """Length and direction of every update, by site and round."""
-    input:
-        inspections=inspections,
-    output:
-        figure=report(
-            "results/figures/updates.png",
-            caption="captions/updates.rst",
-            category="Training",
-            labels={"figure": "updates by site and round"},
-        ),
-    log:
-        "results/logs/reporting/plot_updates.log",
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        arms=STUDY.inspected_arms,
-        dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_updates"),
-    message:
-        "report: figure of updates"
-    script:
-        "../workflow_scripts/plot_updates.py"
-
-
-rule plot_timeline:
-    """A lane a core and GPU with its jobs, the critical path, and how much was busy."""
-    input:
-        jobs="results/timeline/jobs.tsv",
-        summary="results/timeline/summary.json",
-    output:
-        figure=report(
-            "results/figures/timeline.png",
-            caption="captions/timeline.rst",
-            category="Training",
-            labels={"figure": "when jobs ran"},
-        ),
-    log:
-        "results/logs/reporting/plot_timeline.log",
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        style=STUDY.arm_style,
-        dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_timeline"),
-    message:
-        "report: figure of the run"
-    script:
-        "../workflow_scripts/plot_timeline.py"
+    rule:
+        """One figure of the report, by its name in FIGURES."""
+        name:
+            f"plot_{figure}"
+        input:
+            **inputs,
+        output:
+            figure=report(
+                f"results/figures/{figure}.png",
+                caption=f"captions/{figure}.rst",
+                category=category,
+                labels={"figure": title},
+            ),
+        log:
+            f"results/logs/reporting/plot_{figure}.log",
+        conda:
+            "../envs/study.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+        params:
+            figure=figure,
+            settings=settings,
+            code=code("plot_figure", ("FIGURES", figure)),
+        message:
+            f"report: {title}"
+        script:
+            "../workflow_scripts/plot_figure.py"
 
 
 rule plot_quality:

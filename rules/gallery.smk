@@ -100,11 +100,7 @@ rule render_videos:
         mem_mb=2000,
     params:
         shards=shards_read,
-        arms=GALLERY_ARMS,
-        regions=STUDY.regions,
-        classes=STUDY.config["cohort"]["classes"],
-        colours=STUDY.video_colours,
-        video=STUDY.video_settings,
+        style=STUDY.video_style,
         code=code("render_videos"),
     message:
         "report: videos"

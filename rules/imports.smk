@@ -47,3 +47,9 @@ rule import_checkpoint:
         "{wildcards.imported}: making results/models/imported/{wildcards.imported}.pth of the checkpoint"
     script:
         "../workflow_scripts/import_checkpoint.py"
+
+
+rule import_model:
+    """A model made elsewhere: --config checkpoint=PATH, or hf://... or https://..."""
+    input:
+        imported_models,

@@ -78,3 +78,9 @@ rule write_scan_page:
         "scan {wildcards.scan}: writing results/inference/{wildcards.scan}/scan.html"
     script:
         "../workflow_scripts/write_scan_page.py"
+
+
+rule predict:
+    """New scans: --config scan=PATH model=PATH, or inbox=FOLDER instead of scan."""
+    input:
+        pages_of_scans,

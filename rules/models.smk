@@ -27,8 +27,8 @@ rule select_model:
         "../workflow_scripts/select_model.py"
 
 
-rule select_phase_start:
-    """Choose the best round of the phase that ended before a round, which then starts from it."""
+# The best round of the phase that ended before a round, which then starts from it.
+use rule select_model as select_phase_start with:
     input:
         models=partial(of_phase_before, "global.pth"),
         validations=validations_of_phase_before,
@@ -40,18 +40,8 @@ rule select_phase_start:
     log:
         "results/logs/models/{arm}/seed-{seed}/round-{round}/select.log",
     priority: priorities.UNBLOCKS_TRAINING
-    conda:
-        "../envs/study.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-    params:
-        own_sites=lambda wildcards: STUDY.arms[wildcards.arm].sites,
-        code=code("select_phase_start"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: choosing the model that round {wildcards.round} starts from"
-    script:
-        "../workflow_scripts/select_phase_start.py"
 
 
 rule personalize_model:

@@ -3,7 +3,7 @@
 from fedpedbrain.jobs.job import job_log
 
 with job_log(snakemake.log[0]):
-    from fedpedbrain.reporting.pictures.video import render_videos_files
+    from fedpedbrain.reporting.pictures.video import VideoStyle, render_videos_files
 
     render_videos_files(
         choice_path=snakemake.input.choice,
@@ -11,9 +11,5 @@ with job_log(snakemake.log[0]):
         masks_paths=snakemake.input.masks,
         scores_paths=snakemake.input.scores,
         videos_folder=snakemake.output.videos,
-        arms=snakemake.params.arms,
-        regions=snakemake.params.regions,
-        classes=snakemake.params.classes,
-        colours=snakemake.params.colours,
-        **snakemake.params.video,
+        style=VideoStyle(**snakemake.params.style),
     )

@@ -8,8 +8,8 @@ import pandas as pd
 
 from fedpedbrain.base.cases import DIAGNOSIS, HELD_OUT, TEST
 from fedpedbrain.evaluation.intervals import bootstrap_interval
-from fedpedbrain.evaluation.metric_facts import REGION_METRICS
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
+from fedpedbrain.study.metric_facts import REGION_METRICS
 
 CASE_KEYS = ["arm", "seed", "case", "patient", "site", "split", "class"]
 _VALUE_KEYS = ["target", "metric", "site", "patient", "case", "seed"]

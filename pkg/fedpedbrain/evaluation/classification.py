@@ -11,6 +11,8 @@ from functools import partial
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
+from fedpedbrain.study.metric_facts import GROUP_METRICS
+
 
 def class_scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
     """Precision, recall, F1 and AUROC (one against the rest) of every class, each float (K,).
@@ -48,7 +50,7 @@ def group_scores(by_class: Mapping[str, np.ndarray], of_all: Mapping[str, np.nda
     -------
     metric to float (...)
     """
-    sources = {"macro_f1": "f1", "balanced_accuracy": "recall", "auroc": "auroc"}
+    sources = {metric: facts.mean_of for metric, facts in GROUP_METRICS.items() if facts.mean_of}
     known = {metric: by_class[source][..., ~np.isnan(of_all[source])] for metric, source in sources.items()}
     return {
         metric: values.mean(-1) if values.shape[-1] else np.full(values.shape[:-1], math.nan)

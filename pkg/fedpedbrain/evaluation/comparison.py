@@ -12,7 +12,6 @@ from fedpedbrain.evaluation.case_values import case_values, diagnoses, estimate,
 from fedpedbrain.evaluation.classification import reliability_bins
 from fedpedbrain.evaluation.diagnosis_scores import GroupScores, class_arrays, score_diagnoses
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
-from fedpedbrain.evaluation.metric_facts import METRICS
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.evaluation.significance import (
     fewest_patients_for_test,
@@ -31,6 +30,7 @@ from fedpedbrain.evaluation.tables import (
     read_results,
     write_results,
 )
+from fedpedbrain.study.metric_facts import METRICS
 
 # (scope, split) to arm to its scores, see ``score_diagnoses``.
 Diagnosed = Mapping[tuple[str, str], Mapping[str, GroupScores]]

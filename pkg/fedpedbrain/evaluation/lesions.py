@@ -1,5 +1,8 @@
 """Lesions of a mask, one by one: which true ones were found, and which predicted ones are true."""
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.ndimage import label
 
@@ -7,13 +10,27 @@ from scipy.ndimage import label
 _NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
 
 
-def count_lesions(mask: np.ndarray) -> int:
-    """Number of connected components of a bool mask (D, H, W); neighbours share a face, an edge or a corner."""
-    return int(label(mask, _NEIGHBOURS)[1])
+@dataclass(frozen=True)
+class LesionCounts:
+    """Lesions of a mask.
+
+    Attributes
+    ----------
+    number : all of them
+    num_covered : those of which the other mask fills enough
+    """
+
+    number: int
+    num_covered: int
+
+    @property
+    def part_covered(self) -> float:
+        """Part that the other mask covers, nan where there is no lesion."""
+        return self.num_covered / self.number if self.number else math.nan
 
 
-def count_covered_lesions(mask: np.ndarray, other: np.ndarray, least_overlap: float) -> int:
-    """Number of a mask's lesions of which another mask fills enough.
+def count_lesions(mask: np.ndarray, other: np.ndarray, least_overlap: float) -> LesionCounts:
+    """Count a mask's lesions, and those of which another mask fills enough.
 
     Counted so, two lesions that a prediction joins are both found, and a lesion that it takes apart is found if the
     parts together fill enough of it: no matching of one to one is needed.
@@ -26,4 +43,4 @@ def count_covered_lesions(mask: np.ndarray, other: np.ndarray, least_overlap: fl
     labels, number = label(mask, _NEIGHBOURS)
     sizes = np.bincount(labels.ravel(), minlength=number + 1)[1:]
     filled = np.bincount(labels[other], minlength=number + 1)[1:]
-    return int(np.sum(filled >= least_overlap * sizes))
+    return LesionCounts(int(number), int(np.sum(filled >= least_overlap * sizes)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import wilcoxon
 
-from fedpedbrain.evaluation.metric_facts import HIGHER, LOWER
+from fedpedbrain.study.metric_facts import HIGHER, LOWER
 
 NON_INFERIOR, INFERIOR, NOT_SHOWN = "non-inferior", "inferior", "not shown"
 # Differences of scores that are equal but for the rounding of their last digits are ties.

@@ -8,8 +8,8 @@ import pandas as pd
 from fedpedbrain.base.cases import TEST
 from fedpedbrain.evaluation.case_values import estimate, paired_values
 from fedpedbrain.evaluation.diagnosis_scores import GroupScores
-from fedpedbrain.evaluation.metric_facts import HIGHER, METRICS, ZERO
 from fedpedbrain.evaluation.tables import CROSS_SITE_COLUMNS, GAIN_COLUMNS, POOLED_SCOPE, SITE_COLUMNS
+from fedpedbrain.study.metric_facts import HIGHER, METRICS, ZERO
 
 # With one or two, a site's mean is this patient or that one: the smallest site would be worst and best in turn.
 MIN_PATIENTS_OF_SITE = 3

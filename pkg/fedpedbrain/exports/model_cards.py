@@ -10,13 +10,15 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fedpedbrain.base.cases import EXTERNAL, TEST, TRAIN, VALIDATION
-from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.exports.model_runs import ModelRun, ModelScore
 from fedpedbrain.reporting.figures.style import readable, sentence_case
-from fedpedbrain.reporting.results import NO_VALUE, Estimate, Measure, format_names, headline_measures, measure_groups
-from fedpedbrain.reporting.words.answers import SOURCE_NOTES, describe_value
+from fedpedbrain.reporting.numbers import NO_VALUE, format_names
+from fedpedbrain.reporting.results import Estimate, Measure, headline_measures, measure_groups
+from fedpedbrain.reporting.words.answers import describe_value
 from fedpedbrain.reporting.words.arms_in_words import weight_in_words
+from fedpedbrain.reporting.words.source_notes import SOURCE_NOTES
+from fedpedbrain.study.metric_facts import GROUP_METRICS
 
 # As the hub names them, by whether a study has regions.
 _TASKS = {True: "image-segmentation", False: "image-classification"}

@@ -1,4 +1,4 @@
-"""Looking up results in the study's tables, and writing numbers the same way everywhere."""
+"""Looking up results in the study's tables."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,49 +10,24 @@ import pandas as pd
 
 from fedpedbrain.base.cases import DIAGNOSIS, EXTERNAL, TEST
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
-from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.significance import largest_unseen_share
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.reporting.figures.style import readable, sentence_case
+from fedpedbrain.reporting.numbers import NO_VALUE, format_change, format_score
+from fedpedbrain.study.metric_facts import (
+    AMOUNTS,
+    GROUP_METRICS,
+    METRICS,
+    OF_CLASSES,
+    OF_DIAGNOSIS,
+    OUTLINES,
+    shown_in,
+)
 
-NO_VALUE = "–"
 TOO_FEW_PATIENTS = "too few patients for an interval"
 ALL_ALIKE = "all patients alike, so no interval"
 FEW_OF_A_CLASS = "no interval: a class has too few patients, or all are alike"
-# Metrics that are means over the classes that have a case.
-CLASS_MEANS = ("macro_f1", "balanced_accuracy", "auroc")
 _KEYS = ("arm", "scope", "target", "metric")
-# Metrics in mm and ml; all others are parts of 1.
-_DIGITS = {"hd95_mm": 1, "volume_error_ml": 1, "volume_bias_ml": 1}
-
-
-def format_score(value: float, digits: int = 3) -> str:
-    """So many digits after the point (a true minus), or a dash."""
-    return f"{value:.{digits}f}".replace("-", "\u2212") if math.isfinite(value) else NO_VALUE
-
-
-def format_change(value: float, digits: int = 3) -> str:
-    """So many digits with a sign (a true minus; none for what rounds to 0), or a dash."""
-    rounded = round(value, digits) + 0.0
-    return f"{'+' if rounded > 0 else ''}{format_score(rounded, digits)}"
-
-
-def format_bytes(num_bytes: float) -> str:
-    """Decimal units, as network links are sold in."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.3g} {unit}"
-    return f"{num_bytes:.0f} B"
-
-
-def format_names(names: Sequence[str]) -> str:
-    """Names as English writes a list."""
-    return ", ".join(names) if len(names) < 2 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def count_noun(number: int, noun: str) -> str:
-    """A number and its noun: ``1 case``, ``2 cases``."""
-    return f"{number} {noun if number == 1 else noun + 's'}"
 
 
 @dataclass(frozen=True)
@@ -113,14 +88,18 @@ class Estimate:
         return f"at most {most} % of patients could differ"
 
     @property
+    def _digits(self) -> int:
+        return METRICS[self.metric].digits if self.metric else 3
+
+    @property
     def score(self) -> str:
         """The value as a score."""
-        return format_score(self.value, _DIGITS.get(self.metric, 3))
+        return format_score(self.value, self._digits)
 
     @property
     def change(self) -> str:
         """The value as a difference, with its sign."""
-        return format_change(self.value, _DIGITS.get(self.metric, 3))
+        return format_change(self.value, self._digits)
 
     @property
     def interval(self) -> str:
@@ -133,13 +112,13 @@ class Estimate:
         return self._brackets(format_change)
 
     def _brackets(self, write: Callable[[float, int], str]) -> str:
-        ends = [write(end, _DIGITS.get(self.metric, 3)) for end in (self.low, self.high)]
+        ends = [write(end, self._digits) for end in (self.low, self.high)]
         return f"[{', '.join(ends)}]" if self.has_interval else ""
 
     @property
     def seeds(self) -> str:
         """The spread over seeds, or "" of one seed."""
-        spread = format_score(self.seed_sd, _DIGITS.get(self.metric, 3))
+        spread = format_score(self.seed_sd, self._digits)
         return "" if spread == NO_VALUE else f"seeds ± {spread}"
 
     @property
@@ -205,35 +184,9 @@ def panel_title(target: str, finding: str) -> str:
     return "Accuracy of the diagnosis" if target == DIAGNOSIS else f"{sentence_case(finding)} Dice: {readable(target)}"
 
 
-# What each metric is called, by the table that shows it; {finding} is the study's word.
-_OUTLINE_METRICS = {
-    "dice": "{finding} Dice",
-    "dice_all_cases": "all-case Dice",
-    "empty_in_normal": "normal cases left empty",
-    "surface_dice": "surface Dice",
-    "hd95_mm": "HD95 (mm)",
-}
-_AMOUNT_METRICS = {
-    "volume_error_ml": "volume error (ml)",
-    "relative_volume_error": "relative volume error",
-    "volume_bias_ml": "volume bias (ml)",
-    "lesion_sensitivity": "lesion sensitivity",
-    "lesion_precision": "lesion precision",
-}
-_DIAGNOSIS_METRICS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro-F1",
-    "auroc": "AUROC",
-    "calibration_error": "calibration error",
-}
-_CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auroc": "AUROC"}
-
-
 def metric_title(metric: str, study: Mapping[str, Any]) -> str:
-    """What a metric is called in a study."""
-    titles = {**_OUTLINE_METRICS, **_AMOUNT_METRICS, **_CLASS_METRICS, **_DIAGNOSIS_METRICS}
-    return titles[metric].format(finding=study["anatomy"]["finding"])
+    """What a metric is called in a study, with its unit."""
+    return METRICS[metric].full_title.format(finding=study["anatomy"]["finding"])
 
 
 def measure_groups(study: Mapping[str, Any]) -> dict[str, list[Measure]]:
@@ -243,18 +196,18 @@ def measure_groups(study: Mapping[str, Any]) -> dict[str, list[Measure]]:
         name: [
             Measure(region, metric, f"{metric_title(metric, study)}{f' ({readable(region)})' * (len(regions) > 1)}")
             for region in regions
-            for metric in metrics
+            for metric in shown_in(name)
         ]
-        for name, metrics in (("Outlines", _OUTLINE_METRICS), ("Volumes and lesions", _AMOUNT_METRICS))
+        for name in (OUTLINES, AMOUNTS)
     }
     if study["classes"]:
-        groups["Diagnosis"] = [Measure(DIAGNOSIS, metric, title) for metric, title in _DIAGNOSIS_METRICS.items()]
+        groups[OF_DIAGNOSIS] = [Measure(DIAGNOSIS, metric, METRICS[metric].title) for metric in shown_in(OF_DIAGNOSIS)]
     return {name: measures for name, measures in groups.items() if measures}
 
 
 def class_measures(name: str) -> list[Measure]:
     """The measures of one class."""
-    return [Measure(name, metric, title) for metric, title in _CLASS_METRICS.items()]
+    return [Measure(name, metric, METRICS[metric].title) for metric in shown_in(OF_CLASSES)]
 
 
 class Results:

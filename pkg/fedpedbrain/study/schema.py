@@ -12,6 +12,7 @@ import yaml
 
 from fedpedbrain.base.choices import block_schema
 from fedpedbrain.base.errors import StudyError
+from fedpedbrain.study.metric_facts import METRICS, ZERO
 from fedpedbrain.study.tables import TABLES
 
 
@@ -44,6 +45,10 @@ def load_schema(path: str | Path) -> dict[str, Any]:
     for name, facts in TABLES["SOURCES"].items():
         # Sources with options of more than one kind have their block in the schema itself.
         schema["properties"].setdefault(name, block_schema(facts.options, f"Options of the source {name}."))
+    margins = schema["properties"]["evaluation"]["properties"]["noninferiority_margin"]
+    margins["properties"] = {
+        name: {"$ref": "#/$defs/margin"} for name, facts in METRICS.items() if facts.better != ZERO
+    }
     _fill_recipes(schema)
     return schema
 

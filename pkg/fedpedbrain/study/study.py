@@ -270,7 +270,7 @@ class Study:
 
     @property
     def scoring_settings(self) -> dict[str, float]:
-        """What a case's scores depend on beside the masks: arguments of ``region_scores``."""
+        """What a case's scores depend on beside the masks: arguments of ``MaskPair``."""
         return {name: self.config["evaluation"][name] for name in ("surface_tolerance_mm", "lesion_overlap")}
 
     @property
@@ -310,16 +310,19 @@ class Study:
         return {arm.name: arm.sites[0] for arm in self.arms.values() if len(arm.sites) == 1}
 
     @property
-    def arm_style(self) -> dict[str, Any]:
+    def figure_style(self) -> dict[str, Any]:
         """What the figures need to show an arm the same way everywhere."""
-        colours = self.config["reporting"]["arm_colours"]
-        return {"study_arms": list(self.candidates), "local_sites": self.local_sites, "configured_colours": colours}
+        colours, dpi = (self.config["reporting"][name] for name in ("arm_colours", "figure_dpi"))
+        arms = {"study_arms": list(self.candidates), "local_sites": self.local_sites}
+        return arms | {"configured_colours": colours, "dpi": dpi}
 
     @property
-    def video_colours(self) -> dict[str, str]:
-        """Colour of each arm that the videos show: those of arms that they do not show are none of their business."""
+    def video_style(self) -> dict[str, Any]:
+        """What the report's videos show: colours of arms that they do not show are none of their business."""
         colours = arm_colours(list(self.candidates), self.config["reporting"]["arm_colours"])
-        return {arm: colours[arm] for arm in self.config["reporting"]["video"]["arms"]}
+        shown = {arm: colours[arm] for arm in self.config["reporting"]["video"]["arms"]}
+        finding = {"regions": self.regions, "classes": self.config["cohort"]["classes"]}
+        return {"colours": shown} | finding | self.video_settings
 
     @property
     def description(self) -> dict[str, Any]:

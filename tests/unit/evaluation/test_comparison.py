@@ -6,8 +6,8 @@ import pytest
 from fedpedbrain.base.cases import DIAGNOSIS
 from fedpedbrain.base.files import write_table
 from fedpedbrain.evaluation import tables as columns_of
-from fedpedbrain.evaluation.metric_facts import GROUP_METRICS
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
+from fedpedbrain.study.metric_facts import GROUP_METRICS
 from scored_cases import CLASSES, Scored
 from sklearn.metrics import accuracy_score
 

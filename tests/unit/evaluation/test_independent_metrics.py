@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from fedpedbrain.evaluation.metric_facts import METRICS, REGION_METRICS
+from fedpedbrain.evaluation.mask_pair import MaskPair
 from fedpedbrain.evaluation.scores import region_scores
+from fedpedbrain.study.metric_facts import METRICS, REGION_METRICS
 from scipy.ndimage import gaussian_filter
 from simpleitk_metrics import measure_region
 
@@ -38,7 +39,8 @@ def filled(grid: tuple[int, ...], boxes: list[tuple]) -> np.ndarray:
 
 
 def assert_scores_agree(predicted, truth, spacing_mm, settings=SETTINGS) -> None:
-    found = {metric: value for metric, value, _ in region_scores(predicted, truth, spacing_mm, **settings)}
+    pair = MaskPair(predicted.astype(bool), truth.astype(bool), spacing_mm, **settings)
+    found = {metric: value for metric, value, _ in region_scores(pair)}
     expected = measure_region(predicted, truth, spacing_mm, **settings)
     assert set(found) == set(expected) >= set(REGION_METRICS)
     # SimpleITK's distance maps are single precision.

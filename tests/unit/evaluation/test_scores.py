@@ -3,8 +3,10 @@ import math
 import numpy as np
 import pytest
 from fedpedbrain.base.files import read_table, write_table
-from fedpedbrain.evaluation.metric_facts import EMPTY_RULES, METRICS, REGION_METRICS
+from fedpedbrain.evaluation import mask_pair
+from fedpedbrain.evaluation.mask_pair import MaskPair
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS, region_scores, score_predictions_files
+from fedpedbrain.study.metric_facts import EMPTY_RULES, METRICS, REGION_METRICS
 
 SETTINGS = {"surface_tolerance_mm": 5.0, "lesion_overlap": 0.1}
 VOLUMES = ("true_volume_ml", "predicted_volume_ml")
@@ -12,7 +14,7 @@ VOLUMES = ("true_volume_ml", "predicted_volume_ml")
 
 def scores(predicted, truth, spacing_mm=(5.0, 10.0, 10.0)) -> tuple[dict[str, float], dict[str, str]]:
     """Value and rule of every metric, as dicts."""
-    rows = list(region_scores(predicted, truth, spacing_mm, **SETTINGS))
+    rows = list(region_scores(MaskPair(predicted.astype(bool), truth.astype(bool), spacing_mm, **SETTINGS)))
     return {metric: value for metric, value, _ in rows}, {metric: rule for metric, _, rule in rows if rule}
 
 
@@ -75,6 +77,18 @@ def test_empty_masks_follow_the_declared_rule_and_name_it(predicted, truth, expe
 
 def test_every_rule_that_a_metric_names_is_declared():
     assert {facts.empty_rule for facts in METRICS.values()} == {"", *EMPTY_RULES}
+
+
+def test_surfaces_and_lesions_of_a_pair_of_masks_are_measured_once(monkeypatch):
+    calls = []
+    for name in ("surface_distances", "count_lesions"):
+        measure = getattr(mask_pair, name)
+        monkeypatch.setattr(
+            mask_pair, name, lambda *masks, name=name, measure=measure: calls.append(name) or measure(*masks)
+        )
+    scores(FULL, FULL)
+    # Lesions of the truth, and those of the prediction.
+    assert sorted(calls) == ["count_lesions", "count_lesions", "surface_distances"]
 
 
 def test_lesions_that_are_missed_and_invented_count():

@@ -75,7 +75,7 @@ def test_the_hub_is_told_on_whose_test_patients_a_local_arm_was_scored(export):
 
 def test_a_card_says_which_measures_are_no_means_over_cases(export):
     text = export().card("fedavg").read_text()
-    groups = "balanced accuracy, macro-F1, AUROC and calibration error"
+    groups = "macro-F1, balanced accuracy, AUROC and calibration error"
     assert f"\nMeans over cases, except for {groups}: these are of all cases together. In brackets 95 %" in text
     assert "\nMeans over cases. In brackets 95 %" in export(classes=()).card("fedavg").read_text()
 

@@ -11,7 +11,6 @@ import pytest
 from browser import open_browser
 from fedpedbrain.base.cases import DIAGNOSIS, SPLITS, Case
 from fedpedbrain.base.files import write_table
-from fedpedbrain.evaluation.metric_facts import HIGHER
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS
 from fedpedbrain.evaluation.significance import judge_margin
 from fedpedbrain.evaluation.site_comparison import ALL_BUT_ONE, ALL_SITES, ONE_SITE
@@ -29,16 +28,12 @@ from fedpedbrain.evaluation.tables import (
 from fedpedbrain.jobs.course.cost import COST_COLUMNS
 from fedpedbrain.jobs.course.timeline import measure_timeline_files
 from fedpedbrain.jobs.usage import Usage, usage_line
-from fedpedbrain.reporting.figures.agreement_figures import plot_reliability_files, plot_volumes_files
-from fedpedbrain.reporting.figures.comparison_figures import plot_classes_files, plot_comparison_files
-from fedpedbrain.reporting.figures.convergence_figure import plot_convergence_files
-from fedpedbrain.reporting.figures.count_figures import plot_cohort_files, plot_confusion_files
-from fedpedbrain.reporting.figures.site_figures import plot_cross_sites_files
-from fedpedbrain.reporting.figures.timeline_figure import plot_timeline_files
-from fedpedbrain.reporting.figures.update_figures import plot_updates_files
+from fedpedbrain.reporting.figure_facts import FIGURES
+from fedpedbrain.reporting.figures.figure import plot_figure_files
 from fedpedbrain.reporting.pages.report import ReportInputs, by_stem
 from fedpedbrain.reporting.pictures.explanation_pictures import EXPLANATION_COLUMNS
 from fedpedbrain.reporting.pictures.video import VIDEO_COLUMNS
+from fedpedbrain.study.metric_facts import HIGHER
 from study_arms import arm
 
 COLOURS = {"pooled-arm": "#0072B2", "fedavg": "#D55E00"}
@@ -46,8 +41,6 @@ HISTORY_COLUMNS = ("arm", "seed", "round", "training_loss", "dice", "accuracy", 
 NUM_ROUNDS = 3
 MARGIN = 0.05
 TABLES = ("summary", "differences", "tests", "confusion", "sites", "gains", "cross_sites", "reliability")
-FIGURES = ("cohort", "comparison", "confusion", "convergence", "cross_sites", "reliability", "volumes")
-FIGURES += ("classes", "updates", "timeline")
 
 
 # What the list of videos says of one.
@@ -89,19 +82,26 @@ class SyntheticStudy:
 
     def draw_figures(self, dpi: int = 40) -> None:
         inputs, tables, figures = self.inputs, self.tables, by_stem(self.inputs.figures)
-        common = (self.arms, self.local_sites, COLOURS, dpi)
-        finding = self.study["anatomy"]["finding"]
+        style = {"study_arms": self.arms, "local_sites": self.local_sites, "configured_colours": COLOURS, "dpi": dpi}
         exchanging = [arm["name"] for arm in self.study["arms"] if len(arm["participants"]) > 1]
-        plot_convergence_files(inputs.histories, figures["convergence"], *common[:-1], exchanging, finding, dpi)
-        plot_cross_sites_files(tables["cross_sites"], figures["cross_sites"], self.arms, finding, dpi)
-        plot_reliability_files(tables["reliability"], figures["reliability"], [], *common)
-        plot_volumes_files(self.scores, figures["volumes"], [], *common)
-        plot_comparison_files(tables["summary"], figures["comparison"], *common[:-1], finding, dpi)
-        plot_classes_files(tables["summary"], figures["classes"], self.study["classes"], [], *common)
-        plot_updates_files(inputs.inspections, figures["updates"], self.arms, dpi)
-        plot_confusion_files(tables["confusion"], figures["confusion"], "Blues", self.arms, dpi)
-        plot_cohort_files(inputs.audit, figures["cohort"], dpi)
-        plot_timeline_files(inputs.timeline.with_name("jobs.tsv"), inputs.timeline, figures["timeline"], *common)
+        finding, shared = {"finding": self.study["anatomy"]["finding"]}, {"style": style, "arms": []}
+        plain = {"arms": self.arms, "dpi": dpi}
+        timeline = {"jobs_path": inputs.timeline.with_name("jobs.tsv"), "summary_path": inputs.timeline}
+        drawn = {
+            "convergence": ({"history_paths": inputs.histories}, {"style": style, "exchanging": exchanging} | finding),
+            "cross_sites": ({"cross_sites_path": tables["cross_sites"]}, plain | finding),
+            "reliability": ({"reliability_path": tables["reliability"]}, shared),
+            "volumes": ({"scores_paths": self.scores}, shared),
+            "comparison": ({"summary_path": tables["summary"]}, {"style": style} | finding),
+            "classes": ({"summary_path": tables["summary"]}, shared | {"classes": self.study["classes"]}),
+            "updates": ({"inspection_paths": inputs.inspections}, plain),
+            "confusion": ({"confusion_path": tables["confusion"]}, plain | {"colour_map": "Blues"}),
+            "cohort": ({"audit_path": inputs.audit}, {"dpi": dpi}),
+            "timeline": (timeline, {"style": style}),
+        }
+        for figure in FIGURES:
+            read, settings = drawn[figure]
+            plot_figure_files(figure, read, figures[figure], settings)
 
 
 HEAD = {"organ": "head", "finding": "tumour"}

@@ -14,15 +14,8 @@ from fedpedbrain.evaluation.tables import (
     SUMMARY_COLUMNS,
     TEST_COLUMNS,
 )
-from fedpedbrain.reporting.results import (
-    Estimate,
-    Judgement,
-    Measure,
-    Results,
-    format_bytes,
-    format_change,
-    format_score,
-)
+from fedpedbrain.reporting.numbers import format_bytes, format_change, format_score
+from fedpedbrain.reporting.results import Estimate, Judgement, Measure, Results
 from fedpedbrain.reporting.tables.score_tables import headline_table
 from fedpedbrain.reporting.tables.statistics_tables import answer_margins
 from fedpedbrain.reporting.words import answers, headlines

@@ -6,7 +6,7 @@ from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import read_table, write_table
 from fedpedbrain.evaluation.case_choice import ChosenCase, choose_cases_files
 from fedpedbrain.reporting.pictures.frames import CaseView, FramePainter, Panel, draw_region, line_distance
-from fedpedbrain.reporting.pictures.video import render_videos_files, write_video
+from fedpedbrain.reporting.pictures.video import VideoStyle, render_videos_files, write_video
 from fedpedbrain.reporting.words.case_words import CaseScores, describe_choice
 from PIL import Image
 
@@ -70,16 +70,12 @@ def rendered(shard, tmp_path):
     write_table(tmp_path / "scores.tsv", SCORE_COLUMNS, [*rows, *score_rows("c4", "normal", 0.0, true_ml=0.0)])
 
     def render(**changes):
-        settings = {
-            "arms": ["one"],
-            "regions": ["whole"],
-            "classes": ["normal", "glioma"],
-        }
-        settings |= {"colours": {"one": "#0072B2"}, "frames_per_second": 5, "panel_pixels": 97}
-        settings |= {"masks_paths": [tmp_path / "masks.npy"], "scores_paths": [tmp_path / "scores.tsv"], **changes}
+        settings = {"colours": {"one": "#0072B2"}, "regions": ["whole"], "classes": ["normal", "glioma"]}
+        style = VideoStyle(**(settings | {"frames_per_second": 5, "panel_pixels": 97} | changes))
+        paths = [tmp_path / "masks.npy"], [tmp_path / "scores.tsv"]
         choice = tmp_path / "cases.tsv"
-        choose_cases_files(settings["scores_paths"][0], [shard], choice, settings["classes"], 2)
-        render_videos_files(choice, [shard], videos_folder=tmp_path / "videos", **settings)
+        choose_cases_files(paths[1][0], [shard], choice, style.classes, 2)
+        render_videos_files(choice, [shard], *paths, tmp_path / "videos", style)
         return tmp_path / "videos"
 
     return render

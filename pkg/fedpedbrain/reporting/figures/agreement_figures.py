@@ -16,8 +16,8 @@ from fedpedbrain.reporting.figures.style import (
     INK,
     MUTED,
     ArmStyle,
+    FigureStyle,
     apply_style,
-    arm_styles,
     chosen_styles,
     label_lowest,
     message_figure,
@@ -78,21 +78,18 @@ def plot_reliability_files(
     reliability_path: str | Path,
     figure_path: str | Path,
     arms: Sequence[str],
-    study_arms: Sequence[str],
-    local_sites: Mapping[str, str],
-    configured_colours: Mapping[str, str],
-    dpi: int,
+    style: FigureStyle,
 ) -> None:
     """Draw the table of reliability as a PNG.
 
     Parameters
     ----------
     arms : which arms to show; all where none is named
-    study_arms, local_sites, configured_colours, dpi : as of ``plot_convergence_files``
+    style : of the study
     """
-    styles = chosen_styles(arms, arm_styles(study_arms, configured_colours, local_sites))
+    styles = chosen_styles(arms, style.arm_styles)
     with apply_style():
-        save_figure(draw_reliability(read_results(reliability_path), styles), figure_path, dpi)
+        save_figure(draw_reliability(read_results(reliability_path), styles), figure_path, style.dpi)
 
 
 def held_out_volumes(scores: pd.DataFrame) -> pd.DataFrame:
@@ -165,13 +162,10 @@ def plot_volumes_files(
     scores_paths: Sequence[str | Path],
     figure_path: str | Path,
     arms: Sequence[str],
-    study_arms: Sequence[str],
-    local_sites: Mapping[str, str],
-    configured_colours: Mapping[str, str],
-    dpi: int,
+    style: FigureStyle,
 ) -> None:
     """Draw the volumes in the tables of scores as a PNG; the arguments are those of ``plot_reliability_files``."""
-    styles = chosen_styles(arms, arm_styles(study_arms, configured_colours, local_sites))
+    styles = chosen_styles(arms, style.arm_styles)
     volumes = held_out_volumes(pd.concat(map(read_results, scores_paths)))
     with apply_style():
-        save_figure(draw_volumes(volumes, styles), figure_path, dpi)
+        save_figure(draw_volumes(volumes, styles), figure_path, style.dpi)

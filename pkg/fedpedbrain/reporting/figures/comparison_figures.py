@@ -11,8 +11,8 @@ from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.reporting.figures.interval_panels import RowGroup, draw_interval_panels
 from fedpedbrain.reporting.figures.style import (
     ArmStyle,
+    FigureStyle,
     apply_style,
-    arm_styles,
     chosen_styles,
     message_figure,
     readable,
@@ -74,16 +74,14 @@ def draw_comparison(
 def plot_comparison_files(
     summary_path: str | Path,
     figure_path: str | Path,
-    study_arms: Sequence[str],
-    local_sites: Mapping[str, str],
-    configured_colours: Mapping[str, str],
+    style: FigureStyle,
     finding: str,
-    dpi: int,
 ) -> None:
     """Draw the summary table as a PNG; the arguments are as of ``plot_convergence_files``."""
-    styles = arm_styles(study_arms, configured_colours, local_sites)
+    summary = read_results(summary_path)
     with apply_style():
-        save_figure(draw_comparison(read_results(summary_path), styles, local_sites, finding), figure_path, dpi)
+        figure = draw_comparison(summary, style.arm_styles, style.local_sites, finding)
+        save_figure(figure, figure_path, style.dpi)
 
 
 def draw_classes(summary: pd.DataFrame, styles: Mapping[str, ArmStyle], classes: Sequence[str]) -> Figure:
@@ -112,10 +110,7 @@ def plot_classes_files(
     figure_path: str | Path,
     classes: Sequence[str],
     arms: Sequence[str],
-    study_arms: Sequence[str],
-    local_sites: Mapping[str, str],
-    configured_colours: Mapping[str, str],
-    dpi: int,
+    style: FigureStyle,
 ) -> None:
     """Draw the scores of classes in the summary table as a PNG.
 
@@ -123,9 +118,9 @@ def plot_classes_files(
     ----------
     classes : from top to bottom
     arms : which arms to show where all would be too many to tell apart by colour
-    study_arms, local_sites, configured_colours, dpi : as of ``plot_convergence_files``
+    style : of the study
     """
-    shown = arms if len(study_arms) > MOST_ARMS_BY_COLOUR else []
-    styles = chosen_styles(shown, arm_styles(study_arms, configured_colours, local_sites))
+    shown = arms if len(style.study_arms) > MOST_ARMS_BY_COLOUR else []
+    styles = chosen_styles(shown, style.arm_styles)
     with apply_style():
-        save_figure(draw_classes(read_results(summary_path), styles, classes), figure_path, dpi)
+        save_figure(draw_classes(read_results(summary_path), styles, classes), figure_path, style.dpi)

@@ -18,8 +18,8 @@ from fedpedbrain.reporting.figures.style import (
     LEGEND_COLUMNS,
     MUTED,
     ArmStyle,
+    FigureStyle,
     apply_style,
-    arm_styles,
     label_lowest,
     limit_to_scores,
     message_figure,
@@ -124,24 +124,18 @@ def _draw_curve(axes: Axes, history: pd.DataFrame, column: str, style: ArmStyle,
 def plot_convergence_files(
     history_paths: Sequence[str | Path],
     figure_path: str | Path,
-    study_arms: Sequence[str],
-    local_sites: Mapping[str, str],
-    configured_colours: Mapping[str, str],
+    style: FigureStyle,
     exchanging: Sequence[str],
     finding: str,
-    dpi: int,
 ) -> None:
     """Draw the histories of all arms and seeds as a PNG.
 
     Parameters
     ----------
-    study_arms : every arm in the order of the config, on which the colours depend
-    local_sites : local arm to its site; these arms are drawn thin
+    style : of the study
     exchanging : arms whose sites send weights
     finding : what outlined cases have, in a word
-    configured_colours, dpi : see the config
     """
     history = pd.concat(map(read_results, history_paths))
-    styles = arm_styles(study_arms, configured_colours, local_sites)
     with apply_style():
-        save_figure(draw_convergence(history, styles, exchanging, finding), figure_path, dpi)
+        save_figure(draw_convergence(history, style.arm_styles, exchanging, finding), figure_path, style.dpi)

@@ -101,6 +101,28 @@ def arm_styles(
     }
 
 
+@dataclass(frozen=True)
+class FigureStyle:
+    """How the figures of a study are drawn, every arm the same way in all of them.
+
+    Attributes
+    ----------
+    study_arms : every arm in the order of the config, on which the colours depend
+    local_sites : local arm to its site; these arms are drawn thin
+    configured_colours, dpi : see the config
+    """
+
+    study_arms: Sequence[str]
+    local_sites: Mapping[str, str]
+    configured_colours: Mapping[str, str]
+    dpi: int
+
+    @property
+    def arm_styles(self) -> dict[str, ArmStyle]:
+        """Arm to its style, local arms last."""
+        return arm_styles(self.study_arms, self.configured_colours, self.local_sites)
+
+
 def chosen_styles(arms: Sequence[str], styles: Mapping[str, ArmStyle]) -> dict[str, ArmStyle]:
     """Styles of some arms, or of all where none is named."""
     return {arm: styles[arm] for arm in arms or styles}

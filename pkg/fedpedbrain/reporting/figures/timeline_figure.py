@@ -23,8 +23,8 @@ from fedpedbrain.reporting.figures.style import (
     MUTED,
     SEQUENTIAL_COLOURS,
     ArmStyle,
+    FigureStyle,
     apply_style,
-    arm_styles,
     message_figure,
     new_figure,
     readable,
@@ -156,21 +156,16 @@ def plot_timeline_files(
     jobs_path: str | Path,
     summary_path: str | Path,
     figure_path: str | Path,
-    study_arms: Sequence[str],
-    local_sites: Mapping[str, str],
-    configured_colours: Mapping[str, str],
-    dpi: int,
+    style: FigureStyle,
 ) -> None:
     """Draw a run as a PNG.
 
     Parameters
     ----------
     jobs_path, summary_path : see ``measure_timeline_files``
-    study_arms, local_sites, configured_colours, dpi : see ``plot_convergence_files``
+    style : of the study
     """
     jobs = pd.read_csv(jobs_path, sep="\t", dtype={"arm": str, "seed": str, "device": str}, keep_default_na=False)
     summary = json.loads(Path(summary_path).read_text(encoding="utf-8"))
     with apply_style():
-        save_figure(
-            draw_timeline(jobs, summary, arm_styles(study_arms, configured_colours, local_sites)), figure_path, dpi
-        )
+        save_figure(draw_timeline(jobs, summary, style.arm_styles), figure_path, style.dpi)

@@ -17,10 +17,10 @@ from fedpedbrain.data.checks.case_measures import label_of
 from fedpedbrain.data.checks.duplicates import EXACT
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.reporting.figures.style import readable
+from fedpedbrain.reporting.numbers import NO_VALUE
 from fedpedbrain.reporting.pages.pages import load_pictures, page_environment, template_text
-from fedpedbrain.reporting.results import NO_VALUE
 from fedpedbrain.reporting.tables.tables import Cell, Group, Table, cohort_tables
-from fedpedbrain.reporting.words.answers import SOURCE_NOTES
+from fedpedbrain.reporting.words.source_notes import SOURCE_NOTES
 
 # More pairs than a reader looks through; the table of duplicates has them all.
 MOST_SHOWN_PAIRS = 48

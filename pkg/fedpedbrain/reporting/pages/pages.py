@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from fedpedbrain.base.words import with_article
 from fedpedbrain.reporting.figures.style import readable, sentence_case
-from fedpedbrain.reporting.results import format_names
+from fedpedbrain.reporting.numbers import format_names
 
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 

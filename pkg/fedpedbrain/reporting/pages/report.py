@@ -14,14 +14,16 @@ from fedpedbrain.base.files import read_table, replacing
 from fedpedbrain.evaluation.intervals import MIN_PATIENTS_FOR_INTERVAL
 from fedpedbrain.evaluation.tables import POOLED_SCOPE, read_results
 from fedpedbrain.reporting.figures.style import readable, sentence_case
+from fedpedbrain.reporting.numbers import count_noun, format_names
 from fedpedbrain.reporting.pages.pages import data_uri, load_pictures, page_environment, template_text
 from fedpedbrain.reporting.pages.record import write_record
-from fedpedbrain.reporting.results import Results, count_noun, format_names, headline_measures, measure_groups
+from fedpedbrain.reporting.results import Results, headline_measures, measure_groups
 from fedpedbrain.reporting.tables import score_tables, site_tables, site_updates, tables
 from fedpedbrain.reporting.tables.cost_tables import load_costs, usage_part
 from fedpedbrain.reporting.tables.statistics_tables import statistics_part
 from fedpedbrain.reporting.words import answers, arms_in_words, headlines
 from fedpedbrain.reporting.words.reading_notes import count_volume_cases, notes_part
+from fedpedbrain.reporting.words.source_notes import SOURCE_NOTES
 from fedpedbrain.reporting.words.timeline_words import timeline_part
 from fedpedbrain.study.colours import MOST_ARMS_BY_COLOUR, arm_colours
 
@@ -138,7 +140,7 @@ def answer_part(
 ) -> dict[str, Any]:
     """The first screen: the answer in words, its numbers, and what was compared."""
     return {
-        "source_note": answers.SOURCE_NOTES.get(study["source"], ""),
+        "source_note": SOURCE_NOTES.get(study["source"], ""),
         "setting": answers.describe_study(study, audit),
         "arms_in_words": arms_in_words.describe_arms(study, answers.main_arms(study)),
         "headlines": headlines.headlines(results, study),

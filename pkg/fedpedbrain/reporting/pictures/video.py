@@ -92,18 +92,30 @@ def write_video(painter: FramePainter, path: Path, frames_per_second: float) -> 
         writer.close()
 
 
+@dataclass(frozen=True)
+class VideoStyle:
+    """What videos show, and how.
+
+    Attributes
+    ----------
+    colours : arm to show to its colour in the figures; the first arm has decided which cases
+    regions, classes, frames_per_second, panel_pixels : see the config
+    """
+
+    colours: Mapping[str, str]
+    regions: Sequence[str]
+    classes: Sequence[str]
+    frames_per_second: float
+    panel_pixels: int
+
+
 def render_videos_files(
     choice_path: str | Path,
     shards: Sequence[Shard],
     masks_paths: Sequence[str | Path],
     scores_paths: Sequence[str | Path],
     videos_folder: str | Path,
-    arms: Sequence[str],
-    regions: Sequence[str],
-    classes: Sequence[str],
-    colours: Mapping[str, str],
-    frames_per_second: float,
-    panel_pixels: int,
+    style: VideoStyle,
 ) -> None:
     """Write a video and a poster for each chosen case, and ``videos.tsv`` that lists them.
 
@@ -111,41 +123,36 @@ def render_videos_files(
     ----------
     choice_path : the chosen cases
     shards : in the order in which the predictions were made
-    masks_paths, scores_paths : predicted masks and scores of one seed, one of each arm in ``arms``
-    arms : arms to show; the first has decided which cases
-    colours : of these arms, those of the figures
-    regions, classes, frames_per_second, panel_pixels : see the config
+    masks_paths, scores_paths : predicted masks and scores of one seed, one of each arm that is shown
     """
     dataset = ShardDataset(shards, HELD_OUT)
     shown = [
-        load_predictions(masks_path, scores_path, len(dataset), arm, colours[arm])
-        for arm, masks_path, scores_path in zip(arms, masks_paths, scores_paths, strict=True)
+        load_predictions(masks_path, scores_path, len(dataset), arm, colour)
+        for (arm, colour), masks_path, scores_path in zip(style.colours.items(), masks_paths, scores_paths, strict=True)
     ]
     row_of = {case.case: row for row, case in enumerate(dataset.cases)}
     entries = []
     for chosen in read_choice(choice_path):
         case = dataset.cases[row_of[chosen.case]]
-        view = build_view(dataset, row_of[chosen.case], shown, regions)
-        files = _write_case(view, Path(videos_folder) / case.case, chosen.slice_index, panel_pixels, frames_per_second)
-        results = [("true", shown[0].scores.true_lines(case, regions))] if regions else []
-        results += [(readable(arm.arm), arm.scores.lines(case, regions)) for arm in shown]
+        view = build_view(dataset, row_of[chosen.case], shown, style.regions)
+        files = _write_case(view, Path(videos_folder) / case.case, chosen.slice_index, style)
+        results = [("true", shown[0].scores.true_lines(case, style.regions))] if style.regions else []
+        results += [(readable(arm.arm), arm.scores.lines(case, style.regions)) for arm in shown]
         facts = {"case": case.case, "site": case.site, "class": case.class_name, "seed": shown[0].scores.seed}
-        facts |= {"reason": describe_choice(chosen, arms[0], bool(classes))}
+        facts |= {"reason": describe_choice(chosen, shown[0].arm, bool(style.classes))}
         facts |= {"results": "; ".join(f"{name}: {', '.join(lines)}" for name, lines in results)}
         facts |= {"num_slices": len(view.image), "poster_slice": chosen.slice_index + 1}
-        facts |= {"frames_per_second": frames_per_second, "are_sides_known": int(view.are_sides_known)}
+        facts |= {"frames_per_second": style.frames_per_second, "are_sides_known": int(view.are_sides_known)}
         entries.append({**facts, **files})
     write_table(Path(videos_folder) / "videos.tsv", VIDEO_COLUMNS, entries)
 
 
-def _write_case(
-    view: CaseView, stem: Path, poster_slice: int, panel_pixels: int, frames_per_second: float
-) -> dict[str, str]:
+def _write_case(view: CaseView, stem: Path, poster_slice: int, style: VideoStyle) -> dict[str, str]:
     """Write a case's video and poster; returns their names."""
-    painter = FramePainter(view, panel_pixels)
+    painter = FramePainter(view, style.panel_pixels)
     # Not ``with_suffix``, which would cut a case name at its last dot.
     names = {"file": f"{stem.name}.mp4", "poster": f"{stem.name}.jpg"}
-    write_video(painter, stem.parent / names["file"], frames_per_second)
+    write_video(painter, stem.parent / names["file"], style.frames_per_second)
     with replacing(stem.parent / names["poster"]) as temporary:
         Image.fromarray(painter.paint(poster_slice)).save(temporary, quality=88)
     return names

@@ -8,7 +8,7 @@ from typing import Any
 from fedpedbrain.base.files import read_table
 from fedpedbrain.jobs.course.cost import PHASES
 from fedpedbrain.reporting.figures.style import readable, sentence_case
-from fedpedbrain.reporting.results import NO_VALUE, format_names
+from fedpedbrain.reporting.numbers import NO_VALUE, format_names
 from fedpedbrain.reporting.tables.tables import Cell, Group, Table
 
 _SUMS = ("num_jobs", "num_recorded", "wall_seconds", "parallel_seconds", "cpu_seconds", "gpu_seconds")

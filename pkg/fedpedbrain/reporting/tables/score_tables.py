@@ -9,23 +9,20 @@ from typing import Any
 from fedpedbrain.evaluation.significance import NOT_SHOWN
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.reporting.figures.style import readable, sentence_case
+from fedpedbrain.reporting.numbers import NO_VALUE, count_noun, format_change, format_score
 from fedpedbrain.reporting.results import (
-    CLASS_MEANS,
-    NO_VALUE,
     TOO_FEW_PATIENTS,
     Estimate,
     Judgement,
     Measure,
     Results,
     class_measures,
-    count_noun,
-    format_change,
-    format_score,
     headline_measures,
 )
 from fedpedbrain.reporting.tables.tables import Cell, Group, Table, detail_lines
 from fedpedbrain.reporting.words.answers import describe_difference, local_arms, main_arms
 from fedpedbrain.reporting.words.arms_in_words import arms_of_other_recipes
+from fedpedbrain.study.metric_facts import METRICS
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ def score_table(
         present = [next(filter(None, column), None) for column in zip(*estimates.values(), strict=True)]
         with_cases = "{} of {} classes".format(*results.classes_with_cases(scope))
         columns = zip(measures, zip(*estimates.values(), strict=True), strict=True)
-        counts = [_count_cell(column, with_cases if m.metric in CLASS_MEANS else "") for m, column in columns]
+        counts = [_count_cell(column, with_cases if METRICS[m.metric].mean_of else "") for m, column in columns]
         if any(present):
             rows = [
                 [Cell(readable(arm), colour=colours[arm]), *map(_score_cell, row)] for arm, row in estimates.items()

@@ -6,7 +6,8 @@ from typing import Any
 from fedpedbrain.base.cases import TEST
 from fedpedbrain.evaluation.site_comparison import ALL_BUT_ONE, ALL_SITES, MIN_PATIENTS_OF_SITE, ONE_SITE
 from fedpedbrain.reporting.figures.style import readable, sentence_case
-from fedpedbrain.reporting.results import NO_VALUE, Estimate, Measure, Results, format_score, headline_measures
+from fedpedbrain.reporting.numbers import NO_VALUE, format_score
+from fedpedbrain.reporting.results import Estimate, Measure, Results, headline_measures
 from fedpedbrain.reporting.tables.tables import Cell, Group, Table, detail_lines
 from fedpedbrain.reporting.words.answers import federated_arms, site_gains
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedpedbrain.base.files import read_table
 from fedpedbrain.reporting.figures.style import readable, sentence_case
-from fedpedbrain.reporting.results import NO_VALUE, count_noun, format_names
+from fedpedbrain.reporting.numbers import NO_VALUE, count_noun, format_names
 from fedpedbrain.reporting.tables.tables import Cell, Group, Table
 from fedpedbrain.reporting.words.arms_in_words import rounds_in_words
 

@@ -7,17 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from fedpedbrain.base.cases import DIAGNOSIS
-from fedpedbrain.evaluation.metric_facts import EMPTY_RULES, METRICS, MetricOrigin
 from fedpedbrain.reporting.figures.style import readable, sentence_case
+from fedpedbrain.reporting.numbers import NO_VALUE, count_noun, format_names
 from fedpedbrain.reporting.results import (
-    NO_VALUE,
     Estimate,
     Judgement,
     Measure,
     Results,
     class_measures,
-    count_noun,
-    format_names,
     headline_measures,
     measure_groups,
     metric_title,
@@ -25,6 +22,7 @@ from fedpedbrain.reporting.results import (
 from fedpedbrain.reporting.tables.tables import Cell, Group, Table
 from fedpedbrain.reporting.words.answers import describe_difference, main_arms, scored_names
 from fedpedbrain.reporting.words.headlines import describe_margin
+from fedpedbrain.study.metric_facts import EMPTY_RULES, METRICS, MetricOrigin
 
 _OF_ALL = Measure(DIAGNOSIS, "accuracy", "")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedpedbrain.base.cases import SPLITS, VALIDATION
 from fedpedbrain.reporting.figures.style import readable, sentence_case
-from fedpedbrain.reporting.results import NO_VALUE, count_noun, format_bytes, format_score
+from fedpedbrain.reporting.numbers import NO_VALUE, count_noun, format_bytes, format_score
 
 
 @dataclass(frozen=True)

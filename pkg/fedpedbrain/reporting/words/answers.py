@@ -7,26 +7,8 @@ from typing import Any
 from fedpedbrain.base.cases import EXTERNAL, TEST, TRAIN, VALIDATION
 from fedpedbrain.evaluation.tables import POOLED_SCOPE
 from fedpedbrain.reporting.figures.style import readable, sentence_case
-from fedpedbrain.reporting.results import (
-    NO_VALUE,
-    Estimate,
-    Measure,
-    Results,
-    count_noun,
-    format_names,
-    format_score,
-    headline_measures,
-)
-
-# What a reader must know of a source before reading any score.
-SOURCE_NOTES = {
-    "phantom": "Simulated cohort: averaged adult anatomy with painted tumours; scores say nothing clinical.",
-    "flpedbrain": "The published files name no patients and no voxel sizes: every case counts as a patient, and "
-    "volumes are nominal.",
-    "class_folders": "Single pictures whose patients nobody knows: slices of one patient may stand on both sides of a "
-    "split, and scores are then too good.",
-}
-
+from fedpedbrain.reporting.numbers import NO_VALUE, count_noun, format_names, format_score
+from fedpedbrain.reporting.results import Estimate, Measure, Results, headline_measures
 
 # With more arms than this beside the reference, sentences count arms instead of naming the numbers of each.
 MOST_ARMS_ONE_BY_ONE = 4

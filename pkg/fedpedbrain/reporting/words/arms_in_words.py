@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedpedbrain.reporting.figures.style import readable, sentence_case
-from fedpedbrain.reporting.results import NO_VALUE, format_names
+from fedpedbrain.reporting.numbers import NO_VALUE, format_names
 from fedpedbrain.reporting.tables.tables import Cell, Group, Table
 
 ArmValues = Mapping[str, Any]

@@ -6,7 +6,8 @@ from typing import Any
 
 from fedpedbrain.evaluation.significance import INFERIOR, NON_INFERIOR, NOT_SHOWN
 from fedpedbrain.reporting.figures.style import readable, sentence_case
-from fedpedbrain.reporting.results import Estimate, Judgement, Measure, Results, format_names, headline_measures
+from fedpedbrain.reporting.numbers import format_names
+from fedpedbrain.reporting.results import Estimate, Judgement, Measure, Results, headline_measures
 from fedpedbrain.reporting.words.answers import (
     MOST_ARMS_ONE_BY_ONE,
     describe_difference,

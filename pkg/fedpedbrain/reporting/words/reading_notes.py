@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedpedbrain.reporting.figures.style import readable
-from fedpedbrain.reporting.results import Measure, Results, count_noun, format_names, metric_title
+from fedpedbrain.reporting.numbers import count_noun, format_names
+from fedpedbrain.reporting.results import Measure, Results, metric_title
 from fedpedbrain.reporting.tables.tables import count_validation_patients
 from fedpedbrain.reporting.words.arms_in_words import describe_recipes
 

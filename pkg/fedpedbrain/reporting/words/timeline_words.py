@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedpedbrain.jobs.course.critical_path import OTHER, WAITING
-from fedpedbrain.reporting.results import count_noun, format_names
+from fedpedbrain.reporting.numbers import count_noun, format_names
 from fedpedbrain.reporting.tables.cost_tables import format_seconds
 
 # Part of the run that a remedy has to save to be named first.
