@@ -17,7 +17,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from fedpedbrain.base.files import replacing
 from fedpedbrain.exports.model_runs import ModelRun
-from fedpedbrain.exports.round_values import ALL_SITES, RoundValue
+from fedpedbrain.exports.round_values import WHOLE_ARM, RoundValue
 
 # TensorBoard knows its files by the second part of the name; the third is usually a time.
 FILE_NAME = "events.out.tfevents.0"
@@ -30,15 +30,15 @@ def write_event_files(folder: str | Path, runs: Iterable[ModelRun]) -> None:
     """
     for run in runs:
         place = Path(folder, run.arm, f"seed-{run.seed}")
-        by_site: dict[str, list[RoundValue]] = {ALL_SITES: []}
+        by_site: dict[str, list[RoundValue]] = {WHOLE_ARM: []}
         for value in run.values:
             by_site.setdefault(value.site, []).append(value)
         for site, values in by_site.items():
             events = [_scalar(f"rounds/{value.metric}", value.value, value.round) for value in values]
-            if site == ALL_SITES:
+            if site == WHOLE_ARM:
                 scores = [_scalar(tag, value, run.selection["round"]) for tag, value in run.final_values.items()]
                 events = [*_session(run.parameters), *events, *scores]
-            _write_events(place / FILE_NAME if site == ALL_SITES else place / site / FILE_NAME, events)
+            _write_events(place / FILE_NAME if site == WHOLE_ARM else place / site / FILE_NAME, events)
 
 
 def _write_events(path: Path, events: Iterable[Event]) -> None:

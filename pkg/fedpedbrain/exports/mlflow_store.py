@@ -18,7 +18,7 @@ import yaml
 from fedpedbrain.base.files import replacing
 from fedpedbrain.base.lineage import digest_of
 from fedpedbrain.exports.model_runs import ModelKey, ModelRun
-from fedpedbrain.exports.round_values import ALL_SITES
+from fedpedbrain.exports.round_values import WHOLE_ARM
 from fedpedbrain.reporting.figures.style import readable
 
 # MLflow's numbers for a run that came to its end and for one that was started by hand.
@@ -99,7 +99,7 @@ def _metric_lines(run: ModelRun) -> dict[str, list[str]]:
     """Lines of each metric's file; final scores stand at the round that was chosen."""
     lines: dict[str, list[str]] = {}
     for item in run.values:
-        place = "rounds" if item.site == ALL_SITES else f"sites/{item.site}"
+        place = "rounds" if item.site == WHOLE_ARM else f"sites/{item.site}"
         lines.setdefault(f"{place}/{item.metric}", []).append(f"0 {item.value!r} {item.round}\n")
     for tag, value in run.final_values.items():
         lines[tag] = [f"0 {value!r} {run.selection['round']}\n"]

@@ -11,7 +11,7 @@ from fedpedbrain.evaluation.validation import read_validations
 from fedpedbrain.federated.site_metrics import SiteMetrics, read_round_metrics
 
 # In place of a site, of which no name holds a space.
-ALL_SITES = "all sites"
+WHOLE_ARM = "all sites"
 # Names in the exports, by column of an arm's history.
 _OF_HISTORY = {
     "training_loss": "training_loss",
@@ -36,7 +36,7 @@ _OF_INSPECTION = {"share": "weight_share", "cosine_to_others": "cosine_to_others
 
 @dataclass(frozen=True)
 class RoundValue:
-    """One value of one round; ``site`` is ``ALL_SITES`` where it is of the arm as a whole."""
+    """One value of one round; ``site`` is ``WHOLE_ARM`` where it is of the arm as a whole."""
 
     arm: str
     seed: int
@@ -80,7 +80,7 @@ def load_round_values(
         *(value for item in read_validations(files.validations) for value in _of_validation(item)),
         *(value for path in files.inspections for row in read_table(path) for value in _renamed(row, _OF_INSPECTION)),
     ]
-    arm_places, site_places = _places(arm["name"] for arm in arms), _places([ALL_SITES, *sites])
+    arm_places, site_places = _places(arm["name"] for arm in arms), _places([WHOLE_ARM, *sites])
     exchanging = {arm["name"] for arm in arms if arm["exchanges_weights"]}
 
     def is_known(item: RoundValue) -> bool:
@@ -105,7 +105,7 @@ def _renamed(row: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Round
     """The named entries of a row; what is empty there is left out."""
     for key, metric in names.items():
         if row.get(key) not in (None, ""):
-            yield _value(row, row.get("site", ALL_SITES), metric, float(row[key]))
+            yield _value(row, row.get("site", WHOLE_ARM), metric, float(row[key]))
 
 
 def _of_training(metrics: SiteMetrics) -> Iterator[RoundValue]:
