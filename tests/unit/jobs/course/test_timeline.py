@@ -39,7 +39,7 @@ RUN = [
     make_job("train_site", 0.0, 6.0, 1, name="north"),
     make_job("train_site", 0.0, 4.0, 1, name="east"),
     make_job("aggregate_round", 7.0, 8.0, 1, name="average"),
-    make_job("validate_round", 8.0, 9.0, 1, name="validation"),
+    make_job("validate_site", 8.0, 9.0, 1, name="validation"),
     make_job("train_site", 8.5, 12.0, 2, name="next"),
 ]
 
@@ -87,8 +87,8 @@ def test_of_two_lanes_that_are_freed_at_once_the_one_counts_that_the_job_took():
 def test_two_jobs_wait_for_one_that_had_the_room_of_both():
     jobs = [
         make_job("train_site", 0.0, 5.0, 1, name="two threads"),
-        make_job("validate_round", 5.2, 6.0, 1, name="one thread"),
-        make_job("validate_round", 5.2, 7.0, 1, name="another"),
+        make_job("validate_site", 5.2, 6.0, 1, name="one thread"),
+        make_job("validate_site", 5.2, 7.0, 1, name="another"),
     ]
     assert assign_devices(jobs) == ["CPU 1", "CPU 1", "CPU 2"]
     assert steps(jobs, {}) == [("two threads", NOTHING), ("another", ROOM)]
