@@ -106,7 +106,7 @@ def test_every_round_of_a_block_has_its_own_scores(tmp_path, shard, write_consta
     assert [entry["correct"] for entry in second["cases"]] == [False, True, None]
 
 
-def test_each_round_is_scored_with_the_sites_own_weights_of_the_right_round(
+def test_each_round_is_scored_with_the_sites_own_weights_of_that_round(
     tmp_path, shard, monkeypatch, write_constant_model
 ):
     models = [write_constant_model(tmp_path / f"{n}.pth", round_number=n) for n in (1, 3, 4, 6)]
