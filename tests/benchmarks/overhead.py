@@ -101,7 +101,7 @@ def measure(num_sites: int, num_rounds: int) -> dict[str, float]:
         run = run_snakemake(folder, "--cores", str(NUM_CORES), "models")
         rounds = folder / "results" / "models" / "fedavg" / "seed-0"
         logs = folder / "results" / "logs" / "models" / "fedavg" / "seed-0"
-        own = own_seconds(list(logs.glob("round-*/*.log")))
+        own = own_seconds([*logs.glob("round-*/*.log"), *logs.glob("validation/*/*.log")])
         return {
             "jobs of the study": plan.num_jobs,
             "seconds to plan it": plan.wall_seconds,

@@ -25,7 +25,7 @@ ARGUMENTS = ["--configfile", TINY, "--config", *STUDY, "--", BEST]
 # Fewer and larger groups than the profile's: every start of Snakemake counts in a test.
 COHORT_RULES = ["index_site", "split_site", "check_cohort", "build_shard", "split_shard"]
 COHORT_RULES += ["find_duplicates", "audit_cohort", "initialize_model"]
-ROUND_RULES = ["train_site", "aggregate_round", "validate_site", "validate_round"]
+ROUND_RULES = ["train_site", "aggregate_round", "validate_site"]
 ROUND_GROUP = "round-{arm}-{seed}-{round}"
 ON_SLURM = [
     *("--workflow-profile", "profiles/slurm"),

@@ -37,12 +37,11 @@ REPORT = {"write_report": 1, "all": 1}
 
 
 def rounds(number, participants=TRAINING_JOBS_A_ROUND, arms=ARMS, sites=TRAINING_SITES):
-    """Jobs of so many rounds; one arm of them is federated."""
+    """Jobs of so many rounds, which are few enough for one block of validation; one arm of them is federated."""
     return {
         "train_site": number * participants,
         "aggregate_round": number * arms,
-        "validate_site": number * arms * sites,
-        "validate_round": number * arms,
+        "validate_site": arms * sites,
         "inspect_updates": number,
     }
 
@@ -71,7 +70,7 @@ SETTINGS = {
     ),
     "`cohort.splits`": (["cohort={splits: {seed: 1}}"], SPLIT_ANEW | rounds(2) | TRAINED),
     "`study.rounds` raised": (["study={rounds: 4}"], rounds(2) | TRAINED),
-    "`study.rounds` lowered": (["study={rounds: 1}"], TRAINED),
+    "`study.rounds` lowered": (["study={rounds: 1}"], TRAINED | {"validate_site": ARMS * TRAINING_SITES}),
     "an arm added": (
         [ONE_MORE_ARM],
         # No video: it shows other arms.
@@ -88,7 +87,7 @@ SETTINGS = {
         # Centralized, fedavg of three sites, and the site's own arm.
         | rounds(2, participants=1 + 3 + 1, arms=3)
         # The two other arms are validated on the patients of the site alone.
-        | {"summarize_intensities": 3, "validate_site": 2 * (3 * 3 + 2 * 1), "validate_round": 2 * (ARMS + 1)}
+        | {"summarize_intensities": 3, "validate_site": 3 * 3 + 2 * 1}
         | scored(ARMS + 1)
         | GALLERY
         | SHOWN,
@@ -99,9 +98,8 @@ SETTINGS = {
         ["cohort={sites: {training: [north]}}"],
         OF_ALL_SITES
         # Centralized and fedavg, of one site now, whose updates cannot be compared.
-        | {"train_site": 2 * 2, "aggregate_round": 2 * 2, "validate_site": 2 * 2, "summarize_intensities": 2}
-        # The arm of the site that is left joins scores that are there.
-        | {"validate_round": 2 * (ARMS - 1)}
+        | {"train_site": 2 * 2, "aggregate_round": 2 * 2, "validate_site": 2, "summarize_intensities": 2}
+        # The arm of the site that is left chooses by scores that are there.
         | scored(ARMS - 1)
         | GALLERY
         | SHOWN,
@@ -111,7 +109,7 @@ SETTINGS = {
         ONE_SITE
         # Except the arm of the other site, which is validated on this site's patients again.
         | rounds(2, participants=1 + 1 + 2, arms=3)
-        | {"summarize_intensities": 3, "validate_site": 2 * (3 * 2 + 1), "validate_round": 2 * ARMS}
+        | {"summarize_intensities": 3, "validate_site": 3 * 2 + 1}
         | TRAINED,
     ),
     "a setting of one arm": (

@@ -18,9 +18,9 @@ def test_the_default_study_trains_every_arm_every_round(workspace):
     jobs = workspace.planned("--config", "study={rounds: 3}")
     # A round is one pooled job, one for each of three sites alone, and one for each of three federated sites.
     assert jobs["train_site"] == 3 * (1 + 3 + 3)
-    assert jobs["aggregate_round"] == jobs["validate_round"] == 3 * 5
-    # Every arm is validated on the patients of all three sites.
-    assert jobs["validate_site"] == 3 * 5 * 3
+    assert jobs["aggregate_round"] == 3 * 5
+    # Every arm is validated on the patients of all three sites, all rounds of a block at once.
+    assert jobs["validate_site"] == 5 * 3
     # Of the federated arm alone: elsewhere a round has one update.
     assert jobs["inspect_updates"] == 3
     assert jobs["select_model"] == jobs["predict_cases"] == jobs["score_predictions"] == 5
@@ -169,7 +169,8 @@ def plan(workspace, tmp_path):
 def test_every_participant_of_an_arm_trains_once_a_round(plan, participants, num_arms, num_jobs):
     jobs = plan(2, participants=participants)
     assert jobs["train_site"] == 2 * num_jobs
-    assert jobs["aggregate_round"] == jobs["validate_round"] == 2 * num_arms
+    assert jobs["aggregate_round"] == 2 * num_arms
+    assert jobs["validate_site"] == 3 * num_arms
     assert jobs["select_model"] == jobs["record_lineage"] == jobs["predict_cases"] == num_arms
     assert not {"select_phase_start", "personalize_model", "make_keys"} & set(jobs)
 
@@ -223,14 +224,14 @@ def test_arms_that_differ_do_not_take_each_others_jobs(workspace, tmp_path):
     }
     (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     output = workspace.without_jobs("--dry-run", "--configfile", str(tmp_path / "overlay.yaml")).stdout
-    messages = re.findall(r"Job \d+: (\w+), seed 0: (?:round \d+ of 3, )?(.*)", output)
+    messages = re.findall(r"Job \d+: (\w+), seed 0: (?:round \d+ of 3, |rounds from \d+ on, )?(.*)", output)
     counts = Counter((arm, re.sub("north|east|south", "SITE", text)) for arm, text in messages)
     training = {"centralized": 3, "fedavg": 9, "warm": 1 + 2 * 3, "own": 9, "secret": 9}
     name_of = {"centralized": "training pooled"}
     assert {arm: counts[arm, name_of.get(arm, "training SITE")] for arm in training} == training
     assert {arm: counts[arm, "averaging"] for arm in training} == dict.fromkeys(training, 3)
-    assert {arm: counts[arm, "validating on SITE"] for arm in training} == dict.fromkeys(training, 2 * 3)
-    assert {arm: counts[arm, "joining the sites' scores"] for arm in training} == dict.fromkeys(training, 2)
+    # Of the arm of two phases, each of them.
+    assert {arm: counts[arm, "validating on SITE"] for arm in training} == dict.fromkeys(training, 3) | {"warm": 2 * 3}
     jobs = dict(re.findall(r"^(\w+passing\w+) +(\d+)$", output, re.MULTILINE))
     # Both rounds before the last, of the personal arm the second.
     assert jobs == {"train_passing_site": f"{2 + 6 + 4 + 6 + 3}", "aggregate_passing_round": "5"}
@@ -253,7 +254,6 @@ def test_what_training_waits_for_goes_before_it_and_validation_after_it(reposito
         "build_shard": "largest_first",
         "train_site": "training_first",
         "validate_site": "validation_last",
-        "validate_round": "validation_last",
         "measure_timeline": "priorities.LAST",
     }
 
@@ -265,5 +265,5 @@ def test_a_training_job_counts_as_one_core_of_a_machine_with_gpus(repository, nu
         # Of a cluster's nodes, a job gets the cores that it asks for.
         "workflow": SimpleNamespace(global_resources={"gpu": SimpleNamespace(value=num_gpus)}, local_exec=is_local),
     }
-    exec((repository / "rules/rounds.smk").read_text(), names)
+    exec((repository / "rules/priorities.smk").read_text(), names)
     assert names["CORES_OF_TRAINING"] == cores

@@ -64,7 +64,9 @@ def test_a_round_of_any_arm_is_one_job_of_the_cluster(tmp_path):
     assert result.returncode == 0, result.stdout
     groups = re.findall(r"Group job (\S+)", result.stdout)
     assert len(groups) == len(set(groups))
-    of_arms = {f"{group}-{name}-0" for name in ARMS for group in ("model", "round")}
+    of_arms = {f"{group}-{name}-0" for name in ARMS for group in ("model", "round", "validation")}
     expected = {group for group in SLURM["groups"].values() if "{" not in group}
     assert {re.sub(r"-\d{3}$", "", group) for group in groups} == expected | of_arms
     assert sum(group.startswith("round-") for group in groups) == 2 * len(ARMS)
+    # All sites validate a block of rounds in one; the phased arm has a block of either phase.
+    assert sum(group.startswith("validation-") for group in groups) == len(ARMS) + 1

@@ -20,8 +20,7 @@ def functions(config, schema_path, repository):
         config["evaluation"]["reference_arm"] = "arm"
         config["reporting"]["video"]["arms"] = ["arm"]
         study = load_study(config, schema_path, lambda settings: {"north": 3, "east": 2, "south": 1})
-        workflow = SimpleNamespace(global_resources={}, local_exec=True)
-        names = {"STUDY": study, "LAST_ROUND": num_rounds, "shard_tables": list, "workflow": workflow}
+        names = {"STUDY": study, "LAST_ROUND": num_rounds, "shard_tables": list}
         exec((repository / "rules/rounds.smk").read_text(), names)
         return SimpleNamespace(**names)
 
@@ -85,9 +84,14 @@ def test_in_a_cyclic_round_a_site_goes_on_from_the_update_of_the_one_before_it(f
 
 def test_personal_weights_are_read_from_the_last_round_of_each_site(functions):
     these = functions(2, batch_norm="local", participation={"absent": {"north": [2], "south": [1, 2]}})
-    assert these.personal_state_of_site(of(2, "east")) == f"{FOLDER}/round-002/states/east.pth"
-    assert these.personal_state_of_site(of(2, "north")) == f"{FOLDER}/round-001/states/north.pth"
-    assert these.personal_state_of_site(of(2, "south")) == []
+    # Both rounds are one block: each site's states, and the round of the state that each model goes with.
+    state = f"{FOLDER}/round-{{:03d}}/states/{{}}.pth".format
+    assert these.states_of_block(of(1, "east")) == [state(1, "east"), state(2, "east")]
+    assert these.state_rounds_of_block(of(1, "east")) == [1, 2]
+    assert these.states_of_block(of(1, "north")) == [state(1, "north")]
+    assert these.state_rounds_of_block(of(1, "north")) == [1, 1]
+    assert these.states_of_block(of(1, "south")) == []
+    assert these.state_rounds_of_block(of(1, "south")) == [None, None]
     assert these.personal_models(of(2)) == [f"{FOLDER}/personal/{site}.pth" for site in ("east", "north")]
     assert these.states_of_site(of(2, "north")) == [f"{FOLDER}/round-001/states/north.pth"]
 
@@ -100,6 +104,23 @@ def test_what_does_not_stay_is_no_input_of_what_comes_after_all_rounds(functions
     assert {path.split("/")[4] for path in these.kept_states(of(1))} == {f"round-{n:03d}" for n in (1, 3, 4, 5, 6)}
     assert set(these.states_of_site(of(1, "north"))) < set(these.kept_states(of(1)))
     assert these.state_of_site(of(6, "south")) == f"{FOLDER}/round-005/states/south.pth"
+
+
+def test_a_site_validates_the_kept_rounds_of_a_block_in_one_job(functions):
+    these = functions(60, keep_every=20)
+    assert these.models_of_block(of(1)) == [f"{FOLDER}/round-{n:03d}/global.pth" for n in (1, 20)]
+    assert these.models_of_block(of(51)) == [f"{FOLDER}/round-060/global.pth"]
+    files = [f"{FOLDER}/validation/{site}/from-{n:03d}.json" for site in SITES for n in (1, 26, 51)]
+    assert sorted(these.validations_of_arm(of(1))) == files
+    logs = these.logs_of_arm(of(1))["validation"]
+    assert sorted(logs) == [path.replace("results/", "results/logs/").replace(".json", ".log") for path in files]
+
+
+def test_a_phase_reads_the_validations_of_the_phase_before_alone(functions):
+    these = functions(6, phases=PHASES)
+    files = [f"{FOLDER}/validation/{site}/from-003.json" for site in SITES]
+    assert sorted(these.validations_of_phase_before(of(5))) == files
+    assert these.models_of_block(of(3)) == [f"{FOLDER}/round-{n:03d}/global.pth" for n in (3, 4)]
 
 
 def test_a_phase_starts_from_the_best_of_the_kept_rounds_of_the_phase_before(functions):

@@ -137,7 +137,8 @@ def select(tmp_path, write_constant_model):
             paths["model"].append(write_constant_model(models, round_number=number))
             for kind in ("validation", "metrics"):
                 paths[kind].append(tmp_path / f"{kind}-{number}.json")
-            paths["validation"][-1].write_text(json.dumps(validation(number, entry(dice=score))))
+            block = [validation(number, entry(dice=score)) | {"site": "north"}]
+            paths["validation"][-1].write_text(json.dumps(block))
             write_round_metrics(paths["metrics"][-1], [metrics(number, 4, 1.0 / number)])
         outputs = [tmp_path / name for name in ("best.pth", "history.tsv", "selection.json")]
         select_model_files(paths["model"], paths["validation"], paths["metrics"], ["north"], *outputs)

@@ -1,10 +1,13 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.evaluation.validation import join_validation_files, validate_site_files
+from fedpedbrain.evaluation import validation
+from fedpedbrain.evaluation.validation import read_validations, validate_site_files
+from fedpedbrain.models.files import load_model_file
 
 CPU = torch.device("cpu")
 DECISION = {"threshold": 0.5, "smallest_region_ml": 0.0}
@@ -27,20 +30,21 @@ def shard(tmp_path, make_case, write_shard):
 
 @pytest.fixture
 def validate(tmp_path, shard, write_constant_model):
-    """Validate a constant model; returns the file's content."""
+    """Validate a constant model; returns what the file holds of its round."""
 
     def _validate(decision=DECISION, **model) -> dict:
         write_constant_model(tmp_path / "global.pth", **model)
-        files = (tmp_path / "global.pth", None, [shard], "north", tmp_path / "validation.json")
+        files = ([tmp_path / "global.pth"], [], [None], [shard], "north", tmp_path / "validation.json")
         validate_site_files(*files, decision, CPU)
-        return json.loads((tmp_path / "validation.json").read_text())
+        (content,) = json.loads((tmp_path / "validation.json").read_text())
+        return content
 
     return _validate
 
 
 def test_every_validation_case_has_an_entry(validate):
     content = validate(regions=["whole_tumour"], class_name="dipg", round_number=3)
-    assert (content["arm"], content["seed"], content["round"]) == ("fedavg", 0, 3)
+    assert (content["site"], content["arm"], content["seed"], content["round"]) == ("north", "fedavg", 0, 3)
     # Everything for half of it: 2 x 128 / (256 + 128).
     assert content["cases"] == [
         {"case": "half", "site": "north", "dice": pytest.approx(2 / 3), "correct": True},
@@ -87,42 +91,89 @@ def test_without_validation_cases_there_are_no_entries(tmp_path, make_case, writ
     assert validate()["cases"] == []
 
 
-# All sites of a round.
+# A block of rounds.
+
+# Round to the class that its model finds everywhere.
+BLOCK = {2: "dipg", 5: "normal"}
+
+
+def test_every_round_of_a_block_has_its_own_scores(tmp_path, shard, write_constant_model):
+    models = [write_constant_model(tmp_path / f"{n}.pth", class_name=c, round_number=n) for n, c in BLOCK.items()]
+    validate_site_files(models, [], [None, None], [shard], "north", tmp_path / "block.json", DECISION, CPU)
+    first, second = json.loads((tmp_path / "block.json").read_text())
+    assert (first["round"], second["round"]) == (2, 5)
+    assert [entry["correct"] for entry in first["cases"]] == [True, False, None]
+    assert [entry["correct"] for entry in second["cases"]] == [False, True, None]
+
+
+def test_each_round_is_scored_with_the_sites_own_weights_of_that_round(
+    tmp_path, shard, monkeypatch, write_constant_model
+):
+    models = [write_constant_model(tmp_path / f"{n}.pth", round_number=n) for n in (1, 3, 4, 6)]
+    asked = []
+
+    def load(model_path, state_path, site):
+        asked.append((model_path, state_path, site))
+        return load_model_file(model_path)
+
+    monkeypatch.setattr(validation, "load_model_of_site", load)
+    validate_site_files(models, ["of-3", "of-5"], [None, 3, 3, 5], [shard], "north", tmp_path / "x.json", DECISION, CPU)
+    states = [None, "of-3", "of-3", "of-5"]
+    assert asked == [(model, state, "north") for model, state in zip(models, states, strict=True)]
+
+
+# All sites.
 
 
 @pytest.fixture
-def join(tmp_path):
-    """Join what sites wrote of round 3; returns the file's content. ``changes`` are laid over what south wrote."""
+def write_block(tmp_path):
+    """``write_block(site, rounds, name, changes)``: what a site wrote; ``changes`` are laid over its last round."""
 
-    def _join(sites=("north", "south"), **changes) -> dict:
-        paths = []
-        for site in sites:
-            entries = [{"case": f"{site}-{n}", "site": site, "dice": 0.5, "correct": None} for n in range(2)]
-            content = {"arm": "fedavg", "seed": 2, "round": 3, "cases": entries}
-            paths.append(tmp_path / f"validation-{site}.json")
-            paths[-1].write_text(json.dumps(content | (changes if site == "south" else {})))
-        join_validation_files(paths, tmp_path / "validation.json")
-        return json.loads((tmp_path / "validation.json").read_text())
+    def _write_block(site: str, rounds=(3, 4), name="from-001", cases=2, **changes) -> Path:
+        block = []
+        for number in rounds:
+            entries = [
+                {"case": f"{site}-{number}-{n}", "site": site, "dice": 0.5, "correct": None} for n in range(cases)
+            ]
+            block.append({"site": site, "arm": "fedavg", "seed": 2, "round": number, "cases": entries})
+        block[-1] |= changes
+        path = tmp_path / site / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(block))
+        return path
 
-    return _join
+    return _write_block
 
 
 @pytest.mark.parametrize("sites", [("north", "south"), ("south", "north"), ("north",)])
-def test_a_rounds_scores_are_those_of_its_sites_in_their_order(join, sites):
-    found = join(sites)
-    assert (found["arm"], found["seed"], found["round"]) == ("fedavg", 2, 3)
-    assert [entry["case"] for entry in found["cases"]] == [f"{site}-{n}" for site in sites for n in range(2)]
+def test_a_rounds_scores_are_those_of_its_sites_in_their_order(write_block, sites):
+    found = read_validations([write_block(site) for site in sites])
+    assert [(item["arm"], item["seed"], item["round"]) for item in found] == [("fedavg", 2, 3), ("fedavg", 2, 4)]
+    for item in found:
+        cases = [f"{site}-{item['round']}-{n}" for site in sites for n in range(2)]
+        assert [entry["case"] for entry in item["cases"]] == cases
 
 
-def test_a_site_without_validation_cases_adds_none(join):
-    assert [entry["site"] for entry in join(cases=[])["cases"]] == ["north", "north"]
+def test_rounds_follow_each_other_block_by_block(write_block):
+    blocks = {"from-001": (1, 4), "from-026": (30,)}
+    paths = [write_block(site, rounds, name) for site in ("north", "south") for name, rounds in blocks.items()]
+    assert [item["round"] for item in read_validations(paths)] == [1, 4, 30]
+
+
+def test_rounds_of_several_arms_are_told_apart(write_block):
+    paths = [write_block(site, (1,), arm, arm=arm) for arm in ("fedavg", "local") for site in ("north", "south")]
+    found = read_validations(paths)
+    assert [(item["arm"], item["round"], len(item["cases"])) for item in found] == [("fedavg", 1, 4), ("local", 1, 4)]
+
+
+def test_a_site_without_validation_cases_adds_none(write_block):
+    found = read_validations([write_block("north"), write_block("south", cases=0)])
+    assert [[entry["site"] for entry in item["cases"]] for item in found] == [["north", "north"]] * 2
 
 
 @pytest.mark.parametrize("changes", [{"round": 2}, {"arm": "local"}, {"seed": 0}])
-def test_scores_of_another_round_are_refused_by_their_file(join, tmp_path, changes):
-    (value,) = changes.values()
-    with pytest.raises(
-        StudyError, match=rf"^{tmp_path}/validation-south\.json: expected scores of .*, found .*{value}"
-    ):
-        join(**changes)
-    assert not (tmp_path / "validation.json").exists()
+def test_a_round_that_not_all_sites_scored_is_refused(write_block, changes):
+    north, south = write_block("north"), write_block("south", **changes)
+    message = rf"^{north}: arm fedavg, seed 2, round 4: expected scores of north, south, found those of north; delete"
+    with pytest.raises(StudyError, match=message):
+        read_validations([north, south])

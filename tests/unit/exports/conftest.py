@@ -79,14 +79,15 @@ class StudyWriter:
     def rounds(self, item: dict, seed: int) -> tuple[Path, list[Path], list[Path], Path]:
         """History, training metrics, validations, and one inspection; in round 2 site b is missing."""
         who = {"arm": item["name"], "seed": seed}
-        rows, trainings, validations, inspected = [], [], [], []
+        rows, trainings, inspected, blocks = [], [], [], {"a": [], "b": []}
         for number in range(1, NUM_ROUNDS + 1):
             place, at = f"{item['name']}-{seed}-{number}", who | {"round": number}
             rows.append(at | {"training_loss": 1 / number, "dice": 0.3 * number, "accuracy": "nan"})
             rows[-1] |= {"selection_score": 0.3 * number, "uploaded_bytes": 200, "num_updates": 2}
             cases = [("v1", "a", 0.25, True), ("v2", "a", 0.75, False), ("v3", "b", None, None)]
             entries = [dict(zip(("case", "site", "dice", "correct"), case, strict=True)) for case in cases]
-            validations.append(self.json(f"{place}-validation.json", at | {"cases": entries}))
+            for site, block in blocks.items():
+                block.append(at | {"site": site, "cases": [entry for entry in entries if entry["site"] == site]})
             trained = []
             for site in item["participants"]:
                 numbers = {"learning_rate": 0.5 / number, "epoch_losses": (9.0, 1.5 * number)}
@@ -100,6 +101,7 @@ class StudyWriter:
         for kind, content in (("history", rows), ("inspection", inspected)):
             write_table(self.folder / f"{item['name']}-{seed}-{kind}.tsv", list(content[0]), content)
         prefix = self.folder / f"{item['name']}-{seed}"
+        validations = [self.json(f"{prefix.name}-validation-{site}.json", block) for site, block in blocks.items()]
         return Path(f"{prefix}-history.tsv"), trainings, validations, Path(f"{prefix}-inspection.tsv")
 
     def selection(self, name: str, seed: int) -> Path:

@@ -28,8 +28,8 @@ def add_up(records: Sequence[tuple[int, Usage]], is_chain: bool = False) -> dict
     Returns
     -------
     ``wall_seconds`` one job after the other, ``parallel_seconds`` the longest job of each round or block,
-    ``cpu_seconds``, ``gpu_seconds``, the largest ``peak_memory_mb`` and ``gpu_memory_mb`` of a job, and
-    the names of its ``gpus``
+    ``cpu_seconds``, ``gpu_seconds``, the largest ``peak_memory_mb`` and ``gpu_memory_mb`` of a job, and the names of
+    its ``gpus``
     """
     longest: dict[int, float] = defaultdict(float)
     for number, usage in records:

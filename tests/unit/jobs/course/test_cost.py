@@ -42,3 +42,14 @@ def test_the_table_has_a_row_a_phase_and_says_how_many_jobs_left_no_record(tmp_p
     # The slower site of the first round, and the one that is known of the second.
     assert float(rows[0]["parallel_seconds"]) == pytest.approx(10.0 + 1.0)
     assert (rows[1]["num_jobs"], rows[1]["num_recorded"], rows[1]["wall_seconds"]) == ("2", "0", "0")
+
+
+def test_of_a_block_of_rounds_the_slowest_site_counts(tmp_path):
+    validation = [tmp_path / f"validation/{site}/from-{n:03d}.log" for n in (1, 26) for site in ("north", "east")]
+    for path, (_, usage) in zip(validation, RECORDS, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"INFO: {usage_line('validate_site', usage)}\n")
+    logs = {phase: [] for phase in PHASES} | {"validation": validation}
+    measure_cost_files(logs, tmp_path / "cost.tsv", "fedavg", 1, False)
+    (row,) = [row for row in read_table(tmp_path / "cost.tsv") if row["phase"] == "validation"]
+    assert (row["num_jobs"], float(row["parallel_seconds"])) == ("4", 10.0 + 6.0)

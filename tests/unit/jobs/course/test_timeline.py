@@ -39,7 +39,7 @@ RUN = [
     make_job("train_site", 0.0, 6.0, 1, name="north"),
     make_job("train_site", 0.0, 4.0, 1, name="east"),
     make_job("aggregate_round", 7.0, 8.0, 1, name="average"),
-    make_job("validate_round", 8.0, 9.0, 1, name="validation"),
+    make_job("validate_site", 8.0, 9.0, 1, name="validation"),
     make_job("train_site", 8.5, 12.0, 2, name="next"),
 ]
 
@@ -87,8 +87,8 @@ def test_of_two_lanes_that_are_freed_at_once_the_one_counts_that_the_job_took():
 def test_two_jobs_wait_for_one_that_had_the_room_of_both():
     jobs = [
         make_job("train_site", 0.0, 5.0, 1, name="two threads"),
-        make_job("validate_round", 5.2, 6.0, 1, name="one thread"),
-        make_job("validate_round", 5.2, 7.0, 1, name="another"),
+        make_job("validate_site", 5.2, 6.0, 1, name="one thread"),
+        make_job("validate_site", 5.2, 7.0, 1, name="another"),
     ]
     assert assign_devices(jobs) == ["CPU 1", "CPU 1", "CPU 2"]
     assert steps(jobs, {}) == [("two threads", NOTHING), ("another", ROOM)]
@@ -261,6 +261,7 @@ def logs(tmp_path):
     write("models/removed/seed-0/round-001/train-north", "train_site", 0.0, 1.0)
     write("models/fedavg/seed-1/round-001/train-north", "train_site", 0.0, 1.0)
     write("models/fedavg/seed-0/round-002/train-north", "train_site", 0.0, 1.0)
+    write("models/fedavg/seed-0/validation/north/from-026", "validate_site", 1010.0, 1011.0)
     write("requests/scans/scan/predict-model", "predict_scan", 0.0, 1.0)
     # It tells of an earlier run.
     write("reporting/plot_timeline", "plot_timeline", 0.0, 1.0)
@@ -307,6 +308,12 @@ def test_jobs_of_the_study_are_read_from_their_logs(logs):
     assert (training.started, training.busy_from, training.ended) == (1002.0, 1004.0, 1009.0)
     assert (jobs["initialize_model"].arm, jobs["initialize_model"].seed) == ("", "0")
     assert jobs["build_shard"].seed == ""
+
+
+@pytest.mark.parametrize(("last_round", "expected"), [(25, []), (26, [("fedavg", "0", 26)])])
+def test_a_validation_is_of_the_first_round_of_its_block(logs, last_round, expected):
+    jobs = read_jobs(logs, logs / "requests", ["fedavg"], [0], last_round)
+    assert [(job.arm, job.seed, job.round) for job in jobs if job.rule == "validate_site"] == expected
 
 
 def test_the_table_has_a_row_a_job_from_the_first_ones_start(logs, records, tmp_path):
