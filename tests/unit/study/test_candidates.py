@@ -39,7 +39,7 @@ def test_of_a_model_made_elsewhere_any_network_may_be_built(load):
 
 
 def test_the_gallery_may_show_a_candidate(load):
-    assert "published" in load(ELSEWHERE, arms=["fedavg", "published"]).video_colours
+    assert "published" in load(ELSEWHERE, arms=["fedavg", "published"]).video_style["colours"]
 
 
 def test_a_candidate_by_the_name_of_an_arm_is_refused(load):
