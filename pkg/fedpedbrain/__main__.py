@@ -8,7 +8,10 @@ import sys
 from fedpedbrain.base.errors import StudyError
 
 # Command to the function that does it, loaded when called. It gets the command's own arguments.
-COMMANDS = {"describe-config": "fedpedbrain.commands.describe_config.describe_config"}
+COMMANDS = {
+    "describe-config": "fedpedbrain.commands.describe_config.describe_config",
+    "write-reference-checkpoint": "fedpedbrain.commands.write_reference_checkpoint.write_reference_checkpoint",
+}
 
 
 def run_command() -> int:
