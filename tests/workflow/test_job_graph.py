@@ -244,9 +244,12 @@ def test_arms_that_differ_do_not_take_each_others_jobs(workspace, tmp_path):
 # Which job goes first.
 
 
+RULE_WITH_PRIORITY = r"^(?:use rule \w+ as|rule) (\w+)(?::| with:)\n(?:(?!^(?:use )?rule ).*\n)*?    priority: (.+)\n"
+
+
 def test_what_training_waits_for_goes_before_it_and_validation_after_it(repository):
     text = "".join(path.read_text() for path in sorted((repository / "rules").glob("*.smk")))
-    priorities = dict(re.findall(r"^rule (\w+):\n(?:(?!^rule ).*\n)*?    priority: (.+)\n", text, re.MULTILINE))
+    priorities = dict(re.findall(RULE_WITH_PRIORITY, text, re.MULTILINE))
     first = ["make_keys", "aggregate_round", "select_phase_start"]
     assert priorities == dict.fromkeys(first, "priorities.UNBLOCKS_TRAINING") | {
         "inspect_updates": "priorities.FREES_DISK",

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+from fedpedbrain.reporting.figure_facts import FIGURES
 from workspace import REPOSITORY, Workspace
 
 DEFAULT = yaml.safe_load((REPOSITORY / "profiles/default/config.yaml").read_text())
@@ -27,9 +28,9 @@ STUDY = [
 
 def rule_names() -> set[str]:
     texts = [path.read_text() for path in (REPOSITORY / "rules").glob("*.smk")]
-    return {
-        name for text in texts for name in re.findall(r"^(?:use rule \w+ as|rule) (\w+)(?::| with)", text, re.MULTILINE)
-    }
+    named = r"^(?:use rule \w+ as|rule) (\w+)(?::| with)"
+    written = {name for text in texts for name in re.findall(named, text, re.MULTILINE)}
+    return written | {f"plot_{figure}" for figure in FIGURES}
 
 
 @pytest.mark.parametrize("name", ["slurm", "local-gpu", "cpu"])
