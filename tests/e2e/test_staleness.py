@@ -60,6 +60,11 @@ ONE_MORE_ARM = "arms=[{name: centralized, participants: pooled}, {name: local, p
 ONE_MORE_ARM += (
     "{name: fedavg, participants: sites}, {name: more, participants: sites, strategy: {name: fedprox, mu: 0.1}}]"
 )
+OWN_RECIPE = "arms=[{name: centralized, participants: pooled}, {name: local, participants: alone}, "
+OWN_RECIPE += "{name: fedavg, participants: sites, training: {optimizer: {learning_rate: 0.0001}}}]"
+# A model made elsewhere: nothing trains, and nothing of the arms is predicted or scored again. Arms and candidates share
+# colours, so that figures of arms alone are drawn again, too.
+CANDIDATE = {"predict_cases": 1, "score_predictions": 1} | {rule: 1 for rule in OF_ALL_ARMS if rule != "plot_updates"}
 
 # Row of the table to what --config says, and the jobs that run.
 SETTINGS = {
@@ -120,6 +125,14 @@ SETTINGS = {
         | {"explain_cases": 1, "plot_explanations": 1, "render_videos": 1}
         | SHOWN,
     ),
+    "a recipe of one arm": (
+        [OWN_RECIPE],
+        rounds(2, participants=2, arms=1)
+        | scored(1)
+        | {"explain_cases": 1, "plot_explanations": 1, "render_videos": 1}
+        | SHOWN,
+    ),
+    "a candidate added": (["candidates=[{name: published, model: results/models/fedavg/seed-0/best.pth}]"], CANDIDATE),
     "a key that nothing chosen reads; `allow_missing_sites`": (
         [
             "training={optimizer: {momentum: 0.5}, schedule: {step_rounds: 3}}",
@@ -151,6 +164,15 @@ def install(study, package):
 def comment(study):
     edit_package(study, "federated/exchange/averaging.py", "import torch\n", "import torch\n\n# A remark.\n")
     edit_package(study, "training/losses/voxel_terms.py", '"""', '"""Anew: ')
+
+
+def words(study):
+    """Other words of an error, and a module by another name."""
+    edit_package(study, "federated/rounds.py", "all updates weigh nothing", "no update weighs anything")
+    losses = study.folder / "pkg" / "fedpedbrain" / "training" / "losses"
+    (losses / "voxel_terms.py").rename(losses / "terms.py")
+    for path in losses.glob("*.py"):
+        path.write_text(path.read_text().replace("losses.voxel_terms", "losses.terms"))
 
 
 def texts(study):
@@ -185,6 +207,7 @@ FIGURES = {rule: 1 for rule in OF_ALL_ARMS if rule.startswith("plot_")} | {"plot
 # Row to what is done to the study, and the jobs that run.
 EDITS = {
     "a comment, a docstring or the layout of code": (comment, {}),
+    "the words of an error or of a log; the name or place of a module": (words, {}),
     "code of the cohort": (
         code_of("data/grid/geometry.py", "_LEAST_FOREGROUND_FRACTION = 0.02", "_LEAST_FOREGROUND_FRACTION = 0.03"),
         COHORT | ROUNDS | TRAINED,
