@@ -125,7 +125,8 @@ def inspections(wildcards):
     )
 
 
-# Which files of an arm stay on the disk when its rounds are over, and what is made of them. Arm to the rounds whose models stay on the disk, are validated, and may be chosen, and to those whose site states stay.
+# What stays on the disk when an arm's rounds are over: by arm, the rounds whose models stay, are validated and may be
+# chosen, and those whose site states stay.
 KEPT_ROUNDS = {
     name: kept_rounds(arm, LAST_ROUND, STUDY.config["study"]["keep_every"]) for name, arm in STUDY.arms.items()
 }

@@ -62,8 +62,8 @@ ONE_MORE_ARM += (
 )
 OWN_RECIPE = "arms=[{name: centralized, participants: pooled}, {name: local, participants: alone}, "
 OWN_RECIPE += "{name: fedavg, participants: sites, training: {optimizer: {learning_rate: 0.0001}}}]"
-# A model made elsewhere: nothing trains, and nothing of the arms is predicted or scored again. Arms and candidates share
-# colours, so that figures of arms alone are drawn again, too.
+# A model made elsewhere: nothing trains, and nothing of the arms is predicted or scored again. Arms and candidates
+# share colours, so that figures of arms alone are drawn again, too.
 CANDIDATE = {"predict_cases": 1, "score_predictions": 1} | {rule: 1 for rule in OF_ALL_ARMS if rule != "plot_updates"}
 
 # Row of the table to what --config says, and the jobs that run.

@@ -5,8 +5,8 @@ Errors of volume are predicted minus true. What a metric is where a mask is empt
 
 import math
 
+from fedpedbrain.evaluation.dice import dice_coefficient
 from fedpedbrain.evaluation.mask_pair import MaskPair
-from fedpedbrain.evaluation.metrics import dice_coefficient
 from fedpedbrain.evaluation.surfaces import grid_diagonal_mm
 from fedpedbrain.study.metric_facts import TRUTH
 

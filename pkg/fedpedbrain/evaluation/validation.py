@@ -12,7 +12,7 @@ from fedpedbrain.base.cases import VALIDATION, Shard
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import write_json
 from fedpedbrain.data.grid.dataset import ShardDataset
-from fedpedbrain.evaluation.metrics import dice_coefficient
+from fedpedbrain.evaluation.dice import dice_coefficient
 from fedpedbrain.federated.personal import load_model_of_site
 from fedpedbrain.models.files import ModelFile
 from fedpedbrain.models.prediction import predict_cases

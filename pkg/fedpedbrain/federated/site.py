@@ -121,7 +121,7 @@ class SiteResult:
     ----------
     update : as it travels to the server
     state : stays at the site, for its next round
-    metrics : its numbers; what they say of files is left open
+    metrics : its numbers; ``update_sha256`` is the caller's to fill in, where the update becomes a file
     """
 
     update: ModelFile

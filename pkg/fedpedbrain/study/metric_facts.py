@@ -95,7 +95,8 @@ class RegionMetricFacts(MetricFacts):
 
     Attributes
     ----------
-    implementation : function that maps a ``MaskPair`` to a float, nan where the rule leaves the case out
+    implementation : function that maps a ``MaskPair`` to a float, nan where the rule leaves the case out. It follows
+        ``empty_rule`` itself; the row states the rule for tables and report
     decided_by : masks of which an empty one lets ``empty_rule`` decide
     """
 

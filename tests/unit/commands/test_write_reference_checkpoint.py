@@ -16,6 +16,6 @@ def test_files_of_the_command_line_reach_the_writer(monkeypatch):
 
 def test_a_file_that_is_no_model_is_refused_by_name(tmp_path):
     (tmp_path / "best.pth").write_bytes(b"no model")
-    with pytest.raises(StudyError, match="best.pth"):
+    with pytest.raises(StudyError, match=r"best\.pth"):
         write_reference_checkpoint([str(tmp_path / "best.pth"), str(tmp_path / "checkpoint.pth")])
     assert not (tmp_path / "checkpoint.pth").exists()

@@ -384,7 +384,7 @@ def test_training_depends_on_its_loop_but_not_on_the_exchange_of_a_round(reposit
         "models/architectures/unet.py",
         "data/grid/dataset.py",
     } <= reached
-    assert not {"federated/rounds.py", "evaluation/metrics.py", "data/sources/bids/cases.py"} & reached
+    assert not {"federated/rounds.py", "evaluation/dice.py", "data/sources/bids/cases.py"} & reached
 
 
 def test_the_default_study_trains_with_what_its_arms_choose_and_nothing_else(repository, config, schema_path):

@@ -21,7 +21,7 @@ from fedpedbrain.data.sources.source_files import (
     list_source_files,
     settings_of_site,
 )
-from fedpedbrain.evaluation.metrics import dice_coefficient
+from fedpedbrain.evaluation.dice import dice_coefficient
 from fedpedbrain.study.study import load_study
 from opened_files import counted_opens
 

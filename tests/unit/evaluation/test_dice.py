@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from fedpedbrain.evaluation.metrics import dice_coefficient
+from fedpedbrain.evaluation.dice import dice_coefficient
 
 
 def voxels(*values: int) -> np.ndarray:
