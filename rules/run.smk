@@ -38,7 +38,7 @@ def bytes_of_largest_model(wildcards):
 
 def sizes_of(wildcards):
     """Bytes of what an arm's rounds write."""
-    return disk.Sizes(partial(bytes_of_model, wildcards), STUDY.recipes[wildcards.arm].training["optimizer"])
+    return disk.Sizes(partial(bytes_of_model, wildcards), STUDY.recipes[wildcards.arm].training_settings["optimizer"])
 
 
 def bytes_of_cases(num_cases, num_planes):

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from workspace import Workspace
 
-# Prints the fingerprint of every script for every arm of every study, and for all arms together.
+# Prints the fingerprint of every script for every arm of every study, and for all arms together, and the digest of each
+# arm's settings.
 PROBE = """
 import json, sys
 from pathlib import Path
@@ -32,6 +34,7 @@ for study_file in [None, "tcga_lgg", "flpedbrain"]:
         config = laid_over(config, yaml.safe_load(Path(f"studies/{study_file}.yaml").read_text()))
         config["cohort_root"] = "."
     study = load_study(config, "rules/schemas/config.schema.yaml", lambda settings: dict.fromkeys(settings["sites"], 1))
+    found |= {f"{study_file} settings {name}": digest for name, digest in study.settings_digests.items()}
     for script in sorted(Path("workflow_scripts").glob("*.py")):
         for name, chosen in {"": study.choices, **study.arm_choices}.items():
             found[f"{study_file} {script.stem} {name}"] = code_fingerprint(str(script), chosen)
@@ -70,9 +73,11 @@ ADDITIONS = {
     ),
     "loss": (
         "training/losses/squares.py",
-        "def squares(logits, masks, focal_gamma):\n    return (logits.sigmoid() - masks).square().mean((1, 2, 3, 4))\n",
+        "def squares(logits, masks, alpha):\n"
+        "    return alpha * (logits.sigmoid() - masks).square().mean((1, 2, 3, 4))\n",
         "study/training_facts.py",
-        '"squares": LossFacts("fedpedbrain.training.losses.squares:squares"),',
+        '"squares": LossFacts("fedpedbrain.training.losses.squares:squares", '
+        '{"alpha": Option(4.0, {"type": "number", "minimum": 0}, "Factor on the squares.")}),',
     ),
     "source": (
         "data/sources/nothing.py",
@@ -93,13 +98,40 @@ FIRST_ROWS = {
 }
 
 
-def fingerprints(folder: Path) -> dict[str, str]:
-    """Of the package and the scripts that lie in a folder."""
+# Prints the added loss of one voxel with probability 1/2, with its option left out, and given.
+LOSS_PROBE = """
+import json
+from pathlib import Path
+
+import torch
+import yaml
+from fedpedbrain.models.outputs import Logits
+from fedpedbrain.study.study import load_study
+from fedpedbrain.training.losses.joint import JointLoss
+
+found = []
+for own in [{}, {"alpha": 8.0}]:
+    config = yaml.safe_load(Path("config.yaml").read_text())
+    config["training"]["loss"] |= {"segmentation": "squares", "segmentation_weight": 1.0} | own
+    settings = load_study(config, "rules/schemas/config.schema.yaml").own_recipe.training_settings["loss"]
+    voxel = torch.zeros(1, 1, 1, 1, 1)
+    found.append(JointLoss(settings, torch.ones(3))(Logits(voxel, None), voxel, torch.tensor([0])).item())
+print(json.dumps(found))
+"""
+
+
+def printed(probe: str, folder: Path) -> Any:
+    """What a script prints as JSON that imports the package in a folder."""
     done = subprocess.run(
-        [sys.executable, "-c", PROBE], cwd=folder, env={"PYTHONPATH": "pkg"}, capture_output=True, text=True
+        [sys.executable, "-c", probe], cwd=folder, env={"PYTHONPATH": "pkg"}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def fingerprints(folder: Path) -> dict[str, str]:
+    """Of the package and the scripts that lie in a folder, and the settings' digests."""
+    return printed(PROBE, folder)
 
 
 @pytest.fixture
@@ -141,6 +173,11 @@ def test_an_addition_can_be_chosen(copy, what):
         "source": "cohort={source: nothing}",
     }[what]
     assert copy.planned("--config", choice)["train_site"] > 0
+
+
+def test_an_added_loss_gets_its_own_option(copy):
+    add(copy.folder, "loss")
+    assert printed(LOSS_PROBE, copy.folder) == [4.0 * 0.25, 8.0 * 0.25]
 
 
 def test_a_module_that_moves_reruns_nothing_of_any_study(copy, before):

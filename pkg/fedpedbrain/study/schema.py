@@ -14,6 +14,7 @@ from fedpedbrain.base.choices import block_schema
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.metric_facts import METRICS, ZERO
 from fedpedbrain.study.tables import TABLES
+from fedpedbrain.study.training_facts import TRAINING_CHOICES
 
 
 def _is_number(checker: Any, value: Any) -> bool:
@@ -42,6 +43,10 @@ def load_schema(path: str | Path) -> dict[str, Any]:
         schema["$defs"]["network"]["properties"][name] = block_schema(facts.options, f"Options of {name}.")
     for facts in TABLES["STRATEGIES"].values():
         schema["$defs"]["strategy"]["properties"] |= block_schema(facts.declared, "")["properties"]
+    training = schema["properties"]["training"]["properties"]
+    for (name, _), table in TRAINING_CHOICES.items():
+        for facts in table.values():
+            training[name]["properties"] |= block_schema(facts.options, "")["properties"]
     for name, facts in TABLES["SOURCES"].items():
         # Sources with options of more than one kind have their block in the schema itself.
         schema["properties"].setdefault(name, block_schema(facts.options, f"Options of the source {name}."))

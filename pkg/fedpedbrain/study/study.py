@@ -229,7 +229,7 @@ class Study:
 
     def round_plan(self, arm_name: str, round_number: int) -> dict[str, Any]:
         """Arguments of ``RoundPlan``: how a round is averaged."""
-        arm, training = self.arms[arm_name], self.recipes[arm_name].training
+        arm, training = self.arms[arm_name], self.recipes[arm_name].training_settings
         has_fresh_momentum = training["optimizer"]["name"] == "sgd" and not arm.keeps_optimizer_state
         return {
             "arm": arm.server_settings,

@@ -4,21 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedpedbrain.base.choices import Choices
+from fedpedbrain.base.choices import Choices, Option
 
 
 @dataclass(frozen=True)
 class LossFacts:
     """What is known of a loss.
 
+    ``tests/unit/training/test_losses.py`` tests every row (a perfect segmentation costs nothing), so a new loss needs
+    only its worked answer.
+
     Attributes
     ----------
-    implementation : function that maps logits, targets and ``focal_gamma`` to float32 (B,), one number per case
-    reads : options of ``training.loss`` that it reads and others do not
+    implementation : function ``(logits, targets, **options)`` that returns float32 (B,), one number per case
+    options : keys of ``training.loss`` that it reads, each a keyword argument of the function
     """
 
     implementation: str
-    reads: tuple[str, ...] = ()
+    options: Mapping[str, Option] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,13 @@ class OptimizerFacts:
     implementation : class of PyTorch's form
     moments : tensors like the weights that it keeps
     arguments : further arguments of the class
-    reads : options of ``training.optimizer`` that it reads and others do not, each an argument of the class
+    options : keys of ``training.optimizer`` that it reads, each an argument of the class
     """
 
     implementation: str
     moments: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    reads: tuple[str, ...] = ()
+    options: Mapping[str, Option] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,33 +49,53 @@ class ScheduleFacts:
     Attributes
     ----------
     implementation : function that maps the ``training.schedule`` block and a round, counted from 1, to a factor
-    reads : options of that block that it reads and others do not
+    options : keys of that block that it reads
     """
 
     implementation: str
-    reads: tuple[str, ...] = ()
+    options: Mapping[str, Option] = field(default_factory=dict)
 
+
+_COUNT = {"type": "integer", "minimum": 1}
+_FACTOR = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+# An option that several rows of a block read is one object.
+_FOCAL = {
+    "focal_gamma": Option(
+        2.0,
+        {"type": "number", "minimum": 0},
+        "Exponent of the focal losses: how much less an easy voxel or case counts.",
+    )
+}
+_ENDING = {
+    "horizon_rounds": Option(
+        12, _COUNT, "cosine, polynomial: round at which the rate reaches final_factor and stays there."
+    ),
+    "final_factor": Option(0.05, _FACTOR, "cosine, polynomial: factor from that round on."),
+}
 
 SEGMENTATION_LOSSES: Choices[LossFacts] = Choices(
     {
         "dice_cross_entropy": LossFacts("fedpedbrain.training.losses.dice_cross_entropy:dice_cross_entropy"),
-        "dice_focal": LossFacts("fedpedbrain.training.losses.dice_focal:dice_focal", reads=("focal_gamma",)),
+        "dice_focal": LossFacts("fedpedbrain.training.losses.dice_focal:dice_focal", _FOCAL),
         "reference": LossFacts("fedpedbrain.training.losses.reference_dice:reference_dice"),
     }
 )
 CLASSIFICATION_LOSSES: Choices[LossFacts] = Choices(
     {
         "cross_entropy": LossFacts("fedpedbrain.training.losses.cross_entropy:cross_entropy"),
-        "focal": LossFacts(
-            "fedpedbrain.training.losses.focal_cross_entropy:focal_cross_entropy", reads=("focal_gamma",)
-        ),
+        "focal": LossFacts("fedpedbrain.training.losses.focal_cross_entropy:focal_cross_entropy", _FOCAL),
     }
 )
 OPTIMIZERS: Choices[OptimizerFacts] = Choices(
     {
         "adamw": OptimizerFacts("torch.optim:AdamW", 2, {"fused": True}),
         "adam": OptimizerFacts("torch.optim:Adam", 2, {"fused": True}),
-        "sgd": OptimizerFacts("torch.optim:SGD", 1, {"fused": True}, reads=("momentum",)),
+        "sgd": OptimizerFacts(
+            "torch.optim:SGD",
+            1,
+            {"fused": True},
+            {"momentum": Option(0.9, {"type": "number", "minimum": 0, "exclusiveMaximum": 1}, "Momentum of sgd.")},
+        ),
         # Defazio et al., "The Road Less Scheduled", NeurIPS 2024.
         "schedule_free_adamw": OptimizerFacts("schedulefree:AdamWScheduleFree", 2),
     }
@@ -80,10 +103,24 @@ OPTIMIZERS: Choices[OptimizerFacts] = Choices(
 SCHEDULES: Choices[ScheduleFacts] = Choices(
     {
         "constant": ScheduleFacts("fedpedbrain.training.schedules:constant"),
-        "step": ScheduleFacts("fedpedbrain.training.schedules:step", ("step_rounds", "step_factor")),
-        "cosine": ScheduleFacts("fedpedbrain.training.schedules:cosine", ("horizon_rounds", "final_factor")),
+        "step": ScheduleFacts(
+            "fedpedbrain.training.schedules:step",
+            {
+                "step_rounds": Option(10, _COUNT, "step: rounds between two falls."),
+                "step_factor": Option(0.5, _FACTOR, "step: factor of each fall."),
+            },
+        ),
+        "cosine": ScheduleFacts("fedpedbrain.training.schedules:cosine", _ENDING),
         "polynomial": ScheduleFacts(
-            "fedpedbrain.training.schedules:polynomial", ("horizon_rounds", "final_factor", "polynomial_power")
+            "fedpedbrain.training.schedules:polynomial",
+            _ENDING
+            | {
+                "polynomial_power": Option(
+                    0.9,
+                    {"type": "number", "exclusiveMinimum": 0},
+                    "polynomial: power of the part of the way that is left.",
+                )
+            },
         ),
     }
 )
@@ -97,11 +134,14 @@ TRAINING_CHOICES: Mapping[tuple[str, str], Choices] = {
 
 
 def read_settings(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``training`` block without the options that nothing chosen reads."""
+    """The ``training`` block with the options of what it chooses, or their defaults, and without those of the rest."""
     kept = dict(training)
     for name in {block for block, _ in TRAINING_CHOICES}:
         tables = {key: table for (block, key), table in TRAINING_CHOICES.items() if block == name}
-        of_some = {option for table in tables.values() for facts in table.values() for option in facts.reads}
-        read = {option for key, table in tables.items() for option in table[kept[name][key]].reads}
-        kept[name] = {key: value for key, value in kept[name].items() if key not in of_some - read}
+        block = kept[name]
+        of_some = {option for table in tables.values() for facts in table.values() for option in facts.options}
+        rows = [table[block[key]] for key, table in tables.items()]
+        read = {key: block.get(key, option.default) for facts in rows for key, option in facts.options.items()}
+        # Options come last whether the config names them or not, so that equal settings are equal as text, too.
+        kept[name] = {key: value for key, value in block.items() if key not in of_some} | read
     return kept

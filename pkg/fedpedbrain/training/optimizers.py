@@ -28,7 +28,7 @@ def eager(optimizer_class: type[torch.optim.Optimizer]) -> type[torch.optim.Opti
 def build_optimizer(parameters: Iterable[nn.Parameter], settings: dict, learning_rate: float) -> torch.optim.Optimizer:
     """Make the optimizer that the ``training.optimizer`` block describes, at this round's learning rate."""
     facts = OPTIMIZERS[settings["name"]]
-    options = {**facts.arguments, **{name: settings[name] for name in facts.reads}}
+    options = {**facts.arguments, **{name: settings[name] for name in facts.options}}
     optimizer_class = eager(OPTIMIZERS.load(settings["name"]))
     return optimizer_class(parameters, lr=learning_rate, weight_decay=settings["weight_decay"], **options)
 

@@ -1,5 +1,9 @@
 import pytest
+from fedpedbrain.base.choices import Option
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.schema import load_schema, restore_types
+from fedpedbrain.study.study import load_study
+from fedpedbrain.study.training_facts import SEGMENTATION_LOSSES, TRAINING_CHOICES, LossFacts
 
 TEXT, NUMBER = {"type": "string"}, {"type": "number"}
 
@@ -78,3 +82,39 @@ def test_equal_settings_are_equal_text_whatever_the_order_of_their_keys(config, 
     turned["phantom"]["cases"] = dict(reversed(config["phantom"]["cases"].items()))
     assert repr(turned) != repr(config)
     assert repr(restore_types(turned, schema, schema)) == repr(restore_types(config, schema, schema))
+
+
+def test_an_option_of_a_losss_row_comes_through_the_schema(config, schema_path, monkeypatch):
+    option = Option(0.5, {"type": "number", "minimum": 0}, "Factor on the squares.")
+    row = LossFacts("fedpedbrain.training.losses.squares:squares", {"alpha": option})
+    monkeypatch.setitem(SEGMENTATION_LOSSES, "squares", row)
+
+    def loss_of(**changes):
+        block = config["training"]["loss"] | {"segmentation": "squares"} | changes
+        study = load_study(config | {"training": config["training"] | {"loss": block}}, schema_path)
+        return study, study.own_recipe.training_settings["loss"]
+
+    left_out, named = loss_of(), loss_of(alpha="0.5")
+    assert left_out[1]["alpha"] == 0.5
+    # Snakemake compares params as text.
+    assert repr(left_out[1]) == repr(named[1])
+    assert left_out[0].settings_digests == named[0].settings_digests != loss_of(alpha=2.0)[0].settings_digests
+    assert "alpha" not in loss_of(segmentation="reference", alpha=2.0)[1]
+    with pytest.raises(StudyError, match=r"training\.loss\.alpha: -1 is less than the minimum of 0"):
+        loss_of(alpha=-1)
+
+
+def test_an_option_that_rows_of_a_block_share_is_one():
+    seen = {}
+    for (block, _), table in TRAINING_CHOICES.items():
+        for facts in table.values():
+            for name, option in facts.options.items():
+                assert seen.setdefault((block, name), option) is option
+
+
+def test_what_a_study_leaves_out_of_its_training_has_the_rows_default(config, schema_path):
+    config["training"]["optimizer"] |= {"name": "sgd"}
+    whole = load_study(config, schema_path).settings_digests
+    for block, key in [("optimizer", "momentum"), ("schedule", "horizon_rounds"), ("schedule", "final_factor")]:
+        del config["training"][block][key]
+    assert load_study(config, schema_path).settings_digests == whole

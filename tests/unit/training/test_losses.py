@@ -1,9 +1,12 @@
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from fedpedbrain.base.cases import UNKNOWN_CLASS_INDEX
+from fedpedbrain.base.choices import Choices, defaults_of
 from fedpedbrain.models.outputs import Logits
 from fedpedbrain.study.schema import load_schema
 from fedpedbrain.study.training_facts import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES
@@ -24,6 +27,11 @@ UNKNOWN = UNKNOWN_CLASS_INDEX
 def volume(*values: float) -> Tensor:
     """One case, one region, one row of voxels."""
     return torch.tensor(values).reshape(1, 1, 1, 1, -1)
+
+
+def load(table: Choices, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss of a table with the defaults of its options."""
+    return partial(table.load(name), **defaults_of(table[name].options))
 
 
 # Segmentation.
@@ -57,7 +65,7 @@ def test_soft_dice_has_one_value_a_case_and_region():
 
 
 def test_dice_cross_entropy_of_half_sure_voxels():
-    found = dice_cross_entropy(volume(0.0, 0.0), volume(1.0, 0.0), GAMMA)
+    found = dice_cross_entropy(volume(0.0, 0.0), volume(1.0, 0.0))
     assert found.item() == pytest.approx(1 - 2 / 3 + math.log(2))
 
 
@@ -76,32 +84,29 @@ def test_dice_focal_of_voxels_of_several_difficulties():
 
 
 def test_reference_loss_of_half_sure_voxels():
-    assert reference_dice(volume(0.0, 0.0), volume(1.0, 0.0), GAMMA).item() == pytest.approx(-0.5 * math.log(2 / 3))
+    assert reference_dice(volume(0.0, 0.0), volume(1.0, 0.0)).item() == pytest.approx(-0.5 * math.log(2 / 3))
 
 
 def test_reference_loss_averages_the_logarithms_of_the_regions():
     # The second region is perfect: log 1 = 0.
     logits, masks = torch.cat([volume(0.0, 0.0), volume(SURE, -SURE)], 1), volume(1.0, 0.0).repeat(1, 2, 1, 1, 1)
-    assert reference_dice(logits, masks, GAMMA).item() == pytest.approx(-0.25 * math.log(2 / 3), abs=1e-6)
+    assert reference_dice(logits, masks).item() == pytest.approx(-0.25 * math.log(2 / 3), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(SEGMENTATION_LOSSES))
 def test_a_segmentation_loss_has_one_value_a_case_whatever_the_others(name):
     logits = torch.randn(3, 2, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     masks = (logits.flip(0) > 0).float()
-    together = SEGMENTATION_LOSSES.load(name)(logits, masks, GAMMA)
-    alone = [
-        SEGMENTATION_LOSSES.load(name)(logits[case : case + 1], masks[case : case + 1], GAMMA) for case in range(3)
-    ]
-    torch.testing.assert_close(together, torch.cat(alone))
+    loss = load(SEGMENTATION_LOSSES, name)
+    alone = [loss(logits[case : case + 1], masks[case : case + 1]) for case in range(3)]
+    torch.testing.assert_close(loss(logits, masks), torch.cat(alone))
 
 
 @pytest.mark.parametrize("name", sorted(SEGMENTATION_LOSSES))
 def test_a_perfect_segmentation_costs_nothing_and_a_better_one_costs_less(name):
     mask = volume(1.0, 1.0, 0.0, 0.0)
-    worse, better, perfect = (
-        SEGMENTATION_LOSSES.load(name)((mask * 2 - 1) * sure, mask, GAMMA).item() for sure in (-1.0, 1.0, SURE)
-    )
+    loss = load(SEGMENTATION_LOSSES, name)
+    worse, better, perfect = (loss((mask * 2 - 1) * sure, mask).item() for sure in (-1.0, 1.0, SURE))
     assert worse > better > perfect
     assert perfect == pytest.approx(0.0, abs=1e-5)
 
@@ -111,8 +116,8 @@ def test_half_precision_logits_lose_nothing_in_the_sums(name):
     # 100 000 voxels do not fit the integers of float16.
     logits, mask = torch.zeros(1, 1, 10, 100, 100), torch.zeros(1, 1, 10, 100, 100)
     mask[..., :50] = 1.0
-    loss = SEGMENTATION_LOSSES.load(name)
-    assert loss(logits.half(), mask, GAMMA).item() == pytest.approx(loss(logits, mask, GAMMA).item(), rel=1e-5)
+    loss = load(SEGMENTATION_LOSSES, name)
+    assert loss(logits.half(), mask).item() == pytest.approx(loss(logits, mask).item(), rel=1e-5)
 
 
 # Classification.
@@ -122,7 +127,7 @@ TWO_CASES = torch.tensor([[0.0, 0.0], [math.log(3.0), 0.0]])
 
 
 def test_cross_entropy_has_one_value_a_case_and_0_for_an_unknown_class():
-    found = cross_entropy(TWO_CASES.repeat(2, 1), torch.tensor([1, 0, UNKNOWN, 1]), GAMMA)
+    found = cross_entropy(TWO_CASES.repeat(2, 1), torch.tensor([1, 0, UNKNOWN, 1]))
     torch.testing.assert_close(found, torch.tensor([math.log(2), math.log(4 / 3), 0.0, math.log(4)]))
 
 
@@ -139,8 +144,8 @@ def test_focal_losses_with_gamma_0_are_cross_entropies():
     generator = torch.Generator().manual_seed(0)
     logits, scores = torch.randn(3, 2, 2, 4, 4, generator=generator), torch.randn(3, 4, generator=generator)
     masks, classes = (logits.flip(0) > 0).float(), torch.tensor([2, UNKNOWN, 0])
-    assert torch.equal(dice_focal(logits, masks, 0.0), dice_cross_entropy(logits, masks, 0.0))
-    assert torch.equal(focal_cross_entropy(scores, classes, 0.0), cross_entropy(scores, classes, 0.0))
+    assert torch.equal(dice_focal(logits, masks, 0.0), dice_cross_entropy(logits, masks))
+    assert torch.equal(focal_cross_entropy(scores, classes, 0.0), cross_entropy(scores, classes))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
@@ -302,14 +307,24 @@ def test_the_shares_of_the_parts_of_a_batch_add_up_to_its_loss(joint, weights, c
 @pytest.mark.parametrize("name", sorted(SEGMENTATION_LOSSES))
 def test_the_configs_word_is_the_segmentation_loss(joint, name):
     logits, mask = volume(0.5, 2.0), volume(1.0, 0.0)
-    found = joint(segmentation=name, focal_gamma=1.5)(Logits(logits, None), mask, torch.tensor([UNKNOWN]))
-    assert found == SEGMENTATION_LOSSES.load(name)(logits, mask, 1.5)
+    loss = joint(segmentation=name, **defaults_of(SEGMENTATION_LOSSES[name].options))
+    found = loss(Logits(logits, None), mask, torch.tensor([UNKNOWN]))
+    assert found == load(SEGMENTATION_LOSSES, name)(logits, mask)
 
 
 @pytest.mark.parametrize("name", sorted(CLASSIFICATION_LOSSES))
 def test_the_configs_word_is_the_classification_loss(joint, name):
-    found = joint(classification=name, focal_gamma=1.5)(Logits(None, TWO_CASES[1:]), None, torch.tensor([1]))
-    assert found == CLASSIFICATION_LOSSES.load(name)(TWO_CASES[1:], torch.tensor([1]), 1.5)
+    loss = joint(classification=name, **defaults_of(CLASSIFICATION_LOSSES[name].options))
+    found = loss(Logits(None, TWO_CASES[1:]), None, torch.tensor([1]))
+    assert found == load(CLASSIFICATION_LOSSES, name)(TWO_CASES[1:], torch.tensor([1]))
+
+
+def test_losses_get_the_configs_options(joint):
+    loss = joint(segmentation="dice_focal", classification="focal", focal_gamma=1.5)
+    voxels, mask, classes = volume(0.5, 2.0), volume(1.0, 0.0), torch.tensor([1])
+    assert loss(Logits(voxels, None), mask, classes) == dice_focal(voxels, mask, 1.5)
+    scores = TWO_CASES[1:]
+    assert loss(Logits(None, scores), None, classes) == focal_cross_entropy(scores, classes, 1.5)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """The loss of joint segmentation and classification."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedpedbrain.base.cases import UNKNOWN_CLASS_INDEX
+from fedpedbrain.base.choices import Choices
 from fedpedbrain.models.outputs import Logits
-from fedpedbrain.study.training_facts import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES
+from fedpedbrain.study.training_facts import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES, LossFacts
 
 
 def class_weights(settings: Mapping, classes: Sequence[str], class_indices: np.ndarray) -> Tensor:
@@ -27,6 +29,11 @@ def class_weights(settings: Mapping, classes: Sequence[str], class_indices: np.n
     return torch.from_numpy(weights).float()
 
 
+def _load(losses: Choices[LossFacts], name: str, settings: Mapping) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss of a table with its own options of the ``training.loss`` block."""
+    return partial(losses.load(name), **{option: settings[option] for option in losses[name].options})
+
+
 class JointLoss:
     """Weighted sum of a segmentation loss and a classification loss; a missing head adds nothing.
 
@@ -37,11 +44,9 @@ class JointLoss:
     """
 
     def __init__(self, settings: Mapping, weights: Tensor) -> None:
-        self._segmentation = SEGMENTATION_LOSSES.load(settings["segmentation"])
-        self._classification = CLASSIFICATION_LOSSES.load(settings["classification"])
+        self._segmentation = _load(SEGMENTATION_LOSSES, settings["segmentation"], settings)
+        self._classification = _load(CLASSIFICATION_LOSSES, settings["classification"], settings)
         self._factors = (settings["segmentation_weight"], settings["classification_weight"])
-        # Without a focal loss there need be none.
-        self._gamma = settings.get("focal_gamma", 0.0)
         self._weights = weights
 
     def __call__(
@@ -63,10 +68,10 @@ class JointLoss:
         of_batch = class_indices if batch_class_indices is None else batch_class_indices
         parts = []
         if logits.segmentation is not None:
-            losses = self._segmentation(logits.segmentation, masks.float(), self._gamma)
+            losses = self._segmentation(logits.segmentation, masks.float())
             parts.append(self._factors[0] * losses.sum() / len(of_batch))
         if logits.classification is not None:
-            losses = self._classification(logits.classification, class_indices, self._gamma)
+            losses = self._classification(logits.classification, class_indices)
             # A class of weight 0 adds nothing either; a batch without any other has loss 0.
             total = self._weight_of(of_batch).sum().clamp(min=torch.finfo(torch.float32).tiny)
             parts.append(self._factors[1] * (losses * self._weight_of(class_indices)).sum() / total)
@@ -81,9 +86,9 @@ class JointLoss:
         """
         parts = []
         if logits.segmentation is not None:
-            parts.append(self._factors[0] * self._segmentation(logits.segmentation, masks.float(), self._gamma))
+            parts.append(self._factors[0] * self._segmentation(logits.segmentation, masks.float()))
         if logits.classification is not None:
-            losses = self._classification(logits.classification, class_indices, self._gamma)
+            losses = self._classification(logits.classification, class_indices)
             parts.append(self._factors[1] * self._weight_of(class_indices) * losses)
         return torch.stack(parts).sum(0)
 
