@@ -66,13 +66,15 @@ def _is_said_to_users(call: ast.Call) -> bool:
 
 
 def _remove_words(nodes: Iterable[ast.AST]) -> None:
-    """Take out of a tree what no result depends on: docstrings, own imports, and what errors and log lines say."""
+    """Take out of a tree what no result depends on: docstrings, own imports, what errors, logs and options say."""
     for node in nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if node.body and _is_docstring(node.body[0]):
                 node.body = node.body[1:]
         elif isinstance(node, ast.Call) and _is_said_to_users(node):
             node.args, node.keywords = [], []
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == _OPTION:
+            node.args, node.keywords = node.args[:1], [item for item in node.keywords if item.arg == "default"]
         for name in ("body", "orelse", "finalbody"):
             statements = getattr(node, name, None)
             if isinstance(statements, list):
@@ -90,6 +92,8 @@ _Row = tuple[str, str]
 _TABLE = "Choices"
 # How facts end that are said to users.
 _WORDS = "words"
+# A choice's setting: its default decides, what values may be and what the docs say of it decides nothing.
+_OPTION = "Option"
 _IMPLEMENTATION = re.compile(r"(\w+(?:\.\w+)*):(\w+)")
 
 
@@ -129,6 +133,7 @@ def _read_row(row: ast.Call) -> _Row:
     """The facts of a row, in which the place of any code is no more than that code's own name, and words are none."""
     module, _ = _IMPLEMENTATION.fullmatch(row.args[0].value).groups()
     row.keywords = [item for item in row.keywords if not (item.arg or "").endswith(_WORDS)]
+    _remove_words(ast.walk(row))
     for node in ast.walk(row):
         if isinstance(node, ast.Constant) and (place := _IMPLEMENTATION.fullmatch(str(node.value))):
             node.value = place[2]

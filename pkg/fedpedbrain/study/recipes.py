@@ -71,7 +71,7 @@ class ArmRecipe:
     @property
     def description(self) -> dict[str, Any]:
         """The recipe in plain values, for the report: both blocks, and under ``recipe`` what is the arm's own."""
-        blocks = {"training": dict(self.training), "network": _read_network(self.network)}
+        blocks = {"training": dict(self.training) | self.training_settings, "network": _read_network(self.network)}
         return blocks | {"recipe": dict(self.differences)}
 
     @cached_property

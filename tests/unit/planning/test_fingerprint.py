@@ -238,7 +238,7 @@ TABLE = """from toy.base import Choices
 LIMIT = 3
 TOOLS: Choices = Choices(
     {
-        "first": Facts("toy.tools.numbers:ONE", size=1),
+        "first": Facts("toy.tools.numbers:ONE", size=1, width=Option(1, {"minimum": 0}, "A width.")),
         "second": Facts("toy.deep.inner:run"),
         "torch": Facts("torch.nn:L"),
     }
@@ -267,6 +267,8 @@ def test_of_a_table_of_choices_the_code_of_the_chosen_rows_alone_is_reached(toy)
     [
         ("size=1", "size=2", True),
         ("size=1", "size=1, own_words='said'", False),
+        ("Option(1,", "Option(2,", True),
+        ('{"minimum": 0}, "A width."', '{"minimum": 1}, "The width."', False),
         ("LIMIT = 3", "LIMIT = 4", True),
         ("numbers:ONE", "numbers:TWO", True),
         ("toy.deep.inner:run", "toy.late:run", False),
@@ -276,6 +278,8 @@ def test_of_a_table_of_choices_the_code_of_the_chosen_rows_alone_is_reached(toy)
     ids=[
         "fact",
         "words",
+        "default of an option",
+        "what an option may be, and its words",
         "beside the table",
         "name of the code",
         "row that is not chosen",
