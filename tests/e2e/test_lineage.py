@@ -68,4 +68,4 @@ def test_the_history_leads_from_the_best_model_to_the_common_start(finished_stud
         entry = files[content["files"][-1]["sha256"]]
         while entry["kind"] == "global":
             entry = files[entry["parent_sha256"]]
-        assert entry["name"] == "../../initial/seed-0.pth"
+        assert entry["name"] == "../../initial/unet/seed-0.pth"
