@@ -35,6 +35,7 @@ class ModelSpec:
     name, options : arguments of ``build_model``
     channels, regions, classes : names, in the order of the network's inputs and outputs
     preprocessing : the settings that its images went through, ``grid`` (D, H, W) among them
+    patch : voxels (D, H, W) of the patches that it was trained on; None where it was trained on whole grids
     """
 
     name: str
@@ -43,6 +44,12 @@ class ModelSpec:
     regions: list[str]
     classes: list[str]
     preprocessing: dict[str, Any]
+    patch: list[int] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; of a network that was trained on whole grids without any word of patches."""
+        values = asdict(self)
+        return values if self.patch else {key: value for key, value in values.items() if key != "patch"}
 
     def build(self) -> nn.Module:
         """Build the network with fresh weights."""
@@ -167,7 +174,7 @@ def _content_of(model_file: ModelFile, packed: bool) -> dict[str, Any]:
     store = pack if packed else _stored
     content = {
         "format": FORMAT,
-        "model": asdict(model_file.spec),
+        "model": model_file.spec.to_dict(),
         "lineage": model_file.lineage.to_dict(),
         "weights": store(model_file.weights),
     }

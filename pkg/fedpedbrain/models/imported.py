@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,5 +102,5 @@ def import_model_files(
         len(done.unused),
     )
     parent = sha256_of_file(checkpoint_path)
-    lineage = Lineage(IMPORTED, "", 0, 0, "", 0, 0, digest_of(asdict(described)), parent, source=source)
+    lineage = Lineage(IMPORTED, "", 0, 0, "", 0, 0, digest_of(described.to_dict()), parent, source=source)
     save_model_file(model_path, ModelFile(described, lineage, model.state_dict()))
