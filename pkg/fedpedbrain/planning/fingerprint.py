@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from fedpedbrain.planning.equal_code import counted_digests
 from fedpedbrain.study.tables import Choice
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
@@ -340,5 +341,6 @@ def code_fingerprint(script: str, chosen: frozenset[Choice] = frozenset()) -> st
     reached = _reach(Path(script).resolve(), chosen)
     # A module that only imports, as that of a folder, says nothing of its own: where it lies decides no result.
     own = {module.digest for module in reached.modules.values()} - {_digest_of_tree(ast.Module([], []))}
-    digests = sorted(own | reached.rows | {f"{name} {_version(name)}" for name in reached.packages})
+    counted = {earlier for digest in own | reached.rows for earlier in counted_digests(digest)}
+    digests = sorted(counted | {f"{name} {_version(name)}" for name in reached.packages})
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
