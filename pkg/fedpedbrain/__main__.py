@@ -10,6 +10,7 @@ from fedpedbrain.base.errors import StudyError
 # Command to the function that does it, loaded when called. It gets the command's own arguments.
 COMMANDS = {
     "describe-config": "fedpedbrain.commands.describe_config.describe_config",
+    "describe-outputs": "fedpedbrain.commands.describe_outputs.describe_outputs",
     "write-reference-checkpoint": "fedpedbrain.commands.write_reference_checkpoint.write_reference_checkpoint",
 }
 

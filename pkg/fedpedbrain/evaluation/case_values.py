@@ -16,16 +16,17 @@ _VALUE_KEYS = ["target", "metric", "site", "patient", "case", "seed"]
 
 
 def case_values(scores: pd.DataFrame, classes: Sequence[str], normal_class: str | None) -> pd.DataFrame:
-    """Reduce scores to one value a case, seed, target and metric.
+    """Reduce scores to one value per case, seed, target and metric.
 
     Metrics of a region are over cases whose truth is not empty; ``dice_all_cases`` is over all, where two empty
     masks count 1; ``empty_in_normal`` is 1 where a normal case's predicted mask is empty; ``accuracy`` is 1 where the
-    most probable class is the true one.
+    most probable class is the true one. The rule for empty masks of a metric is ``empty_rule`` of its row in
+    ``study.metric_facts.REGION_METRICS``.
 
     Returns
     -------
     columns ``CASE_KEYS``, target, metric, value (nan where the rule for empty masks leaves the case out), empty_rule
-    (where it decided)
+    (its name where it decided, else "")
     """
     keys = ["arm", "seed", "case", "target"]
     of_volumes = scores[scores["metric"].isin(["true_volume_ml", "predicted_volume_ml"])]

@@ -6,7 +6,9 @@ import numpy as np
 def dice_coefficient(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Dice (1945) of two binary volumes of one shape; 1 where both are empty, 0 where one is.
 
-    An empty truth scores 0 or 1 only, so means over cases with an outline and over all cases are reported apart.
+    An empty truth scores 0 or 1 only. So the mean of the metric ``dice`` is over cases with an outline, the mean of
+    ``dice_all_cases`` is over all cases, and ``empty_in_normal`` counts normal cases whose predicted mask is empty
+    (``evaluation/case_values.py``).
     """
     predicted, truth = predicted.astype(bool), truth.astype(bool)
     total = int(predicted.sum()) + int(truth.sum())

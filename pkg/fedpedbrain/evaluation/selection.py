@@ -45,8 +45,9 @@ def build_history(
     """One row a round, whether it was validated or not: where not, its scores are nan and it is not selected.
 
     ``dice`` and ``accuracy`` are over the validation patients of all training sites, the same for every arm;
-    ``selection_score`` is over the arm's own sites, since a site alone has no other patients to choose by. Where an
-    arm's sites have no validation patient the last validated round is taken.
+    ``selection_score`` is over the arm's own sites, since a site alone has no other patients to choose by. The highest
+    one is selected, of equal ones the earliest round's. Where an arm's sites have no validation patient the last
+    validated round is taken.
 
     Parameters
     ----------

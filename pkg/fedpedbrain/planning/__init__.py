@@ -1,1 +1,1 @@
-"""What the job graph asks: fingerprints, kept rounds, priorities, disk, records."""
+"""What the job graph asks: fingerprints, kept rounds, priorities, disk, records; the layout of the results."""

@@ -10,9 +10,13 @@ from fedpedbrain.study.arms import Arm
 
 
 def kept_rounds(arm: Arm, num_rounds: int, keep_every: int) -> list[int]:
-    """Rounds whose models stay: the first, every so many, the last, and the last of each phase of the arm.
+    """Rounds whose models stay: the first, every ``keep_every``-th, the last, and the last of each phase of the arm.
 
     A phase that starts from the best model chooses among those of the phase before it.
+
+    Parameters
+    ----------
+    keep_every : ``study.keep_every`` of the config
     """
     ends = {phase.last_round for phase in arm.phases} - {None}
     every = range(keep_every, num_rounds + 1, keep_every)

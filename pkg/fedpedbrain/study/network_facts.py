@@ -1,4 +1,7 @@
-"""The networks that a study can choose; a network is its own module, one row here and a test."""
+"""The networks that a study can choose; a network is its own module, one row here and a test.
+
+``study/schema.py`` makes the config's schema from the rows: words of ``network.name`` and blocks ``network.NAME``.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
