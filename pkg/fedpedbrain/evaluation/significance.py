@@ -1,4 +1,8 @@
-"""Tests of paired differences, corrected for the number of arms, and what they say of a margin."""
+"""Tests of paired differences, corrected for the number of arms, and what they say of a margin.
+
+``evaluation.comparison.judge_differences`` calls them for every arm and metric, with the margins of the config
+(``evaluation.noninferiority_margin``), and writes the table of tests, which the report reads.
+"""
 
 import math
 from collections.abc import Sequence

@@ -1,10 +1,11 @@
 """Fingerprints of code: what a rule's result depends on.
 
 Comments, docstrings and layout are no part of it. Neither are the import statements of the package itself, so that a
-module can move, nor what an error or a log line says. The modules that these imports lead to are part of it, and so are
-the versions of other packages. Of a table of choices (``base.choices``), the rows that are chosen count, with the code
-that they lead to, and no others. Standard library only: nothing of the code is imported, it is read as text. What a
-text says can be remembered from one process to the next.
+module can move, nor the arguments of ``StudyError``, ``CohortError`` and of calls of a module's ``logger``. The modules
+that these imports lead to are part of it, and so are the versions of other packages. Of a table of choices
+(``base.choices``), the rows that are chosen count, with the code that they lead to, and no others. Code with a
+certificate counts as the code before, see ``equal_code``. Standard library only: nothing of the code is imported, it is
+read as text. What a text says can be remembered from one process to the next.
 """
 
 import ast

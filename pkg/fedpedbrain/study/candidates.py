@@ -1,4 +1,8 @@
-"""Candidates: whatever is scored on the held-out patients, an arm's best model or a model made elsewhere."""
+"""Candidates: whatever is scored on the held-out patients, an arm's best model or a model made elsewhere.
+
+``study.study.Study.candidates`` builds them from the config. ``model_of_candidate`` of ``rules/rounds.smk`` says which
+file each is, and the rule ``predict_cases`` predicts with it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -14,6 +14,7 @@ from fedpedbrain.study.candidates import build_candidates
 from fedpedbrain.study.network_facts import NETWORKS, NetworkFacts
 from fedpedbrain.study.recipes import ArmRecipe
 from fedpedbrain.study.source_facts import SOURCES
+from fedpedbrain.study.training_facts import SEGMENTATION_LOSSES
 
 
 def check_cohort(config: Mapping[str, Any]) -> None:
@@ -70,6 +71,7 @@ def check_recipe(where: str, recipe: ArmRecipe, config: Mapping[str, Any]) -> No
             f"{where}training.loss.class_weights: {min(unknown)!r} is not one of cohort.classes; correct it"
         )
     _check_loss_weights(where, loss, cohort)
+    _check_label_loss(where, loss, recipe.network_settings)
     _check_grid(where, recipe.network_settings, config["preprocessing"]["grid"])
 
 
@@ -91,6 +93,18 @@ def _check_loss_weights(where: str, loss: Mapping[str, Any], cohort: Mapping[str
     if not any(weights.values()):
         named = " and ".join(f"{key} 0" for key in weights)
         raise StudyError(f"{where}training.loss: nothing is learnt with {named}; raise one")
+
+
+def _check_label_loss(where: str, loss: Mapping[str, Any], network: Mapping[str, Any]) -> None:
+    """Refuse a loss over labels of a network that lets regions overlap, and the other way round."""
+    over_labels = SEGMENTATION_LOSSES[loss["segmentation"]].is_over_labels
+    is_exclusive = network["options"].get("exclusive_regions", False)
+    if over_labels != is_exclusive:
+        raise StudyError(
+            f"{where}training.loss.segmentation: {loss['segmentation']} is over "
+            f"{'labels' if over_labels else 'regions that may overlap'}, found exclusive_regions "
+            f"{str(is_exclusive).lower()} of network.{network['name']}; change one of them"
+        )
 
 
 def _check_local_arms(config: Mapping[str, Any]) -> None:
@@ -160,10 +174,17 @@ def _check_grid(where: str, network: Mapping[str, Any], grid: Sequence[int]) -> 
 
 def _check_stages(where: str, grid: Sequence[int], facts: NetworkFacts, options: Mapping[str, Any]) -> None:
     """Refuse a grid that the stages do not divide, or that ends as a single voxel."""
-    features, strides = options[facts.stages], options[facts.strides]
-    if len(features) != len(strides):
+    strides, number = options[facts.strides], len(options[facts.stages])
+    for name in (facts.strides, *facts.per_stage):
+        if len(options[name]) != number:
+            raise StudyError(
+                f"{where}: {number} {facts.stages} but {len(options[name])} {name}; give one of each per stage"
+            )
+    is_flat = all(sizes[0] == 1 for name in ("strides", "kernels") for sizes in options.get(name, [[0]]))
+    if facts.neighbours and options[facts.neighbours] and not is_flat:
         raise StudyError(
-            f"{where}: {len(features)} {facts.stages} but {len(strides)} {facts.strides}; give one of each a stage"
+            f"{where}.{facts.neighbours}: expected 0, or 1 along D in all kernels and strides, found "
+            f"{options[facts.neighbours]} for a network that reaches along D; set it to 0"
         )
     divisors = [math.prod(stride[axis] for stride in strides) for axis in range(3)]
     for axis, (size, divisor) in enumerate(zip(grid, divisors, strict=True)):
@@ -172,7 +193,9 @@ def _check_stages(where: str, grid: Sequence[int], facts: NetworkFacts, options:
                 f"preprocessing.grid: {size} voxels along {'DHW'[axis]} are not a multiple of {divisor}, "
                 f"the product of {where}.{facts.strides} there; change one of them"
             )
-    if math.prod(grid) == math.prod(divisors):
+    # A network that works slice by slice scales each slice on its own.
+    first_axis = 1 if is_flat else 0
+    if math.prod(grid[first_axis:]) == math.prod(divisors[first_axis:]):
         raise StudyError(
             f"preprocessing.grid: the deepest stage of {where} is a single voxel, which instance normalisation "
             "cannot scale; enlarge the grid or lower the strides"

@@ -22,6 +22,8 @@ class NetworkFacts:
     smallest_grid : the smallest grid (D, H, W) that it takes
     stages, strides : names of the options that have one entry per stage: features, and downsampling (D, H, W), by whose
         product the grid has to divide; "" where it has no such options
+    per_stage : names of its other options that have one entry per stage
+    neighbours : name of the option that says how many slices on either side it sees a slice with; "" for none
     """
 
     implementation: str
@@ -30,6 +32,8 @@ class NetworkFacts:
     smallest_grid: tuple[int, int, int] = (1, 1, 1)
     stages: str = ""
     strides: str = ""
+    per_stage: tuple[str, ...] = ()
+    neighbours: str = ""
 
     def settings(self, block: Mapping[str, Any]) -> dict[str, Any]:
         """Every option, from the config's block where that names it."""
@@ -38,6 +42,7 @@ class NetworkFacts:
 
 _FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
 _THREE = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "minimum": 1}}
+_ODD = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"enum": [1, 3, 5, 7]}}
 _FEATURES = {"type": "array", "minItems": 2, "items": {"type": "integer", "minimum": 1}}
 
 NETWORKS: Choices[NetworkFacts] = Choices(
@@ -73,6 +78,53 @@ NETWORKS: Choices[NetworkFacts] = Choices(
             },
             has_batch_norm=True,
             smallest_grid=(8, 17, 17),
+        ),
+        "residual_unet": NetworkFacts(
+            "fedpedbrain.models.architectures.residual_unet:ResidualUNet",
+            {
+                "features": Option(
+                    [16, 32, 64, 128, 256], _FEATURES, "Features of each stage, from the finest to the deepest."
+                ),
+                "strides": Option(
+                    [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
+                    {"type": "array", "minItems": 2, "items": _THREE},
+                    "Downsampling (D, H, W) at the entry of each stage.",
+                ),
+                "kernels": Option(
+                    [[1, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]],
+                    {"type": "array", "minItems": 2, "items": _ODD},
+                    "Size of the convolutions (D, H, W) of each stage, odd numbers. With 1 along D in all kernels and "
+                    "strides the network works slice by slice.",
+                ),
+                "blocks": Option(
+                    [1, 1, 1, 1, 1],
+                    {"type": "array", "minItems": 2, "items": {"type": "integer", "minimum": 1}},
+                    "Residual blocks of each stage.",
+                ),
+                "neighbours": Option(
+                    0,
+                    {"type": "integer", "minimum": 0},
+                    "Slices on either side that a slice is seen with, as further channels; for a network that works "
+                    "slice by slice.",
+                ),
+                "deep_supervision": Option(
+                    True, {"type": "boolean"}, "Whether the segmentations of coarser stages count in the loss."
+                ),
+                "exclusive_regions": Option(
+                    False,
+                    {"type": "boolean"},
+                    "Whether no voxel belongs to two regions: probabilities are then a softmax over the regions and "
+                    "the background. For losses over labels.",
+                ),
+                "pooled_grid": Option(
+                    [1, 1, 1], _THREE, "The classifier sees the deepest features averaged on this grid (D, H, W)."
+                ),
+                "dropout": Option(0.2, _FRACTION, "Probability that the classifier drops a feature."),
+            },
+            stages="features",
+            strides="strides",
+            per_stage=("kernels", "blocks"),
+            neighbours="neighbours",
         ),
     }
 )

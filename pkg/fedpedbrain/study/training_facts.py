@@ -18,10 +18,14 @@ class LossFacts:
     ----------
     implementation : function ``(logits, targets, **options)`` that returns float32 (B,), one number per case
     options : keys of ``training.loss`` that it reads, each a keyword argument of the function
+    is_over_batch : what a sample costs depends on the others of its batch
+    is_over_labels : it takes regions that exclude each other, from a network that knows so
     """
 
     implementation: str
     options: Mapping[str, Option] = field(default_factory=dict)
+    is_over_batch: bool = False
+    is_over_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,15 @@ _ENDING = {
 SEGMENTATION_LOSSES: Choices[LossFacts] = Choices(
     {
         "dice_cross_entropy": LossFacts("fedpedbrain.training.losses.dice_cross_entropy:dice_cross_entropy"),
+        "dice": LossFacts("fedpedbrain.training.losses.dice:dice_loss"),
+        "batch_dice_cross_entropy": LossFacts(
+            "fedpedbrain.training.losses.batch_dice_cross_entropy:batch_dice_cross_entropy", is_over_batch=True
+        ),
+        "dice_label_cross_entropy": LossFacts(
+            "fedpedbrain.training.losses.dice_label_cross_entropy:dice_label_cross_entropy",
+            is_over_batch=True,
+            is_over_labels=True,
+        ),
         "dice_focal": LossFacts("fedpedbrain.training.losses.dice_focal:dice_focal", _FOCAL),
         "reference": LossFacts("fedpedbrain.training.losses.reference_dice:reference_dice"),
     }

@@ -65,7 +65,7 @@ def keep_small_convolutions_exact(model: nn.Module) -> None:
     written out of bounds: 3x3x3 over a depth of 2, 2x3x3 transposed over 1 x 1, 7x7x7 over a depth of up to 7.
     """
     for layer in model.modules():
-        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+        if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             layer.forward = partial(_convolve_exactly, layer, layer.forward)
 
 

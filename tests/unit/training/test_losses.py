@@ -10,9 +10,12 @@ from fedpedbrain.base.choices import Choices, defaults_of
 from fedpedbrain.models.outputs import Logits
 from fedpedbrain.study.schema import load_schema
 from fedpedbrain.study.training_facts import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES
+from fedpedbrain.training.losses.batch_dice_cross_entropy import batch_dice_cross_entropy
 from fedpedbrain.training.losses.cross_entropy import cross_entropy
+from fedpedbrain.training.losses.dice import dice_loss
 from fedpedbrain.training.losses.dice_cross_entropy import dice_cross_entropy
 from fedpedbrain.training.losses.dice_focal import dice_focal
+from fedpedbrain.training.losses.dice_label_cross_entropy import dice_label_cross_entropy
 from fedpedbrain.training.losses.focal_cross_entropy import focal_cross_entropy
 from fedpedbrain.training.losses.joint import JointLoss, class_weights
 from fedpedbrain.training.losses.reference_dice import reference_dice
@@ -51,6 +54,43 @@ def test_soft_dice_of_the_truth_is_1(mask):
 def test_soft_dice_of_a_miss():
     # Nothing of 3 voxels: 1 / (0 + 3 + 1).
     assert soft_dice(volume(-SURE, -SURE, -SURE), volume(1.0, 1.0, 1.0)).item() == pytest.approx(1 / 4)
+
+
+def test_dice_alone_is_1_less_the_coefficient():
+    assert dice_loss(volume(0.0, 0.0), volume(1.0, 0.0)).item() == pytest.approx(1 / 3)
+
+
+def test_dice_of_a_batch_adds_up_its_samples():
+    # A sure hit of one voxel and a sure miss of another: (2 x 1 + 1) / (1 + 2 + 1); each alone has 1 and 1 / 2.
+    logits = torch.cat([volume(SURE, -SURE), volume(-SURE, -SURE)])
+    masks = torch.cat([volume(1.0, 0.0), volume(1.0, 0.0)])
+    found = batch_dice_cross_entropy(logits, masks)
+    missed = SURE / 2
+    assert found.tolist() == pytest.approx([1 / 4, 1 / 4 + missed])
+
+
+def test_labels_have_a_softmax_with_the_background():
+    # Two regions with logits 0 and the background's 0: a third each, of one voxel of region 1 and one of none.
+    logits, masks = torch.zeros(1, 2, 1, 1, 2), torch.zeros(1, 2, 1, 1, 2)
+    masks[0, 0, 0, 0, 0] = 1.0
+    dice = ((2 / 3 + 1) / (2 / 3 + 1 + 1) + 1 / (2 / 3 + 0 + 1)) / 2
+    assert dice_label_cross_entropy(logits, masks).item() == pytest.approx(1 - dice + math.log(3))
+
+
+def test_coarser_stages_count_half_as_much_each():
+    """Constant stages cost what they cost alone, so the loss is their weighted mean."""
+    mask = torch.zeros(1, 1, 1, 4, 4)
+    mask[..., :2, :2] = 1.0
+    stages = [torch.full((1, 1, 1, size, size), value) for size, value in ((4, 0.0), (2, 1.0), (1, -2.0))]
+    coarse = [mask[..., ::step, ::step] for step in (1, 2, 4)]
+    # The voxel nearest to the middle of 4 x 4 is outside of the region.
+    coarse[2] = torch.zeros(1, 1, 1, 1, 1)
+    alone = [dice_cross_entropy(stage, part).item() for stage, part in zip(stages, coarse, strict=True)]
+    settings = {"segmentation": "dice_cross_entropy", "classification": "cross_entropy"}
+    settings |= {"segmentation_weight": 1.0, "classification_weight": 1.0}
+    loss = JointLoss(settings, torch.ones(1))
+    found = loss(Logits(stages[0], None, tuple(stages[1:])), mask, torch.tensor([UNKNOWN])).item()
+    assert found == pytest.approx((4 * alone[0] + 2 * alone[1] + alone[2]) / 7)
 
 
 def test_soft_dice_has_one_value_a_case_and_region():
@@ -94,12 +134,14 @@ def test_reference_loss_averages_the_logarithms_of_the_regions():
 
 
 @pytest.mark.parametrize("name", sorted(SEGMENTATION_LOSSES))
-def test_a_segmentation_loss_has_one_value_a_case_whatever_the_others(name):
+def test_what_a_sample_costs_depends_on_the_others_where_the_facts_say_so(name):
     logits = torch.randn(3, 2, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     masks = (logits.flip(0) > 0).float()
+    # No voxel belongs to two regions, which losses over labels need.
+    masks[:, 1] *= 1.0 - masks[:, 0]
     loss = load(SEGMENTATION_LOSSES, name)
-    alone = [loss(logits[case : case + 1], masks[case : case + 1]) for case in range(3)]
-    torch.testing.assert_close(loss(logits, masks), torch.cat(alone))
+    alone = torch.cat([loss(logits[case : case + 1], masks[case : case + 1]) for case in range(3)])
+    assert torch.allclose(loss(logits, masks), alone) != SEGMENTATION_LOSSES[name].is_over_batch
 
 
 @pytest.mark.parametrize("name", sorted(SEGMENTATION_LOSSES))

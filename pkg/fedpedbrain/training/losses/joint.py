@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fedpedbrain.base.cases import UNKNOWN_CLASS_INDEX
 from fedpedbrain.base.choices import Choices
@@ -68,7 +69,7 @@ class JointLoss:
         of_batch = class_indices if batch_class_indices is None else batch_class_indices
         parts = []
         if logits.segmentation is not None:
-            losses = self._segmentation(logits.segmentation, masks.float())
+            losses = self._of_regions(logits, masks.float())
             parts.append(self._factors[0] * losses.sum() / len(of_batch))
         if logits.classification is not None:
             losses = self._classification(logits.classification, class_indices)
@@ -86,11 +87,24 @@ class JointLoss:
         """
         parts = []
         if logits.segmentation is not None:
-            parts.append(self._factors[0] * self._segmentation(logits.segmentation, masks.float()))
+            parts.append(self._factors[0] * self._of_regions(logits, masks.float()))
         if logits.classification is not None:
             losses = self._classification(logits.classification, class_indices)
             parts.append(self._factors[1] * self._weight_of(class_indices) * losses)
         return torch.stack(parts).sum(0)
+
+    def _of_regions(self, logits: Logits, masks: Tensor) -> Tensor:
+        """Loss of the regions, float32 (B,): the mean over stages, of which each coarser one counts half as much.
+
+        The masks of a coarser stage are the nearest voxels of the full ones, as in nnU-Net (Isensee et al., 2021).
+        """
+        if not logits.deeper:
+            return self._segmentation(logits.segmentation, masks)
+        stages = (logits.segmentation, *logits.deeper)
+        sized = (functional.interpolate(masks, stage.shape[2:], mode="nearest-exact") for stage in stages)
+        weights = [0.5**number for number in range(len(stages))]
+        losses = (self._segmentation(stage, part) for stage, part in zip(stages, sized, strict=True))
+        return sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / sum(weights)
 
     def _weight_of(self, class_indices: Tensor) -> Tensor:
         known = class_indices != UNKNOWN_CLASS_INDEX
