@@ -22,6 +22,11 @@ class MemoryDataset:
     def mask(self, row: int) -> np.ndarray:
         return self._masks[row]
 
+    image_map, mask_map = image, mask
+
+    def grid_shape(self, row: int) -> tuple[int, ...]:
+        return self._images[row].shape[1:]
+
     def select(self, rows: Sequence[int]) -> "MemoryDataset":
         return MemoryDataset([self.cases[row] for row in rows], self._images[list(rows)], self._masks[list(rows)])
 

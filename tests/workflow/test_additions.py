@@ -79,6 +79,12 @@ ADDITIONS = {
         '"squares": LossFacts("fedpedbrain.training.losses.squares:squares", '
         '{"alpha": Option(4.0, {"type": "number", "minimum": 0}, "Factor on the squares.")}),',
     ),
+    "augmentation": (
+        "training/nothing_changed.py",
+        "class NothingChanged:\n    pass\n",
+        "study/augmentation_facts.py",
+        '"nothing": AugmentationFacts("fedpedbrain.training.nothing_changed:NothingChanged", lambda block: []),',
+    ),
     "source": (
         "data/sources/nothing.py",
         "from fedpedbrain.data.sources.source_files import SourceFiles\n\n\n"
@@ -94,6 +100,7 @@ FIRST_ROWS = {
     "network": '"unet": ',
     "strategy": '"fedavg": ',
     "loss": '"dice_cross_entropy": ',
+    "augmentation": '"in_plane": ',
     "source": '"phantom": ',
 }
 
@@ -170,6 +177,7 @@ def test_an_addition_can_be_chosen(copy, what):
         "network": "network={name: one_layer}",
         "strategy": "arm_defaults={strategy: {name: last}}",
         "loss": "training={loss: {segmentation: squares}}",
+        "augmentation": "training={augmentation: {name: nothing}}",
         "source": "cohort={source: nothing}",
     }[what]
     assert copy.planned("--config", choice)["train_site"] > 0
@@ -187,6 +195,13 @@ def test_a_module_that_moves_reruns_nothing_of_any_study(copy, before):
         text = path.read_text()
         if "fedpedbrain.training.epochs" in text:
             path.write_text(text.replace("fedpedbrain.training.epochs", "fedpedbrain.training.loop"))
+    assert fingerprints(copy.folder) == before
+
+
+@pytest.mark.parametrize("name", ["patches", "volume_augmentation", "intensity_changes"])
+def test_an_edit_of_samples_that_no_study_here_chooses_reruns_nothing(copy, before, name):
+    path = copy.folder / "pkg" / "fedpedbrain" / "training" / f"{name}.py"
+    path.write_text(path.read_text() + "\n\nEDITED = True\n")
     assert fingerprints(copy.folder) == before
 
 

@@ -65,9 +65,10 @@ def defaults_of(options: Mapping[str, Option]) -> dict[str, Any]:
 
 
 def block_schema(options: Mapping[str, Option], description: str) -> dict[str, Any]:
-    """JSON schema of a block that may name these options and no others."""
+    """JSON schema of a block that may name these options and no others, each with its default."""
     properties = {
-        name: {**option.schema, "description": option.description} if option.description else dict(option.schema)
+        name: {**option.schema, "default": option.default}
+        | ({"description": option.description} if option.description else {})
         for name, option in options.items()
     }
     return {"description": description, "type": "object", "additionalProperties": False, "properties": properties}

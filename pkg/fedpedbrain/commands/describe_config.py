@@ -133,7 +133,8 @@ def _row(path: str, block: Mapping[str, Any], schema: Mapping[str, Any], value: 
 
 
 def _default(block: Mapping[str, Any], value: Any) -> str:
-    """A short value as the config writes it; nothing for a block, whose keys have rows of their own."""
+    """A short value as the config writes it, else the option's own; nothing for a block, whose keys have their rows."""
+    value = block.get("default", _UNSET) if value is _UNSET else value
     if value is _UNSET or ("properties" in block and value is not None):
         return ""
     text = yaml.safe_dump(value, default_flow_style=True, width=1e6, sort_keys=False).removesuffix("...\n").strip()

@@ -23,6 +23,7 @@ from fedpedbrain.federated.state import ServerState, SiteState, check_owner
 from fedpedbrain.federated.strategies.proximal_rule import ProximalRule
 from fedpedbrain.federated.strategies.strategy import Memory, SiteRule, Strategy, build_strategy
 from fedpedbrain.models.files import ModelFile
+from fedpedbrain.study.training_facts import samples_of_epoch
 from fedpedbrain.training.batches import SiteRound
 from fedpedbrain.training.epochs import train_model
 from fedpedbrain.training.execution import (
@@ -236,7 +237,8 @@ class _SiteRun:
 
     def lineage(self) -> Lineage:
         """History of the update."""
-        steps_an_epoch = -(-len(self.dataset) // self.plan.training["batch_size"])
+        samples = samples_of_epoch(len(self.dataset), self.plan.training)
+        steps_an_epoch = -(-samples // self.plan.training["batch_size"])
         return replace(
             self.start.lineage,
             kind="update",

@@ -6,20 +6,32 @@ from typing import Any
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.arms import Arm
 from fedpedbrain.study.network_facts import NETWORKS
+from fedpedbrain.study.training_facts import SEGMENTATION_LOSSES
 
 
-def check_noise(arm: Arm, network: str, loss: Mapping[str, Any]) -> None:
-    """Refuse what would carry cases past the arm's noise: a network's statistics, or a ``training.loss`` block."""
+def check_noise(arm: Arm, network: str, training: Mapping[str, Any]) -> None:
+    """Refuse what would carry cases past the arm's noise: a network's statistics, or a ``training`` block."""
     sites, cases = (arm.block["privacy"][key] for key in ("noise_multiplier", "example_level"))
     if arm.is_private and NETWORKS[network].has_batch_norm and arm.block["batch_norm"] != "frozen":
         raise StudyError(
             f"arms.{arm.name}.privacy.{'noise_multiplier' if sites > 0 else 'example_level'}: {network} has batch "
             "statistics, which take no noise; set the arm's batch_norm: frozen, or network.name: unet"
         )
-    if cases["noise_multiplier"] > 0 and loss["balance_classes"]:
+    if cases["noise_multiplier"] > 0 and training["loss"]["balance_classes"]:
         raise StudyError(
             f"arms.{arm.name}.privacy.example_level: training.loss.balance_classes lets every case change the weight "
             "of the others; set it to false"
+        )
+    loss = training["loss"]["segmentation"]
+    if cases["noise_multiplier"] > 0 and SEGMENTATION_LOSSES[loss].is_over_batch:
+        raise StudyError(
+            f"arms.{arm.name}.privacy.example_level: {loss} is over all samples of a batch, a case's gradient has to be "
+            "its own; choose another training.loss.segmentation"
+        )
+    if cases["noise_multiplier"] > 0 and training["patch"] is not None:
+        raise StudyError(
+            f"arms.{arm.name}.privacy.example_level: an example has to be a case, training.patch makes several of one; "
+            "set it to null"
         )
 
 

@@ -13,6 +13,7 @@ from fedpedbrain.study.arms import POOLED_SITE, Arm
 from fedpedbrain.study.candidates import build_candidates
 from fedpedbrain.study.network_facts import NETWORKS, NetworkFacts
 from fedpedbrain.study.recipes import ArmRecipe
+from fedpedbrain.study.sample_checks import check_augmentation, check_flips, check_patch
 from fedpedbrain.study.source_facts import SOURCES
 from fedpedbrain.study.training_facts import SEGMENTATION_LOSSES
 
@@ -34,6 +35,7 @@ def check_cohort(config: Mapping[str, Any]) -> None:
             f"cohort.anatomy.extent_mm: expected the smallest and then the largest extent in mm, found "
             f"[{smallest:g}, {largest:g}]; correct them"
         )
+    check_flips(config["evaluation"]["test_time_flips"], cohort["anatomy"]["mirror_axes"])
     names = [region["name"] for region in cohort["regions"]]
     if len(set(names)) < len(names):
         raise StudyError("cohort.regions: two regions have one name; rename one")
@@ -58,7 +60,7 @@ def check_cohort(config: Mapping[str, Any]) -> None:
 
 
 def check_recipe(where: str, recipe: ArmRecipe, config: Mapping[str, Any]) -> None:
-    """Refuse a loss or a network that cannot learn from the cohort.
+    """Refuse a loss, patches, an augmentation or a network that cannot learn from the cohort.
 
     Parameters
     ----------
@@ -72,7 +74,12 @@ def check_recipe(where: str, recipe: ArmRecipe, config: Mapping[str, Any]) -> No
         )
     _check_loss_weights(where, loss, cohort)
     _check_label_loss(where, loss, recipe.network_settings)
-    _check_grid(where, recipe.network_settings, config["preprocessing"]["grid"])
+    check_patch(where, recipe.training["patch"])
+    check_augmentation(where, recipe.training_settings["augmentation"], cohort["anatomy"]["mirror_axes"])
+    sample = ("preprocessing.grid", config["preprocessing"]["grid"])
+    if recipe.patch_size:
+        sample = (f"{where}training.patch.size", recipe.patch_size)
+    _check_grid(where, recipe.network_settings, *sample)
 
 
 def check_arms(config: Mapping[str, Any], arms: Mapping[str, Arm], recipes: Mapping[str, ArmRecipe]) -> None:
@@ -82,7 +89,7 @@ def check_arms(config: Mapping[str, Any], arms: Mapping[str, Arm], recipes: Mapp
     _check_arm_names("reporting.video.arms", config["reporting"]["video"]["arms"], candidates)
     for arm in arms.values():
         check_arm(arm, config["study"]["rounds"], config["study"]["seeds"])
-        check_noise(arm, recipes[arm.name].network["name"], recipes[arm.name].training["loss"])
+        check_noise(arm, recipes[arm.name].network["name"], recipes[arm.name].training)
     _check_local_arms(config)
 
 
@@ -161,18 +168,16 @@ def _check_arm_names(key: str, names: Sequence[str], arms: Mapping[str, Arm]) ->
             raise StudyError(f"{key}: {name!r} is none of the study's arms ({', '.join(arms)})")
 
 
-def _check_grid(where: str, network: Mapping[str, Any], grid: Sequence[int]) -> None:
-    """Refuse a grid that the network would shrink to nothing, or cannot divide."""
+def _check_grid(where: str, network: Mapping[str, Any], key: str, grid: Sequence[int]) -> None:
+    """Refuse a grid or a patch, which stands under ``key``, that the network shrinks to nothing or cannot divide."""
     name, facts = network["name"], NETWORKS[network["name"]]
     if any(size < least for size, least in zip(grid, facts.smallest_grid, strict=True)):
-        raise StudyError(
-            f"preprocessing.grid: {name} needs at least {list(facts.smallest_grid)}, found {grid}; enlarge it"
-        )
+        raise StudyError(f"{key}: {name} needs at least {list(facts.smallest_grid)}, found {grid}; enlarge it")
     if facts.strides:
-        _check_stages(f"{where}network.{name}", grid, facts, network["options"])
+        _check_stages(f"{where}network.{name}", key, grid, facts, network["options"])
 
 
-def _check_stages(where: str, grid: Sequence[int], facts: NetworkFacts, options: Mapping[str, Any]) -> None:
+def _check_stages(where: str, key: str, grid: Sequence[int], facts: NetworkFacts, options: Mapping[str, Any]) -> None:
     """Refuse a grid that the stages do not divide, or that ends as a single voxel."""
     strides, number = options[facts.strides], len(options[facts.stages])
     for name in (facts.strides, *facts.per_stage):
@@ -190,13 +195,13 @@ def _check_stages(where: str, grid: Sequence[int], facts: NetworkFacts, options:
     for axis, (size, divisor) in enumerate(zip(grid, divisors, strict=True)):
         if size % divisor:
             raise StudyError(
-                f"preprocessing.grid: {size} voxels along {'DHW'[axis]} are not a multiple of {divisor}, "
+                f"{key}: {size} voxels along {'DHW'[axis]} are not a multiple of {divisor}, "
                 f"the product of {where}.{facts.strides} there; change one of them"
             )
     # A network that works slice by slice scales each slice on its own.
     first_axis = 1 if is_flat else 0
     if math.prod(grid[first_axis:]) == math.prod(divisors[first_axis:]):
         raise StudyError(
-            f"preprocessing.grid: the deepest stage of {where} is a single voxel, which instance normalisation "
-            "cannot scale; enlarge the grid or lower the strides"
+            f"{key}: the deepest stage of {where} is a single voxel, which instance normalisation "
+            "cannot scale; enlarge it or lower the strides"
         )

@@ -24,13 +24,13 @@ class ArmRecipe:
     Attributes
     ----------
     training, network : blocks of the config's form
-    is_own_network : the arm names a network of its own, or options or a start of its own for it
+    has_own_start : the arm names a network of its own, options or a start of its own for it, or patches of another size
     differences : what of both blocks is other than the study's, by its place in the config
     """
 
     training: Mapping[str, Any]
     network: Mapping[str, Any]
-    is_own_network: bool
+    has_own_start: bool
     differences: Mapping[str, Any]
 
     @cached_property
@@ -42,6 +42,17 @@ class ArmRecipe:
     def learning_rate(self) -> float:
         """Before the schedule."""
         return self.training["optimizer"]["learning_rate"]
+
+    @property
+    def patch_size(self) -> list[int] | None:
+        """Voxels (D, H, W) of one training sample, None where it is a whole case."""
+        patch = self.training["patch"]
+        return patch and patch["size"]
+
+    @property
+    def patch_of_spec(self) -> dict[str, Any]:
+        """What ``ModelSpec`` says of patches: nothing where there are none."""
+        return {"patch": self.patch_size} if self.patch_size else {}
 
     @property
     def network_settings(self) -> dict[str, Any]:
@@ -64,9 +75,10 @@ class ArmRecipe:
     def start(self) -> str:
         """Name of the start that arms of the same network share."""
         name = self.network["name"]
-        if not self.is_own_network:
+        if not self.has_own_start:
             return name
-        return f"{name}_{digest_of(self.network_settings | {'pretrained': dict(self.pretrained)})[:_DIGITS]}"
+        settings = self.network_settings | {"pretrained": dict(self.pretrained)} | self.patch_of_spec
+        return f"{name}_{digest_of(settings)[:_DIGITS]}"
 
     @property
     def description(self) -> dict[str, Any]:
@@ -105,4 +117,5 @@ def build_recipe(config: Mapping[str, Any], block: Mapping[str, Any]) -> ArmReci
     network = merged_block(config["network"], block.get("network", {}))
     differences = _differences(training, config["training"], "training")
     of_network = _differences(_read_network(network), _read_network(config["network"]), "network")
-    return ArmRecipe(training, network, bool(of_network), differences | of_network)
+    sizes = [(block["patch"] or {}).get("size") for block in (training, config["training"])]
+    return ArmRecipe(training, network, bool(of_network) or sizes[0] != sizes[1], differences | of_network)

@@ -42,7 +42,9 @@ def load_schema(path: str | Path) -> dict[str, Any]:
     for name, facts in TABLES["NETWORKS"].items():
         schema["$defs"]["network"]["properties"][name] = block_schema(facts.options, f"Options of {name}.")
     for facts in TABLES["STRATEGIES"].values():
-        schema["$defs"]["strategy"]["properties"] |= block_schema(facts.declared, "")["properties"]
+        # Strategies that share an option may have defaults of their own.
+        options = block_schema(facts.declared, "")["properties"].items()
+        schema["$defs"]["strategy"]["properties"] |= {name: _without(option, "default") for name, option in options}
     training = schema["properties"]["training"]["properties"]
     for (name, _), table in TRAINING_CHOICES.items():
         for facts in table.values():
@@ -56,6 +58,10 @@ def load_schema(path: str | Path) -> dict[str, Any]:
     }
     _fill_recipes(schema)
     return schema
+
+
+def _without(block: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in block.items() if key != name}
 
 
 def _fill_recipes(schema: dict[str, Any]) -> None:

@@ -179,7 +179,7 @@ class Study:
 
     def model_spec(self, recipe: ArmRecipe) -> dict[str, Any]:
         """Arguments of ``ModelSpec`` for the network of a recipe."""
-        return recipe.network_settings | self.scored_spec
+        return recipe.network_settings | self.scored_spec | recipe.patch_of_spec
 
     @cached_property
     def arm_choices(self) -> dict[str, frozenset[Choice]]:

@@ -4,15 +4,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedpedbrain.base.choices import Choices
+from fedpedbrain.study.augmentation_facts import AUGMENTATIONS
 from fedpedbrain.study.network_facts import NETWORKS
 from fedpedbrain.study.source_facts import SOURCES
 from fedpedbrain.study.strategy_facts import STRATEGIES
 from fedpedbrain.study.training_facts import (
     CLASSIFICATION_LOSSES,
     OPTIMIZERS,
+    SAMPLERS,
     SCHEDULES,
     SEGMENTATION_LOSSES,
     TRAINING_CHOICES,
+    sampler_of,
 )
 
 TABLES: Mapping[str, Choices] = {
@@ -23,6 +26,8 @@ TABLES: Mapping[str, Choices] = {
     "CLASSIFICATION_LOSSES": CLASSIFICATION_LOSSES,
     "OPTIMIZERS": OPTIMIZERS,
     "SCHEDULES": SCHEDULES,
+    "AUGMENTATIONS": AUGMENTATIONS,
+    "SAMPLERS": SAMPLERS,
 }
 # A table's name and one of its words.
 Choice = tuple[str, str]
@@ -31,7 +36,8 @@ Choice = tuple[str, str]
 def choices_of_training(training: Mapping[str, Any]) -> set[Choice]:
     """What a ``training`` block chooses."""
     names = {id(table): name for name, table in TABLES.items()}
-    return {(names[id(table)], training[block][key]) for (block, key), table in TRAINING_CHOICES.items()}
+    chosen = {(names[id(table)], training[block][key]) for (block, key), table in TRAINING_CHOICES.items()}
+    return chosen | {("SAMPLERS", sampler_of(training))}
 
 
 def modules_that_train(choices: Iterable[Choice]) -> list[str]:

@@ -1,10 +1,11 @@
-"""The losses, optimizers and schedules that a study can choose; each is a row here, its code and a test."""
+"""The losses, optimizers, schedules and samplers that a study can choose; each is a row here, its code and a test."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fedpedbrain.base.choices import Choices, Option
+from fedpedbrain.study.augmentation_facts import AUGMENTATIONS, DEFAULT_AUGMENTATION
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,18 @@ class ScheduleFacts:
 
     implementation: str
     options: Mapping[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SamplerFacts:
+    """What is known of a way to make batches of a site's cases.
+
+    Attributes
+    ----------
+    implementation : function of ``training.batches.epoch_batches``' form
+    """
+
+    implementation: str
 
 
 _COUNT = {"type": "integer", "minimum": 1}
@@ -137,18 +150,39 @@ SCHEDULES: Choices[ScheduleFacts] = Choices(
         ),
     }
 )
+# No word of the config chooses one: see ``sampler_of``.
+SAMPLERS: Choices[SamplerFacts] = Choices(
+    {
+        "whole": SamplerFacts("fedpedbrain.training.batches:epoch_batches"),
+        "patches": SamplerFacts("fedpedbrain.training.patches:patch_batches"),
+    }
+)
 # Block and key of ``training`` to the table of its words.
 TRAINING_CHOICES: Mapping[tuple[str, str], Choices] = {
     ("optimizer", "name"): OPTIMIZERS,
     ("schedule", "name"): SCHEDULES,
     ("loss", "segmentation"): SEGMENTATION_LOSSES,
     ("loss", "classification"): CLASSIFICATION_LOSSES,
+    ("augmentation", "name"): AUGMENTATIONS,
 }
 
 
+def sampler_of(training: Mapping[str, Any]) -> str:
+    """The word of ``SAMPLERS`` for a ``training`` block: what one sample of a batch is."""
+    return "patches" if training.get("patch") else "whole"
+
+
+def samples_of_epoch(num_cases: int, training: Mapping[str, Any]) -> int:
+    """How many samples an epoch draws from a site's cases: as many of each case."""
+    return num_cases * training["patch"]["per_case"] if training.get("patch") else num_cases
+
+
 def read_settings(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``training`` block with the options of what it chooses, or their defaults, and without those of the rest."""
-    kept = dict(training)
+    """The ``training`` block with the options of what it chooses, or their defaults, and without those of the rest.
+
+    What was the only choice once, whole cases and augmentation in plane, is not named: its settings stay as they were.
+    """
+    kept = {key: value for key, value in training.items() if key != "patch" or value is not None}
     for name in {block for block, _ in TRAINING_CHOICES}:
         tables = {key: table for (block, key), table in TRAINING_CHOICES.items() if block == name}
         block = kept[name]
@@ -157,4 +191,6 @@ def read_settings(training: Mapping[str, Any]) -> dict[str, Any]:
         read = {key: block.get(key, option.default) for facts in rows for key, option in facts.options.items()}
         # Options come last whether the config names them or not, so that equal settings are equal as text, too.
         kept[name] = {key: value for key, value in block.items() if key not in of_some} | read
+    if kept["augmentation"]["name"] == DEFAULT_AUGMENTATION:
+        kept["augmentation"] = {key: value for key, value in kept["augmentation"].items() if key != "name"}
     return kept

@@ -1,4 +1,4 @@
-"""Random in-plane changes of training images, drawn a case and applied to the batch on its device."""
+"""Random in-plane changes of training images, drawn per case and applied to the batch on its device."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.seeds import derive_seed
-
-# Intensities are stored as uint8.
-_UNIT = 1.0 / 255.0
+from fedpedbrain.models.placement import to_unit
 
 
 @dataclass(frozen=True)
@@ -53,33 +52,58 @@ class Augmentation:
         self._settings = settings
         self._is_turning = settings["rotation_degrees"] > 0.0 or settings["zoom_spread"] > 0.0
 
-    def draw(self, *seed_parts: str | int, aspect: float = 1.0) -> Change:
-        """Draw one case's change."""
+    def draw(
+        self,
+        *seed_parts: str | int,
+        shape: Sequence[int] = (1, 1, 1, 1),
+        spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
+    ) -> Change:
+        """Draw one case's change.
+
+        Parameters
+        ----------
+        shape : of its images (C, D, H, W)
+        spacing_mm : distance between voxel centres (D, H, W)
+        """
         rng = np.random.default_rng(derive_seed("augmentation", *seed_parts))
         settings = self._settings
+        height_mm, width_mm = (size * spacing for size, spacing in zip(shape[2:], spacing_mm[1:], strict=True))
         return Change(
             shift=tuple(rng.random(2)),
             mirrored=rng.random() < settings["flip_probability"],
             angle=math.radians(rng.uniform(-1.0, 1.0) * settings["rotation_degrees"]),
             zoom=1.0 + rng.uniform(-1.0, 1.0) * settings["zoom_spread"],
             gamma=1.0 + rng.uniform(-1.0, 1.0) * settings["gamma_spread"],
-            aspect=aspect,
+            aspect=height_mm / width_mm,
         )
+
+    def reach(self, size: Sequence[int], changes: Sequence[Change]) -> tuple[int, ...]:
+        """How many voxels (D, H, W) a call looks at: those of the sample, whatever happens to it."""
+        return tuple(size)
 
     def __call__(self, images: Tensor, masks: Tensor, changes: Sequence[Change]) -> tuple[Tensor, Tensor]:
         """Apply drawn changes.
 
         Parameters
         ----------
-        images : uint8 (B, C, D, H, W)
+        images : uint8 (B, C, D, H, W), or float16 where gamma_spread is 0
         masks : uint8 (B, R, D, H, W), 0 or 1; R may be 0
         changes : one a case
 
         Returns
         -------
-        images float32 in [0, 1], channels last in memory, and masks uint8, of the same shapes; linear interpolation for
-        images, nearest voxels for masks
+        images float32, uint8 in [0, 1], channels last in memory, and masks uint8, of the same shapes; linear
+        interpolation for images, nearest voxels for masks
+
+        Raises
+        ------
+        StudyError : images that are not uint8 have no power
         """
+        if self._settings["gamma_spread"] > 0.0 and images.dtype != torch.uint8:
+            raise StudyError(
+                f"training.augmentation.gamma_spread: in_plane takes powers of intensities from 0 to 1, found "
+                f"{images.dtype}; set it to 0, or training.augmentation.name: volume"
+            )
         spatial = self._warp if self._is_turning else self._crop
         images, masks = spatial(images, masks, changes)
         if self._settings["gamma_spread"] > 0.0:
@@ -115,7 +139,7 @@ class Augmentation:
 
         # nearest-exact looks at the same voxels as bilinear does; nearest would shift masks by up to half a voxel.
         new_masks = stretch(cut(masks), "nearest-exact") if masks.shape[1] else masks
-        return stretch(cut(images) * _UNIT, "bilinear"), new_masks
+        return stretch(to_unit(cut(images)), "bilinear"), new_masks
 
     def _warp(self, images: Tensor, masks: Tensor, changes: Sequence[Change]) -> tuple[Tensor, Tensor]:
         """Crop, rotate, zoom and mirror the batch by one sampling; slices are sampled like channels, all alike."""
@@ -128,7 +152,7 @@ class Augmentation:
             sampled = functional.grid_sample(slices, where, mode=mode, padding_mode=padding, align_corners=False)
             return sampled.view(volumes.shape)
 
-        images = sample(images * _UNIT, "bilinear", "border")
+        images = sample(to_unit(images), "bilinear", "border")
         return images, sample(masks.float(), "nearest", "zeros").byte() if masks.shape[1] else masks
 
     def _plane(self, change: Change, height: int, width: int) -> list[list[float]]:

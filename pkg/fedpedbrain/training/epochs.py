@@ -9,7 +9,8 @@ from torch import nn
 from fedpedbrain.base.cases import UNKNOWN_CLASS_INDEX
 from fedpedbrain.base.seeds import derive_seed
 from fedpedbrain.data.grid.dataset import ShardDataset
-from fedpedbrain.training.batches import Batch, SiteRound, epoch_batches, shuffled_order
+from fedpedbrain.study.training_facts import SAMPLERS, sampler_of
+from fedpedbrain.training.batches import Batch, SiteRound, shuffled_order
 from fedpedbrain.training.execution import autocast, training_batch_norms
 from fedpedbrain.training.losses.joint import JointLoss, class_weights
 from fedpedbrain.training.optimizers import begin_training, end_training
@@ -96,8 +97,12 @@ def train_model(
     loss = JointLoss(settings["loss"], weights)
     draw = poisson_order if is_private(privacy) else shuffled_order
 
+    sampler = SAMPLERS.load(sampler_of(settings))
+    # Networks that see neighbouring slices say how many on either side.
+    context = getattr(model, "context", 0)
+
     def batches(epoch: int) -> Iterator[Batch | None]:
-        return epoch_batches(dataset, class_indices, settings, work, epoch, device, draw)
+        return sampler(dataset, class_indices, settings, work, epoch, device, draw, context)
 
     num_epochs = settings["epochs_per_round"]
     begin_training(optimizer)

@@ -125,6 +125,7 @@ def explained_memory(who: str, settings: Mapping, grid: list[int], one_by_one: b
 
     Parameters
     ----------
+    settings : the ``training`` block; where it speaks of patches, their size counts in the place of ``grid``
     one_by_one : whether cases go through the network one at a time whatever the ``training`` block says
     """
     try:
@@ -133,14 +134,15 @@ def explained_memory(who: str, settings: Mapping, grid: list[int], one_by_one: b
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         part = 1 if one_by_one else settings["micro_batch_size"] or settings["batch_size"]
-        at_once = min(part, settings["batch_size"])
+        at_once, patch = min(part, settings["batch_size"]), settings.get("patch")
+        samples, size = ("patches", patch["size"]) if patch else ("cases", grid)
         advice = (
             f"set training.micro_batch_size below {at_once}"
             if at_once > 1
-            else "lower preprocessing.grid"
+            else f"lower {'training.patch.size' if patch else 'preprocessing.grid'}"
             if settings["checkpoint_activations"]
             else "set training.checkpoint_activations: true"
         )
         raise StudyError(
-            f"{who}: out of memory with {at_once} cases of {'x'.join(map(str, grid))} voxels at once; {advice}"
+            f"{who}: out of memory with {at_once} {samples} of {'x'.join(map(str, size))} voxels at once; {advice}"
         ) from None

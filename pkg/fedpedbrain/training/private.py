@@ -55,6 +55,8 @@ def check_private(model: nn.Module, settings: Mapping, privacy: Mapping) -> None
             f"{who}: training.loss.balance_classes lets every case change the weight of the others; set it to false, "
             "and training.loss.class_weights if need be"
         )
+    if settings.get("patch"):
+        raise StudyError(f"{who}: an example has to be a case, training.patch makes several of one; set it to null")
     if privacy["noise_multiplier"] and not math.isfinite(privacy["clip_norm"]):
         raise StudyError(f"{who}: noise needs a finite clip_norm, found {privacy['clip_norm']}")
 

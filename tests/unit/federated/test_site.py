@@ -167,7 +167,7 @@ def batches_of(shard: Path, settings: dict, round_number: int = 1, epoch: int = 
 
 
 def test_an_epoch_takes_every_case_once(shard, settings):
-    settings["augmentation"] = dict.fromkeys(settings["augmentation"], 0.0) | {"crop_fraction": 1.0}
+    settings["augmentation"] = dict.fromkeys(settings["augmentation"], 0.0) | {"name": "in_plane", "crop_fraction": 1.0}
     batches = batches_of(shard, settings)
     assert [len(batch.images) for batch in batches] == [2, 2, 1]
     dataset = ShardDataset([shard], {"train"})
@@ -178,7 +178,7 @@ def test_an_epoch_takes_every_case_once(shard, settings):
 
 
 def test_image_mask_and_class_of_a_batch_belong_together(tmp_path, make_case, write_shard, settings):
-    settings["augmentation"] = dict.fromkeys(settings["augmentation"], 0.0) | {"crop_fraction": 1.0}
+    settings["augmentation"] = dict.fromkeys(settings["augmentation"], 0.0) | {"name": "in_plane", "crop_fraction": 1.0}
     cases = [make_case(str(n), class_name=("normal", "dipg")[n % 2]) for n in range(4)]
     masks = np.zeros((4, 1, 4, 8, 8), np.uint8)
     masks[1::2] = 1
@@ -205,7 +205,9 @@ def test_images_turn_in_mm(tmp_path, make_case, write_shard, settings):
     dataset = ShardDataset([shard], {"train"})
     image, mask = (torch.from_numpy(read(0)[None]) for read in (dataset.image, dataset.mask))
     augmentation = Augmentation(settings["augmentation"])
-    expected, _ = augmentation(image, mask, [augmentation.draw(0, 1, 1, "a", aspect=0.5)])
+    change = augmentation.draw(0, 1, 1, "a", shape=image.shape[1:], spacing_mm=case.grid_spacing_mm)
+    assert change.aspect == 0.5
+    expected, _ = augmentation(image, mask, [change])
     assert torch.equal(batch.images, expected)
 
 

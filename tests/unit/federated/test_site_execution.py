@@ -166,10 +166,11 @@ for site in ("small", "large"):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads memory from /proc")
+@pytest.mark.parametrize("patch", [None, {"size": [4, 32, 32], "per_case": 1, "foreground_share": 0.5}])
 def test_a_sites_number_of_cases_does_not_decide_its_memory(
-    tmp_path, settings, make_plan, spec, make_case, write_shard
+    tmp_path, settings, make_plan, spec, make_case, write_shard, patch
 ):
-    settings |= {"epochs_per_round": 1, "batch_size": 4}
+    settings |= {"epochs_per_round": 1, "batch_size": 4, "patch": patch}
     # 0.2 MB a case with its mask: 60 MB of 300.
     grid = (16, 64, 96)
     spec["options"]["strides"] = [[2, 8, 8], [2, 2, 2]]

@@ -284,4 +284,4 @@ def test_identity_settings_draw_a_place_alone():
 
 
 def test_a_change_knows_its_planes_aspect():
-    assert Augmentation(ALL).draw("case", aspect=0.75).aspect == 0.75
+    assert Augmentation(ALL).draw("case", shape=(2, 9, 30, 80), spacing_mm=(5.0, 2.0, 1.0)).aspect == 0.75

@@ -265,6 +265,16 @@ def test_running_out_of_memory_names_the_setting_to_change(settings, changes, nu
     assert str(refusal.value) == expected
 
 
+def test_running_out_of_memory_with_patches_speaks_of_patches(settings):
+    settings |= {"batch_size": 1, "micro_batch_size": None, "checkpoint_activations": True}
+    settings["patch"] = {"size": [16, 96, 96], "per_case": 2, "foreground_share": 0.5}
+    with pytest.raises(StudyError) as refusal, explained_memory(WHO, settings, [32, 64, 48]):
+        torch.empty(1 << 50)
+    assert str(refusal.value) == (
+        f"{WHO}: out of memory with 1 patches of 16x96x96 voxels at once; lower training.patch.size"
+    )
+
+
 @pytest.mark.parametrize(
     ("is_checkpointed", "advice"),
     [(False, "set training.checkpoint_activations: true"), (True, "lower preprocessing.grid")],

@@ -68,14 +68,36 @@ class ShardDataset:
         """One case's regions, uint8 (R, D, H, W), 0 or 1."""
         return self._read(row, "masks")
 
+    def grid_shape(self, row: int) -> tuple[int, int, int]:
+        """Voxels (D, H, W) of one case's grid."""
+        return tuple(self._map(row, "images").shape[1:])
+
+    def image_map(self, row: int) -> np.ndarray:
+        """As ``image``, a memory map whose voxels are read once they are used."""
+        return self._checked_map(row, "images")
+
+    def mask_map(self, row: int) -> np.ndarray:
+        """As ``mask``, a memory map whose voxels are read once they are used."""
+        return self._checked_map(row, "masks")
+
+    def _path(self, row: int, part: str) -> Path:
+        return self._folders[self._places[row][0]] / f"{part}.npy"
+
+    def _map(self, row: int, part: str) -> np.ndarray:
+        return np.load(self._path(row, part), mmap_mode="r")[self._places[row][1]]
+
+    def _checked_map(self, row: int, part: str) -> np.ndarray:
+        """Map one case of a shard, which is read whole the first time."""
+        if (*self._places[row], part) not in self._checked:
+            self._read(row, part)
+        return self._map(row, part)
+
     def _read(self, row: int, part: str) -> np.ndarray:
         """Copy one case out of a shard, mapped for that long only: pages once read would count as memory in use."""
-        shard, place = self._places[row]
-        path = self._folders[shard] / f"{part}.npy"
-        array = np.array(np.load(path, mmap_mode="r")[place])
-        if (shard, place, part) not in self._checked:
-            self._check(self.cases[row], part, array, path)
-            self._checked.add((shard, place, part))
+        array = np.array(self._map(row, part))
+        if (*self._places[row], part) not in self._checked:
+            self._check(self.cases[row], part, array, self._path(row, part))
+            self._checked.add((*self._places[row], part))
         return array
 
     @staticmethod

@@ -79,6 +79,30 @@ def test_a_case_without_digests_is_refused(shards):
         ShardDataset(shards, {"train"}).image(0)
 
 
+# Maps.
+
+
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_a_map_is_the_case_and_reads_no_more_than_what_is_used(shards, kind):
+    dataset = ShardDataset(shards, {"train"})
+    for row in (0, 1, 1):
+        mapped = getattr(dataset, f"{kind}_map")(row)
+        assert isinstance(mapped, np.memmap)
+        assert mapped.shape[1:] == dataset.grid_shape(row) == (4, 8, 8)
+        assert np.array_equal(mapped, getattr(dataset, kind)(row))
+
+
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_a_map_of_a_case_that_was_changed_is_refused(shards, kind):
+    path = shards[0].folder / f"{kind}s.npy"
+    array = np.load(path)
+    array[2, 0, 1, 2, 3] += 1
+    np.save(path, array)
+    dataset = ShardDataset(shards, {"train"})
+    with pytest.raises(StudyError, match=f"^{path}: case north-2: expected SHA-256 "):
+        getattr(dataset, f"{kind}_map")(1)
+
+
 def test_a_split_that_nobody_is_in_is_empty(shards):
     assert len(ShardDataset(shards, {"external"})) == 0
 

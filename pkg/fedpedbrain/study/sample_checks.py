@@ -1,0 +1,52 @@
+"""What the settings of a training sample, and of its mirrored copies, may not say together."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedpedbrain.base.errors import StudyError
+from fedpedbrain.study.augmentation_facts import AUGMENTATIONS, DEFAULT_AUGMENTATION
+
+_PATCH_KEYS = ("size", "per_case", "foreground_share")
+# Words of ``evaluation.test_time_flips`` and the axes that they mirror.
+_FLIPPED = {"none": (), "left_right": ("W",)}
+
+
+def check_patch(where: str, patch: Mapping[str, Any] | None) -> None:
+    """Refuse patches of which an arm names a part and the study nothing."""
+    missing = [key for key in _PATCH_KEYS if patch is not None and key not in patch]
+    if missing:
+        raise StudyError(f"config: {where}training.patch: missing key {', '.join(missing)}")
+
+
+def check_augmentation(where: str, block: Mapping[str, Any], mirror_axes: Sequence[str]) -> None:
+    """Refuse ranges that end before they begin, and mirrors that make an image of another anatomy.
+
+    Parameters
+    ----------
+    block : the ``training.augmentation`` block with the options of its choice
+    mirror_axes : ``cohort.anatomy.mirror_axes``
+    """
+    name = block.get("name", DEFAULT_AUGMENTATION)
+    for key, value in block.items():
+        if key.endswith("_range") and value[0] > value[1]:
+            raise StudyError(
+                f"{where}training.augmentation.{key}: expected the smallest and then the largest value, found {value}; "
+                "correct them"
+            )
+    _check_mirrors(f"{where}training.augmentation", AUGMENTATIONS[name].mirrored_axes(block), mirror_axes)
+
+
+def check_flips(flips: str | Sequence[str], mirror_axes: Sequence[str]) -> None:
+    """Refuse predictions over mirrored copies that are images of another anatomy; arguments as in the config."""
+    axes = _FLIPPED[flips] if isinstance(flips, str) else flips
+    _check_mirrors("evaluation.test_time_flips", axes, mirror_axes)
+
+
+def _check_mirrors(key: str, axes: Sequence[str], mirror_axes: Sequence[str]) -> None:
+    strange = [axis for axis in axes if axis not in mirror_axes]
+    if strange:
+        known = ", ".join(mirror_axes) or "none"
+        raise StudyError(
+            f"{key}: mirrors along {strange[0]}, but cohort.anatomy.mirror_axes names {known}; leave it out, or add it "
+            "there if a mirrored image is still one of this anatomy"
+        )
