@@ -1,4 +1,9 @@
-"""Tables that compare the arms on the same held-out patients."""
+"""Tables that compare the arms on the same held-out patients, and whether their differences are real.
+
+Intervals of means and differences are made by ``case_values.estimate`` (``intervals.bootstrap_interval``), those of
+scores that a group alone has by ``diagnosis_scores``. ``judge_differences`` tests differences and corrects them over
+the arms of one metric, and compares them with the margin (``significance``).
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,6 +1,7 @@
 """Metrics of one region of one case: functions that ``REGION_METRICS`` names, each of a ``MaskPair``.
 
-Errors of volume are predicted minus true. What a metric is where a mask is empty follows the rule of its row.
+Errors of volume are predicted minus true. Each function returns what the rule of its row says where a mask is empty;
+which cases count in means is decided in ``case_values``.
 """
 
 import math

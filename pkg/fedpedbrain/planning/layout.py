@@ -145,7 +145,10 @@ LAYOUT: Mapping[str, OutputKind] = {
         secret_key=("keys/{site}.secret", "a site's secret key of one secure sum; temporary", "how-to/privacy.md"),
         public_key=("keys/{site}.public", "a site's public key of one secure sum; temporary", "how-to/privacy.md"),
         site_update=("updates/{site}.pth", "what a site sends to the server; temporary"),
-        site_state=("states/{site}.pth", "what a site keeps for its next round; in most rounds temporary"),
+        site_state=(
+            "states/{site}.pth",
+            "what a site keeps for its next round; stays where study.keep_every keeps the next start",
+        ),
         site_metrics=("metrics/{site}.json", "the numbers of a site's training in one round; temporary"),
         global_model=("global.pth", "the model made of a round's updates; stays in rounds that study.keep_every keeps"),
         server_state=("server.pth", "what the server keeps for its next averaging; stays where global.pth does"),

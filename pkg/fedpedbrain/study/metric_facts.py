@@ -14,7 +14,8 @@ HIGHER, LOWER, ZERO = "higher", "lower", "zero"
 # Tables of the report.
 OUTLINES, AMOUNTS, OF_DIAGNOSIS, OF_CLASSES = "Outlines", "Volumes and lesions", "Diagnosis", "Classes"
 
-# Name of a rule, as the tables carry it, to what it says.
+# Name of a rule, as the tables carry it, to what it says. The functions of the metrics follow it. Means of a region's
+# metrics are over the cases whose true mask is not empty (``evaluation.case_values``), ``dice_all_cases`` over all.
 EMPTY_RULES = {
     "one_or_zero": "1 where both masks are empty, 0 where one is",
     # As the BraTS challenges count a missed lesion; leaving it out would reward an arm for what it does not find.

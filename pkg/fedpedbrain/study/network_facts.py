@@ -16,7 +16,9 @@ class NetworkFacts:
 
     Attributes
     ----------
-    implementation : class, called with the numbers of channels, regions and classes and its options
+    implementation : class of ``torch.nn.Module``, called with the numbers of channels, regions and classes and its
+        options; its ``forward`` takes images (B, C, D, H, W) and returns ``models.outputs.Logits``, and it has
+        ``encoder``, ``classifier`` (None without classes) and ``stages()``
     options : the block ``network.NAME`` of the config
     has_batch_norm : it keeps statistics of the cases that it sees
     smallest_grid : the smallest grid (D, H, W) that it takes
