@@ -203,10 +203,21 @@ def test_the_study_says_how_a_network_is_run_on_a_new_scan(load, changes, expect
     [
         ({"voxel_spacing_mm": [1.0, 0.0, 1.0]}, r"preprocessing\.voxel_spacing_mm"),
         ({"voxel_spacing_mm": [1.0, 1.0]}, r"preprocessing\.voxel_spacing_mm: .* expected three numbers above 0 in mm"),
+        ({"voxel_spacing_mm": "natural"}, r"preprocessing\.voxel_spacing_mm: found 'natural'; .*, native, or null"),
+        ({"grid": None}, r"^preprocessing\.voxel_spacing_mm: null, and preprocessing\.grid is null; write three"),
+        ({"grid": None, "voxel_spacing_mm": "native"}, r"^training\.patch: null, but with preprocessing\.grid null"),
         ({"intensity": {"name": "minmax"}}, r"preprocessing\.intensity\.name"),
         ({"intensity": {"lower_percentile": 1.0}}, r"nearest known key is preprocessing\.intensity\.percentile"),
     ],
-    ids=["spacing of zero", "two spacings", "unknown scale", "percentiles without their block"],
+    ids=[
+        "spacing of zero",
+        "two spacings",
+        "unknown word",
+        "own sizes without spacing",
+        "own sizes without patches",
+        "unknown scale",
+        "percentiles without their block",
+    ],
 )
 def test_preprocessing_that_cannot_be_is_refused_by_its_key(load, preprocessing, message):
     with pytest.raises(StudyError, match=message):
