@@ -224,6 +224,18 @@ def test_preprocessing_that_cannot_be_is_refused_by_its_key(load, preprocessing,
         load({"preprocessing": preprocessing})
 
 
+@pytest.mark.parametrize("spacing", ["native", [3.0, 1.0, 1.0]])
+def test_cases_of_their_own_size_train_on_patches_that_the_network_divides(load, spacing):
+    patch = {"size": [8, 32, 32], "per_case": 2, "foreground_share": 0.5}
+    own = {"grid": None, "voxel_spacing_mm": spacing, "intensity": {"name": "z_score_float16"}}
+    study = load({"preprocessing": own, "training": {"patch": patch}})
+    settings = study.preprocessing_settings
+    assert (settings["grid"], settings["voxel_spacing_mm"]) == (None, spacing)
+    assert settings["intensity"] == {"name": "z_score_float16"}
+    with pytest.raises(StudyError, match=r"^training\.patch\.size: 40 voxels along W are not a multiple of 16"):
+        load({"training": {"patch": {"size": [8, 32, 40]}}})
+
+
 def test_the_comparison_does_not_depend_on_the_decision(load):
     before = load().comparison_settings
     assert load({"evaluation": {"threshold": 0.4}}).comparison_settings == before
