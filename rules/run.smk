@@ -1,6 +1,5 @@
 # One run at a time in a folder, and a record of how each file was made, which lies with the results. To Snakemake a file
 # without a record is up to date whatever the settings are; here it is not.
-import math
 import re
 import shutil
 from functools import cache
@@ -41,29 +40,24 @@ def sizes_of(wildcards):
     return disk.Sizes(partial(bytes_of_model, wildcards), STUDY.recipes[wildcards.arm].training_settings["optimizer"])
 
 
-def bytes_of_cases(num_cases, num_planes):
-    """Bytes of cases on the network's grid, so many planes of uint8 each."""
-    return num_cases * num_planes * math.prod(STUDY.config["preprocessing"]["grid"])
+def voxels_at(site):
+    """Voxels of a site's cases on the network's grid, as well as they are known by now."""
+    index, largest_mm = f"results/cohort/sites/{site}/index.tsv", STUDY.anatomy["extent_mm"][1]
+    return disk.voxels_of_site(STUDY.config["preprocessing"], sizes_of_sites()[site], largest_mm, index)
 
 
-def cases_at(wildcards):
-    """Cases of a site, as well as they are known by now."""
-    return sizes_of_sites()[wildcards.site]
-
-
-def held_out_cases():
-    """Cases that every model predicts, about."""
-    tested = STUDY.config["cohort"]["splits"]["test_fraction"] * sum(
-        sizes_of_sites()[site] for site in STUDY.training_sites
-    )
-    return tested + sum(sizes_of_sites()[site] for site in STUDY.external_sites)
+def bytes_of_predictions(wildcards):
+    """Bytes of the masks of the cases that every model predicts, about."""
+    tested = STUDY.config["cohort"]["splits"]["test_fraction"] * sum(map(voxels_at, STUDY.training_sites))
+    return REGIONS * (tested + sum(map(voxels_at, STUDY.external_sites)))
 
 
 CHANNELS, REGIONS = len(STUDY.config["cohort"]["channels"]), len(STUDY.regions)
+BYTES_OF_VOXEL = CHANNELS * disk.bytes_of_intensity(STUDY.config["preprocessing"])
 # Kind and bytes of large outputs, by the script that writes them and their name there.
 LARGE_OUTPUTS = {
-    ("build_shard", "images"): ("cohort", lambda wildcards: bytes_of_cases(cases_at(wildcards), CHANNELS)),
-    ("build_shard", "masks"): ("cohort", lambda wildcards: bytes_of_cases(cases_at(wildcards), REGIONS)),
+    ("build_shard", "images"): ("cohort", lambda wildcards: BYTES_OF_VOXEL * voxels_at(wildcards.site)),
+    ("build_shard", "masks"): ("cohort", lambda wildcards: REGIONS * voxels_at(wildcards.site)),
     ("initialize_model", "model"): ("models", bytes_of_model),
     ("train_site", "site_update"): ("updates", lambda wildcards: sizes_of(wildcards).update(STUDY.arms[wildcards.arm])),
     ("train_site", "state"): ("states", lambda wildcards: sizes_of(wildcards).site_state(STUDY.arms[wildcards.arm])),
@@ -75,7 +69,7 @@ LARGE_OUTPUTS = {
     ("select_model", "best"): ("models", bytes_of_model),
     ("select_phase_start", "best"): ("models", bytes_of_model),
     ("personalize_model", "model"): ("models", bytes_of_model),
-    ("predict_cases", "masks"): ("predictions", lambda wildcards: bytes_of_cases(held_out_cases(), REGIONS)),
+    ("predict_cases", "masks"): ("predictions", bytes_of_predictions),
     ("write_model_folders", "models"): ("models", bytes_of_largest_model),
     ("write_report", "report"): ("report", lambda wildcards: disk.BYTES_OF_REPORT),
 }

@@ -14,6 +14,7 @@ import yaml
 from fedpedbrain.base.cases import Case, Shard, write_cases
 from fedpedbrain.base.files import write_table
 from fedpedbrain.data.grid.dataset import digest_on_grid
+from fedpedbrain.data.grid.ragged import RaggedWriter
 from journalled_disk import JournalledDisk
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -198,24 +199,38 @@ def make_case():
     return _make_case
 
 
+def _write_rows(path: Path, arrays) -> None:
+    """One array, or, of a list of arrays of different sizes, one axis."""
+    if isinstance(arrays, np.ndarray):
+        np.save(path, arrays)
+        return
+    with RaggedWriter(path, arrays[0].dtype) as writer:
+        for array in arrays:
+            writer.append(array)
+
+
 def _write_shard(folder: Path, cases: list[Case], images=None, masks=None) -> Shard:
     if images is None:
         images = np.random.default_rng(len(cases)).integers(0, 256, (len(cases), 1, *GRID), dtype=np.uint8)
     if masks is None:
         masks = (images >= 128).astype(np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "images.npy", images)
-    np.save(folder / "masks.npy", masks)
-    arrays = zip(images, masks, strict=True)
-    digests = [(digest_on_grid(image), digest_on_grid(mask)) for image, mask in arrays]
-    rows = zip(cases, digests, strict=True)
-    write_cases(folder / "cases.tsv", [replace(case, grid_sha256=of_case) for case, of_case in rows])
+    _write_rows(folder / "images.npy", images)
+    _write_rows(folder / "masks.npy", masks)
+    rows = [
+        replace(case, grid_shape=image.shape[1:], grid_sha256=(digest_on_grid(image), digest_on_grid(mask)))
+        for case, image, mask in zip(cases, images, masks, strict=True)
+    ]
+    write_cases(folder / "cases.tsv", rows)
     return Shard(folder, folder / "cases.tsv")
 
 
 @pytest.fixture
 def write_shard():
-    """``write_shard(folder, cases, images, masks)``; without arrays, noise whose bright half is the region."""
+    """``write_shard(folder, cases, images, masks)``; without arrays, noise whose bright half is the region.
+
+    Lists of arrays are cases of their own size.
+    """
     return _write_shard
 
 

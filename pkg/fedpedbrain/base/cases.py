@@ -41,6 +41,7 @@ class Case:
     grid_sha256 : of its images and of its regions on that grid, or () before preprocessing
     orientation : how the slices lie in the patient, as ``data.orientation`` words it, or "" where nobody knows
     voxel_sha256 : of the voxels of each image that is not blank, whatever file holds them
+    grid_shape : voxels of the network's grid (D, H, W), or () before preprocessing
     """
 
     case: str
@@ -57,6 +58,7 @@ class Case:
     grid_sha256: tuple[str, ...] = ()
     orientation: str = ""
     voxel_sha256: tuple[str, ...] = ()
+    grid_shape: tuple[int, ...] = ()
 
     @property
     def grid_voxel_ml(self) -> float:
@@ -73,7 +75,8 @@ class Case:
         row = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in _LISTS:
             row[name] = _LIST_SEPARATOR.join(row[name])
-        row["shape"] = "x".join(map(str, self.shape))
+        for name in ("shape", "grid_shape"):
+            row[name] = "x".join(map(str, row[name]))
         for name in ("spacing_mm", "grid_spacing_mm"):
             row[name] = "x".join(f"{value:.6g}" for value in row[name])
         return row
@@ -83,12 +86,16 @@ class Case:
         """The case of a table row."""
         values = dict(row)
         lists = {name: tuple(filter(None, values.pop(name).split(_LIST_SEPARATOR))) for name in _LISTS}
-        shape = tuple(int(size) for size in values.pop("shape").split("x"))
+        # Tables of before cases had sizes of their own say nothing of the grid's.
+        shapes = {
+            name: tuple(int(size) for size in values.pop(name, "").split("x") if size)
+            for name in ("shape", "grid_shape")
+        }
         spacings = {
             name: tuple(float(size) for size in values.pop(name).split("x") if size)
             for name in ("spacing_mm", "grid_spacing_mm")
         }
-        return cls(**values, **spacings, **lists, shape=shape)
+        return cls(**values, **spacings, **lists, **shapes)
 
 
 class Shard(NamedTuple):

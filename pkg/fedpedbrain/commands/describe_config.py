@@ -22,6 +22,8 @@ _KEY = re.compile(r"^( *)(\w+):(?: |$)")
 _LONGEST_DEFAULT = 60
 # The value of a key that the config does not have.
 _UNSET = object()
+# A pattern that matches one word alone.
+_ONE_WORD = re.compile(r"\^(\w+)\$")
 _NOUNS = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "object": "block"}
 _BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
 _TOP = """\
@@ -149,7 +151,8 @@ def described_type(block: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     kinds = [block["type"]] if isinstance(block["type"], str) else block["type"]
     words = [_kind_in_words(kind, block, schema) for kind in kinds if kind != "null"]
     bounds = [f"{word} {block[key]}" for key, word in _BOUNDS.items() if key in block]
-    return " ".join([*words, *bounds]) + (" or null" if "null" in kinds else "")
+    *others, last = [" ".join([words[0], *bounds]), *words[1:], *(["null"] if "null" in kinds else [])]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _kind_in_words(kind: str, block: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -159,7 +162,8 @@ def _kind_in_words(kind: str, block: Mapping[str, Any], schema: Mapping[str, Any
         return f"list{length}: {items}"
     if kind == "object" and "properties" not in block and isinstance(block.get("additionalProperties"), Mapping):
         return f"name: {described_type(block['additionalProperties'], schema)}"
-    return _NOUNS[kind]
+    only = _ONE_WORD.fullmatch(block.get("pattern", "")) if kind == "string" else None
+    return f"`{only[1]}`" if only else _NOUNS[kind]
 
 
 def described_files(folder: Path) -> dict[Path, str]:

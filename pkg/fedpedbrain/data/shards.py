@@ -19,8 +19,9 @@ from fedpedbrain.data.grid.geometry import (
     resample_image,
     resample_region,
 )
-from fedpedbrain.data.grid.intensity import FOREGROUND, scale_intensity
-from fedpedbrain.data.grid.memory_maps import create_array, forget_pages
+from fedpedbrain.data.grid.intensity import FOREGROUND, dtype_of_intensity, scale_intensity
+from fedpedbrain.data.grid.memory_maps import ArrayWriter
+from fedpedbrain.data.grid.ragged import RaggedWriter
 from fedpedbrain.data.sources.source import open_source
 
 OUTLINE_COLUMNS = ("case", "region", "scan_ml", "cut_ml")
@@ -31,20 +32,20 @@ def preprocess_images(volume: Volume, settings: Mapping, whole: bool = False) ->
 
     Parameters
     ----------
-    settings : the ``preprocessing`` block: ``grid`` (D, H, W), ``field_of_view``, ``voxel_spacing_mm``, ``intensity``
-        and ``foreground``
+    settings : the ``preprocessing`` block: ``grid`` (D, H, W), None for one that holds all of the field of view,
+        ``field_of_view``, ``voxel_spacing_mm``, ``intensity`` and ``foreground``
     whole : let a grid of a given spacing grow until it holds all of the field of view, for a sliding window;
         intensities are scaled by what the grid itself, in the middle, holds
 
     Returns
     -------
-    uint8 (C, D, H, W), and the frame that maps the grid back to the scan
+    uint8 or float16 (C, D, H, W), and the frame that maps the grid back to the scan
     """
-    grid = tuple(settings["grid"])
+    grid = settings["grid"]
     # Models trained before there was a choice of spacing or foreground carry none.
     spacing, foreground = settings.get("voxel_spacing_mm"), settings.get("foreground", FOREGROUND)
     frame = grid_frame(volume.images[0], grid, settings["field_of_view"], spacing, whole, foreground)
-    middle = middle_part(frame.GetSize()[::-1], grid)
+    middle = middle_part(frame.GetSize()[::-1], grid or frame.GetSize()[::-1])
     sampled = [resample_image(image, frame) for image in volume.images]
     scaled = [scale_intensity(image, settings["intensity"], image[middle], foreground) for image in sampled]
     return np.stack(scaled), frame
@@ -82,6 +83,13 @@ def measure_outlines(
     }
 
 
+def _writer(
+    path: Path, num_cases: int, num_planes: int, grid: Sequence[int] | None, dtype: np.dtype | type
+) -> ArrayWriter | RaggedWriter:
+    """What writes (N, P, D, H, W), or, of cases that have a grid of their own each, one axis."""
+    return RaggedWriter(path, dtype) if grid is None else ArrayWriter(path, (num_cases, num_planes, *grid), dtype)
+
+
 def build_shard_files(
     index_path: str | Path,
     images_path: str | Path,
@@ -92,33 +100,41 @@ def build_shard_files(
     source_settings: Mapping,
     preprocessing: Mapping,
 ) -> None:
-    """Preprocess the cases of a site's index into ``images`` uint8 (N, C, D, H, W) and ``masks`` uint8 (N, R, D, H, W).
+    """Preprocess the cases of a site's index.
 
-    Row n of both arrays is row n of ``table``: the cases with their digests, and without splits. Cases are read and
-    written one at a time. ``outlines`` is a table of what each mask outlines in the scan, with which the audit compares
-    what is left of it on the grid; ``frames`` says where each case's grid lies, and its scan.
+    ``images`` is uint8 or float16 (N, C, D, H, W), ``masks`` uint8 (N, R, D, H, W). Where every case has a grid of its
+    own, both have one axis (``RaggedWriter``). Row n of both is row n of ``table``: the cases with the sizes of their
+    grids and their digests, and without splits. Cases are read and written one at a time. ``outlines`` is a table of
+    what each mask outlines in the scan, with which the audit compares what is left of it on the grid; ``frames`` says
+    where each case's grid lies, and its scan.
     """
     source = open_source(source_settings)
     regions = source_settings["cohort"]["regions"]
     num_channels = len(source_settings["cohort"]["channels"])
     cases = read_cases(index_path)
-    grid = tuple(preprocessing["grid"])
+    grid, dtype = preprocessing["grid"], dtype_of_intensity(preprocessing["intensity"])
     outlines, frames = [], []
-    with replacing(images_path) as images_file, replacing(masks_path) as masks_file:
-        images = create_array(images_file, (len(cases), num_channels, *grid))
-        masks = create_array(masks_file, (len(cases), len(regions), *grid))
+    with (
+        replacing(images_path) as images_file,
+        replacing(masks_path) as masks_file,
+        _writer(images_file, len(cases), num_channels, grid, dtype) as images,
+        _writer(masks_file, len(cases), len(regions), grid, np.uint8) as masks,
+    ):
         for row, case in enumerate(cases):
             volume = source.read_case(case)
-            images[row], frame = preprocess_images(volume, preprocessing)
-            masks[row] = preprocess_mask(volume.mask, frame, regions)
+            image, frame = preprocess_images(volume, preprocessing)
+            mask = preprocess_mask(volume.mask, frame, regions)
+            images.append(image)
+            masks.append(mask)
             measured = measure_outlines(volume.mask, frame, regions)
             outlines += [(case.case, region, *volumes_ml) for region, volumes_ml in measured.items()]
             frames.append(CaseFrame(case.case, Geometry.of(frame), Geometry.of(volume.images[0])))
-            digests = (digest_on_grid(images[row]), digest_on_grid(masks[row]))
-            cases[row] = replace(case, grid_spacing_mm=frame.GetSpacing()[::-1], grid_sha256=digests)
-            forget_pages(images, masks)
-        images.flush()
-        masks.flush()
+            cases[row] = replace(
+                case,
+                grid_spacing_mm=frame.GetSpacing()[::-1],
+                grid_shape=frame.GetSize()[::-1],
+                grid_sha256=(digest_on_grid(image), digest_on_grid(mask)),
+            )
     write_cases(table_path, cases)
     write_table(outlines_path, OUTLINE_COLUMNS, (dict(zip(OUTLINE_COLUMNS, row, strict=True)) for row in outlines))
     write_frames(frames_path, frames)

@@ -17,15 +17,17 @@ from fedpedbrain.reporting.numbers import NO_VALUE, format_names
 from fedpedbrain.reporting.results import Estimate, Measure, headline_measures, measure_groups
 from fedpedbrain.reporting.words.answers import describe_value
 from fedpedbrain.reporting.words.arms_in_words import weight_in_words
+from fedpedbrain.reporting.words.reading_notes import grid_in_words
 from fedpedbrain.reporting.words.source_notes import SOURCE_NOTES
 from fedpedbrain.study.metric_facts import GROUP_METRICS
 
 # As the hub names them, by whether a study has regions.
 _TASKS = {True: "image-segmentation", False: "image-classification"}
+_GRID = "grid (feet to head, front to back, right to left)"
 # Settings that a card names, by their place in the config and what they are called there.
 _SETTINGS = {
     "network.name": "network",
-    "preprocessing.grid": "grid (voxels: feet to head, front to back, right to left)",
+    "preprocessing.grid": _GRID,
     "training.epochs_per_round": "epochs a round",
     "training.batch_size": "batch size",
     "training.optimizer.name": "optimizer",
@@ -73,7 +75,8 @@ def build_card(run: ModelRun, facts: CardFacts) -> ModelCard:
         "study": study,
         "name": _name(run),
         "source_note": SOURCE_NOTES.get(study["source"], ""),
-        "settings": {words: run.parameters[place] for place, words in names.items()},
+        "settings": {words: run.parameters[place] for place, words in names.items()}
+        | {_GRID: grid_in_words(study["config"]["preprocessing"])},
         "weight": weight_in_words(arm),
         "sites": _site_rows(arm, facts.audit),
         "classes": _class_counts(arm, study["classes"], facts.audit),

@@ -9,6 +9,7 @@ import numpy as np
 from fedpedbrain.base.words import with_article
 from fedpedbrain.data.checks.training_intensities import foreground_quantiles, intensity_distance
 from fedpedbrain.data.formats.scan import Scan
+from fedpedbrain.data.grid.intensity import to_grey_levels
 from fedpedbrain.data.grid.orientation import tilt_degrees
 
 # Both ends of the axes (D, H, W).
@@ -114,7 +115,7 @@ def check_intensity(images: np.ndarray, reference: Mapping[str, Any] | None, tol
 
     Parameters
     ----------
-    images : preprocessed, uint8 (C, D, H, W)
+    images : preprocessed, uint8 or float16 (C, D, H, W)
     reference : what ``summarize_intensities`` made of the training cases; None where it is not at hand
     tolerance : flagged from so many times the furthest training case's distance on, which counts as one grey level
         where it is less
@@ -131,7 +132,7 @@ def check_intensity(images: np.ndarray, reference: Mapping[str, Any] | None, tol
         finding = f"not checked: intensities.json describes other channels ({', '.join(reference['channels'])})"
         return Check("intensity", None, None, "", rule, finding)
     ratios, found = [], []
-    for image, (name, known) in zip(images, reference["channels"].items(), strict=True):
+    for image, (name, known) in zip(to_grey_levels(images), reference["channels"].items(), strict=True):
         quantiles = foreground_quantiles(image, **reference["foreground"])
         distance = intensity_distance(quantiles, np.array(known["quantiles"]))
         largest = known["largest_distance"]

@@ -50,11 +50,12 @@ def describe_network(spec: ModelSpec, kind: str, weights: Mapping[str, Tensor]) 
 
 
 def _check_grid(path: str | Path, spec: ModelSpec) -> None:
-    """Refuse a grid too small for a network that the config does not name, and could not be checked with."""
-    grid, least = spec.preprocessing["grid"], NETWORKS[spec.name].smallest_grid
-    if any(size < smallest for size, smallest in zip(grid, least, strict=True)):
+    """Refuse a grid or patch too small for a network that the config does not name, and could not be checked with."""
+    key = "training.patch.size" if spec.patch else "preprocessing.grid"
+    found, least = spec.patch or spec.preprocessing["grid"], NETWORKS[spec.name].smallest_grid
+    if any(size < smallest for size, smallest in zip(found, least, strict=True)):
         raise StudyError(
-            f"{path}: its network {spec.name} needs a preprocessing.grid of at least {list(least)}, found {grid}; give "
+            f"{path}: its network {spec.name} needs a {key} of at least {list(least)}, found {found}; give "
             "the config that describes the checkpoint"
         )
 

@@ -4,14 +4,17 @@ Imported while the job graph is built, so it needs the standard library alone.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedpedbrain.base.cases import read_cases
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.arms import Arm
 from fedpedbrain.study.training_facts import OPTIMIZERS
@@ -24,6 +27,10 @@ _PART_OF_MASKED = 2.0
 BYTES_OF_JOB = 32_000
 # The report is at most so large.
 BYTES_OF_REPORT = 25_000_000
+# Of a number of a shard's images, by the words that need more than one.
+_BYTES_OF_INTENSITY = {"z_score_float16": 2}
+# What native voxels of scans that nobody has looked at yet are taken for.
+_UNKNOWN_VOXEL_MM3 = 1.0
 _GB = 1e9
 
 
@@ -102,6 +109,35 @@ class DiskEstimate:
         shown = {kind: num_bytes for kind, num_bytes in self.bytes_of.items() if num_bytes > self.num_bytes / 1000}
         parts = ", ".join(f"{kind} {_gigabytes(num_bytes)}" for kind, num_bytes in shown.items())
         return f"up to {_gigabytes(self.num_bytes)} of disk are needed ({parts}), {_gigabytes(free_bytes)} are free"
+
+
+def voxels_of_site(
+    preprocessing: Mapping[str, Any], num_cases: float, largest_mm: float, index_path: str | Path
+) -> float:
+    """Voxels of all of a site's cases on the network's grid; of cases of their own size about as many at most.
+
+    Parameters
+    ----------
+    preprocessing : the ``preprocessing`` block
+    num_cases : as well as it is known
+    largest_mm : extent along each axis that scans are taken to have as long as nobody knows their sizes
+    index_path : the site's table of cases, which tells the sizes of their scans once it is there
+    """
+    grid, spacing = preprocessing["grid"], preprocessing["voxel_spacing_mm"]
+    if grid is not None:
+        return num_cases * math.prod(grid)
+    is_native = isinstance(spacing, str)
+    if not Path(index_path).is_file():
+        return num_cases * largest_mm**3 / (_UNKNOWN_VOXEL_MM3 if is_native else math.prod(spacing))
+    cases = read_cases(index_path)
+    if is_native:
+        return sum(math.prod(case.shape) for case in cases)
+    return sum(math.prod(case.shape) * math.prod(case.spacing_mm) for case in cases) / math.prod(spacing)
+
+
+def bytes_of_intensity(preprocessing: Mapping[str, Any]) -> int:
+    """Bytes of one number of a shard's images."""
+    return _BYTES_OF_INTENSITY.get(preprocessing["intensity"]["name"], 1)
 
 
 def _gigabytes(num_bytes: float) -> str:

@@ -95,6 +95,7 @@ def _kinds(phase: str, folder: str, page: str, **files: tuple[str, ...]) -> dict
 _SEED = "models/{arm}/seed-{seed}/"
 _ROUND = f"{_SEED}round-{{round}}/"
 _AUDIT, _SPLITS = "how-to/reading-the-audit.md", "explanation/from-scan-to-grid.md#splits"
+_SHARDS = "explanation/from-scan-to-grid.md#shards"
 _MODEL_FILES, _LINEAGE = "reference/model-files.md", "reference/model-files.md#lineage"
 _REPORT = "reference/outputs.md#the-report"
 # In the order of the data.
@@ -111,12 +112,16 @@ LAYOUT: Mapping[str, OutputKind] = {
         "explanation/from-scan-to-grid.md",
         site_index=("index.tsv", "every case of a site, checked", _AUDIT),
         site_splits=("splits.tsv", "the split of every patient of a site", _SPLITS),
-        images=("images.npy", "a site's images on the network's grid, memory-mapped uint8"),
-        masks=("masks.npy", "a site's masks on the network's grid, memory-mapped uint8"),
-        shard_table=("shard.tsv", "the cases of a site's arrays, with the SHA-256 of images and masks"),
+        images=("images.npy", "a site's images on the network's grid, memory-mapped", _SHARDS),
+        masks=("masks.npy", "a site's masks on the network's grid, memory-mapped uint8", _SHARDS),
+        shard_table=("shard.tsv", "the cases of a site's arrays, with size and SHA-256 of images and masks", _SHARDS),
         shard_cases=("cases.tsv", "the cases of shard.tsv with their splits; every job that reads a case checks it"),
         outlines=("outlines.tsv", "the volume of each outline in the scan, and what the grid cuts of it", _AUDIT),
-        frames=("frames.tsv", "where each case's grid and scan lie", "explanation/from-scan-to-grid.md#the-grid"),
+        frames=(
+            "frames.tsv",
+            "where each case's grid and scan lie",
+            "explanation/from-scan-to-grid.md#back-into-the-scan",
+        ),
         audited_cases=("audit.tsv", "every case of a site with its problems", _AUDIT),
     ),
     **_kinds(

@@ -18,6 +18,28 @@ def check_patch(where: str, patch: Mapping[str, Any] | None) -> None:
         raise StudyError(f"config: {where}training.patch: missing key {', '.join(missing)}")
 
 
+def check_own_sizes(where: str, preprocessing: Mapping[str, Any], patch_size: Sequence[int] | None) -> None:
+    """Refuse cases of their own size of which nobody knows the voxels, or of which no batch can be made.
+
+    Parameters
+    ----------
+    preprocessing : the block of the config
+    patch_size : voxels (D, H, W) of a training sample, None where it is a whole case
+    """
+    if preprocessing["grid"] is not None:
+        return
+    if preprocessing["voxel_spacing_mm"] is None:
+        raise StudyError(
+            "preprocessing.voxel_spacing_mm: null, and preprocessing.grid is null; write three spacings in mm "
+            "(D, H, W), or native, or give a grid"
+        )
+    if patch_size is None:
+        raise StudyError(
+            f"{where}training.patch: null, but with preprocessing.grid null cases differ in size; set "
+            f"{where}training.patch, or give a grid"
+        )
+
+
 def check_augmentation(where: str, block: Mapping[str, Any], mirror_axes: Sequence[str]) -> None:
     """Refuse ranges that end before they begin, and mirrors that make an image of another anatomy.
 

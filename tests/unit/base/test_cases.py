@@ -18,6 +18,7 @@ CASE = Case(
     split="train",
     grid_spacing_mm=(5.5, 4.5, 4.25),
     grid_sha256=("01" * 32, "23" * 32),
+    grid_shape=(24, 48, 40),
     orientation="oblique axial LPS",
     voxel_sha256=("cd" * 32, "ef" * 32),
 )
@@ -28,7 +29,7 @@ CASE = Case(
     [
         CASE,
         replace(CASE, images=(), mask="", class_name="", orientation="", voxel_sha256=()),
-        replace(CASE, split="", grid_spacing_mm=(), grid_sha256=()),
+        replace(CASE, split="", grid_spacing_mm=(), grid_sha256=(), grid_shape=()),
         replace(CASE, images=("/data/Hôpital Süd/a.nii.gz",)),
     ],
     ids=["complete", "nothing known", "before preprocessing", "one image, letters beyond ASCII"],

@@ -118,6 +118,10 @@ def test_the_page_says_what_a_key_may_be_is_and_means():
         ({"type": ["number", "null"], "exclusiveMaximum": 1}, "number below 1 or null"),
         ({"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer"}}, "list of 3: integer"),
         ({"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/start"}}, "list: text or null"),
+        (
+            {"type": ["array", "string", "null"], "pattern": "^native$", "items": {"type": "number"}},
+            "list: number, `native` or null",
+        ),
         ({"type": "object", "additionalProperties": {"type": "boolean"}}, "name: true or false"),
         ({"type": "object", "properties": {}, "additionalProperties": False}, "block"),
     ],

@@ -1,4 +1,5 @@
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +228,69 @@ def test_the_grid_is_the_middle_of_the_whole_frame_voxel_by_voxel(preprocessing)
     # Even numbers of voxels on both sides: 9, 14 and 12 voxels are covered from 4, 6 and 5.
     assert whole.shape == (1, 10, 14, 13) == (1, *frame.GetSize()[::-1])
     np.testing.assert_array_equal(whole[:, 3:7, 4:10, 4:9], images)
+
+
+@pytest.fixture
+def own_sizes(preprocessing) -> dict:
+    """Cases keep their own voxels."""
+    preprocessing |= {"grid": None, "voxel_spacing_mm": "native", "intensity": {"name": "z_score_float16"}}
+    return preprocessing
+
+
+def test_cases_of_their_own_size_lie_one_behind_the_other(bids, build, write_volume, write_splits, own_sizes):
+    larger = np.random.default_rng(0).integers(1, 200, (5, 9, 7)).astype(np.uint8)
+    write_volume(bids.image("sub-02"), larger)
+    write_volume(bids.mask("sub-02"), (larger > 150).astype(np.uint8))
+    folder = build("north")
+    split_shard_files(folder / "shard.tsv", write_splits(), folder / "cases.tsv")
+    dataset = ShardDataset([Shard(folder, folder / "cases.tsv")], {"train", "test"})
+    assert [case.grid_shape for case in dataset.cases] == [bids.shape, larger.shape]
+    assert [dataset.grid_shape(row) for row in range(2)] == [bids.shape, larger.shape]
+    assert [dataset.image(row).shape for row in range(2)] == [(1, *bids.shape), (1, *larger.shape)]
+    assert (dataset.image(1).dtype, dataset.mask(1).dtype) == (np.float16, np.uint8)
+    np.testing.assert_array_equal(dataset.mask(1)[0], larger > 150)
+    foreground = larger[larger > 0.2 * np.percentile(larger, 99.0)]
+    expected = (larger - foreground.mean()) / foreground.std()
+    np.testing.assert_allclose(dataset.image(1)[0], expected, atol=2e-3)
+
+
+def test_a_grid_of_a_fixed_size_holds_half_precision_as_well(build, preprocessing):
+    preprocessing["intensity"] = {"name": "z_score_float16"}
+    images = np.load(build("north") / "images.npy")
+    assert (images.shape, images.dtype) == ((2, 1, 4, 6, 5), np.float16)
+
+
+def test_preprocessing_needs_the_memory_of_one_case(tmp_path, source_settings, bids, build, write_volume, own_sizes):
+    shape = (16, 64, 64)
+    for subject in ("sub-01", "sub-02"):
+        write_volume(bids.image(subject), np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8))
+        write_volume(bids.mask(subject), np.zeros(shape, np.uint8))
+
+    def peak_bytes() -> int:
+        tracemalloc.start()
+        build("north")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    peak_bytes()
+    of_two = peak_bytes()
+    for number in range(10, 18):
+        subject = f"sub-{number}"
+        bids.add(subject, "north", "dipg")
+        write_volume(bids.image(subject), np.random.default_rng(number).integers(0, 200, shape).astype(np.uint8))
+        write_volume(bids.mask(subject), np.zeros(shape, np.uint8))
+    # Eight cases more; one in half precision has 131 kB.
+    assert peak_bytes() < of_two + 131_072
+
+
+def test_without_a_grid_a_spacing_holds_all_of_the_field_of_view(preprocessing):
+    scan = sitk.GetImageFromArray(np.random.default_rng(0).gamma(2.0, 50.0, (9, 14, 12)).astype(np.float32))
+    scan.SetSpacing((1.0, 1.0, 3.0))
+    settings = preprocessing | {"grid": None, "voxel_spacing_mm": [3.0, 2.0, 1.6]}
+    images, frame = preprocess_images(Volume((scan,), None), settings)
+    # 27, 14 and 12 mm.
+    assert images.shape == (1, 9, 7, 8) == (1, *frame.GetSize()[::-1])
+    assert frame.GetSpacing() == (1.6, 2.0, 3.0)
+    # 8 voxels of 1.6 mm are 0.8 mm more than 12 mm, shared by both sides.
+    assert frame.GetOrigin() == pytest.approx((-0.5 - 0.4 + 0.8, -0.5 + 1.0, 0.0))

@@ -45,6 +45,8 @@ def test_a_card_says_what_the_model_is_and_is_not_for(export):
         in text
     )
     assert "| learning rate | 0.003 |" in text
+    grid = r"^\| grid \(feet to head, front to back, right to left\) \| \d+ x \d+ x \d+ voxels \|$"
+    assert re.search(grid, text, re.MULTILINE)
     assert "| a | trained on | 17 | 11 | 3 | 3 |" in text
     assert "| x | never seen in training | 17 | – | – | 3 |" in text
     assert "normal 16, glioma 16." in text, "of the sites that it was trained on"

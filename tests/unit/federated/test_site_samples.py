@@ -133,3 +133,16 @@ def test_powers_of_z_scores_in_plane_are_refused(shard, settings, monkeypatch):
         next(batches)
     settings["augmentation"]["gamma_spread"] = 0.0
     assert next(epoch_batches(dataset, indices, settings, SiteRound("fedavg", 0, 1, "north"), 1, CPU)).images.max() == 0
+
+
+def test_a_site_trains_on_patches_of_cases_of_their_own_size(tmp_path, train, patch_settings, make_case, write_shard):
+    rng = np.random.default_rng(0)
+    sizes = [(2, 9, 8), (5, 8, 12), (1, 6, 6), (4, 16, 9)]
+    cases = [make_case(f"case-{row}", class_name=CLASSES[row % 2]) for row in range(len(sizes))]
+    images = [rng.normal(size=(1, *size)).astype(np.float16) for size in sizes]
+    shard = write_shard(tmp_path / "own", cases, images, [(image > 1.0).astype(np.uint8) for image in images])
+    lineage = load_model_file(train(shards=(shard,)).update).lineage
+    # Two epochs of 12 patches in batches of 2.
+    assert (lineage.num_cases, lineage.num_steps) == (4, 12)
+    weights = [load_model_file(train(name, shards=(shard,)).update).weights for name in ("first", "second")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

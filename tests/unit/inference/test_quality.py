@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from fedpedbrain.data.checks.training_intensities import summarize_intensities
 from fedpedbrain.data.formats.scan import Scan
 from fedpedbrain.data.grid.intensity import FOREGROUND
 from fedpedbrain.inference.quality import (
@@ -130,6 +131,12 @@ def test_training_cases_that_are_all_alike_leave_room_for_one_grey_level(toleran
     checks = [check_intensity(images, reference(quantile, 0.0), tolerance, "head") for quantile in (99.0, 98.0)]
     assert [check.is_raised for check in checks] == raised
     assert f"or than {limit} levels where that is more" in checks[0].rule
+
+
+def test_a_scan_of_half_precision_is_compared_by_its_grey_levels():
+    images = np.random.default_rng(0).gamma(2.0, 1.0, (1, 4, 8, 8)).astype(np.float16)
+    known = summarize_intensities([images], ["T2w"], FOREGROUND)
+    assert check_intensity(images, known, 1.5, "head").value == 0.0
 
 
 def test_the_channel_that_lies_furthest_away_decides():

@@ -155,6 +155,13 @@ def test_a_grid_too_small_for_the_published_network_is_refused(tmp_path, publish
     assert_refused(tmp_path, I3DUNet(1, 1, 5).state_dict(), small, words)
 
 
+def test_a_patch_too_small_for_the_published_network_is_refused(tmp_path, published_spec, spec):
+    preprocessing = spec["preprocessing"] | {"grid": None, "voxel_spacing_mm": "native"}
+    small = published_spec | {"preprocessing": preprocessing, "patch": [4, 8, 8]}
+    words = "i3d_unet needs a training.patch.size of at least [8, 17, 17], found [4, 8, 8]"
+    assert_refused(tmp_path, I3DUNet(1, 1, 5).state_dict(), small, words)
+
+
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [1], {1: torch.zeros(1)}, {"model_state_dict": {"a": 1.0}}])
 def test_what_is_no_state_dict_is_refused(tmp_path, spec, content):
     assert_refused(tmp_path, content, spec, "expected one of model file, reference checkpoint, ")

@@ -1,8 +1,19 @@
 """How much room a run needs on its disk, and refusing one that has not."""
 
 import pytest
+from fedpedbrain.base.cases import write_cases
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.planning.disk import BYTES_OF_JOB, Output, Sizes, admit, estimate_disk, measure_model
+from fedpedbrain.data.grid.intensity import FLOAT16_INTENSITIES, INTENSITIES, dtype_of_intensity
+from fedpedbrain.planning.disk import (
+    BYTES_OF_JOB,
+    Output,
+    Sizes,
+    admit,
+    bytes_of_intensity,
+    estimate_disk,
+    measure_model,
+    voxels_of_site,
+)
 from fedpedbrain.study.arms import Arm, build_arms
 from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE, merged_block
 
@@ -112,3 +123,31 @@ def test_a_models_size_is_that_of_its_weights(spec):
 def test_a_network_that_cannot_be_built_is_refused_with_the_reason(spec):
     with pytest.raises(StudyError, match=r"^network: the network cannot be built .*strides"):
         measure_model(spec | {"options": {"channels": [4]}})
+
+
+FIXED = {"grid": [4, 8, 8], "voxel_spacing_mm": None}
+NATIVE = {"grid": None, "voxel_spacing_mm": "native"}
+SPACED = {"grid": None, "voxel_spacing_mm": [2.0, 1.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "unknown", "known"),
+    [
+        (FIXED, 3 * 256, 3 * 256),
+        # Of 100 mm along each axis, voxels of 1 and of 2 mm³; two cases of 256 voxels of 500 mm³.
+        (NATIVE, 3 * 10**6, 2 * 256),
+        (SPACED, 3 * 10**6 / 2, 2 * 256 * 250),
+    ],
+    ids=["fixed", "native", "spacing"],
+)
+def test_the_voxels_of_a_site_are_known_once_its_cases_are(tmp_path, make_case, preprocessing, unknown, known):
+    index = tmp_path / "index.tsv"
+    assert voxels_of_site(preprocessing, 3, 100.0, index) == unknown
+    write_cases(index, [make_case("a"), make_case("b")])
+    assert voxels_of_site(preprocessing, 3, 100.0, index) == known
+
+
+@pytest.mark.parametrize("name", [*INTENSITIES, *FLOAT16_INTENSITIES])
+def test_a_number_of_an_image_takes_the_bytes_of_its_dtype(name):
+    intensity = {"name": name}
+    assert bytes_of_intensity({"intensity": intensity}) == dtype_of_intensity(intensity).itemsize

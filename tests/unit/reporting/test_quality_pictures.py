@@ -121,3 +121,12 @@ def test_a_picture_too_large_for_the_report_keeps_no_later_one_out(tmp_path, mon
         ("south", False),
         ("west", True),
     ]
+
+
+def test_cases_of_their_own_size_have_a_picture(tmp_path, make_case, write_shard):
+    sizes = [(2, 9, 5), (4, 8, 8), (1, 3, 12)]
+    images = [np.random.default_rng(0).normal(size=(2, *size)).astype(np.float16) for size in sizes]
+    masks = [(image[:1] > 1.0).astype(np.uint8) for image in images]
+    shard = write_shard(tmp_path / "north", [make_case(name) for name in "abc"], images, masks)
+    plot_quality_files(shard, tmp_path / "north.png", "north", ["whole_tumour"])
+    assert len(Image.open(tmp_path / "north.png").convert("L").getcolors()) > 50

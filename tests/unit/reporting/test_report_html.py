@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from fedpedbrain.reporting.pages import report
 from fedpedbrain.reporting.pages.report import write_report_files
-from fedpedbrain.reporting.words.reading_notes import describe_selection
+from fedpedbrain.reporting.words.reading_notes import describe_selection, grid_in_words
 from organ_words import organ_words
 from study_arms import arm
 
@@ -339,3 +339,15 @@ def test_the_report_loads_no_torch():
     code = "import sys, fedpedbrain.reporting.pages.report, fedpedbrain.reporting.pictures.video; "
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("grid", "spacing", "words"),
+    [
+        ([24, 48, 40], [3.0, 1.0, 1.0], "24 x 48 x 40 voxels"),
+        (None, [3.0, 0.9, 0.9], "each case's own size, voxels of 3.0 x 0.9 x 0.9 mm"),
+        (None, "native", "each case's own size, the scan's own voxels"),
+    ],
+)
+def test_the_grid_in_words(grid, spacing, words):
+    assert grid_in_words({"grid": grid, "voxel_spacing_mm": spacing}) == words

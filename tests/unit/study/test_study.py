@@ -203,14 +203,37 @@ def test_the_study_says_how_a_network_is_run_on_a_new_scan(load, changes, expect
     [
         ({"voxel_spacing_mm": [1.0, 0.0, 1.0]}, r"preprocessing\.voxel_spacing_mm"),
         ({"voxel_spacing_mm": [1.0, 1.0]}, r"preprocessing\.voxel_spacing_mm: .* expected three numbers above 0 in mm"),
+        ({"voxel_spacing_mm": "natural"}, r"preprocessing\.voxel_spacing_mm: found 'natural'; .*, native, or null"),
+        ({"grid": None}, r"^preprocessing\.voxel_spacing_mm: null, and preprocessing\.grid is null; write three"),
+        ({"grid": None, "voxel_spacing_mm": "native"}, r"^training\.patch: null, but with preprocessing\.grid null"),
         ({"intensity": {"name": "minmax"}}, r"preprocessing\.intensity\.name"),
         ({"intensity": {"lower_percentile": 1.0}}, r"nearest known key is preprocessing\.intensity\.percentile"),
     ],
-    ids=["spacing of zero", "two spacings", "unknown scale", "percentiles without their block"],
+    ids=[
+        "spacing of zero",
+        "two spacings",
+        "unknown word",
+        "own sizes without spacing",
+        "own sizes without patches",
+        "unknown scale",
+        "percentiles without their block",
+    ],
 )
 def test_preprocessing_that_cannot_be_is_refused_by_its_key(load, preprocessing, message):
     with pytest.raises(StudyError, match=message):
         load({"preprocessing": preprocessing})
+
+
+@pytest.mark.parametrize("spacing", ["native", [3.0, 1.0, 1.0]])
+def test_cases_of_their_own_size_train_on_patches_that_the_network_divides(load, spacing):
+    patch = {"size": [8, 32, 32], "per_case": 2, "foreground_share": 0.5}
+    own = {"grid": None, "voxel_spacing_mm": spacing, "intensity": {"name": "z_score_float16"}}
+    study = load({"preprocessing": own, "training": {"patch": patch}})
+    settings = study.preprocessing_settings
+    assert (settings["grid"], settings["voxel_spacing_mm"]) == (None, spacing)
+    assert settings["intensity"] == {"name": "z_score_float16"}
+    with pytest.raises(StudyError, match=r"^training\.patch\.size: 40 voxels along W are not a multiple of 16"):
+        load({"training": {"patch": {"size": [8, 32, 40]}}})
 
 
 def test_the_comparison_does_not_depend_on_the_decision(load):

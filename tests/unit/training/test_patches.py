@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fedpedbrain.base.cases import UNKNOWN_CLASS_INDEX
+from fedpedbrain.base.cases import UNKNOWN_CLASS_INDEX, Shard
 from fedpedbrain.base.choices import defaults_of
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.study.augmentation_facts import AUGMENTATIONS
@@ -217,7 +217,7 @@ def patches_by_case(batches: list) -> set[tuple]:
 
 
 @pytest.mark.parametrize("augmentation", ["in_plane", "volume"])
-def test_every_arm_draws_the_same_patches_of_a_case(make_dataset, patch_settings, augmentation):
+def test_every_arm_draws_the_same_patches_of_a_case(tmp_path, make_dataset, patch_settings, augmentation):
     patch_settings["augmentation"] = {"name": augmentation}
     if augmentation == "in_plane":
         patch_settings["augmentation"] = IN_PLACE | {
@@ -229,9 +229,8 @@ def test_every_arm_draws_the_same_patches_of_a_case(make_dataset, patch_settings
         # The same to the last bit where no rotation samples the whole batch at once.
         patch_settings["augmentation"] = volume_settings(rotation_probability=0.0, scaling_probability=0.0)
     north, south = make_dataset(3), make_dataset(2, folder="south", first=3)
-    pooled = ShardDataset([], set())
-    pooled.cases, pooled._folders = [*north.cases, *south.cases], [*north._folders, *south._folders]
-    pooled._places = [*north._places, *((1, row) for _, row in south._places)]
+    shards = [Shard(tmp_path / site, tmp_path / site / "cases.tsv") for site in ("north", "south")]
+    pooled = ShardDataset(shards, {"train"})
     of_sites = [batches_of(dataset, patch_settings, "fedavg", site=site)
                 for site, dataset in (("north", north), ("south", south))]  # fmt: skip
     together = patches_by_case(batches_of(pooled, patch_settings, "centralized", site="pooled"))
@@ -298,3 +297,15 @@ def test_what_an_epoch_holds_does_not_grow_with_the_number_of_cases(make_dataset
         tracemalloc.stop()
     # 21 more cases, of which two would be more than that.
     assert peaks[24] < peaks[3] + 600_000
+
+
+def test_a_patch_of_a_case_of_its_own_size_is_read_without_the_rest_of_it(tmp_path, make_case, write_shard):
+    images = [np.zeros((1, depth, 128, 128), np.float16) for depth in (40, 80)]
+    masks = [np.zeros((0, *image.shape[1:]), np.uint8) for image in images]
+    dataset = ShardDataset([write_shard(tmp_path / "own", [make_case("a"), make_case("b")], images, masks)], {"train"})
+    mapped = dataset.image_map(1)
+    before = resident_kb(tmp_path)
+    assert not np.array(mapped[:, 40:42, :16, :16]).any()
+    # Of 2.6 MB, pages around 2 x 16 rows of 256 bytes.
+    assert before == 0
+    assert 0 < resident_kb(tmp_path) <= 256

@@ -12,6 +12,7 @@ from fedpedbrain.base.files import read_table, write_json, write_table
 from fedpedbrain.data.checks.case_measures import CaseMeasures, label_of, measure_case, measure_columns
 from fedpedbrain.data.checks.duplicates import EXACT
 from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.data.grid.intensity import to_grey_levels
 
 COUNT_COLUMNS = ("site", "class", "split", "num_cases", "num_patients")
 _QUARTILES = (25, 50, 75)
@@ -35,7 +36,8 @@ def measure_site(
     cohort : the ``cohort`` block of the config
     """
     for row, case in enumerate(dataset.cases):
-        yield measure_case(case, dataset.image(row), dataset.mask(row), outlines.get(case.case, {}), cohort)
+        images = to_grey_levels(dataset.image(row))
+        yield measure_case(case, images, dataset.mask(row), outlines.get(case.case, {}), cohort)
 
 
 def audit_site(site: str, measured: Sequence[CaseMeasures], cohort: Mapping) -> tuple[dict[str, Any], list[str]]:

@@ -66,7 +66,7 @@ def measure_case(
 
     Parameters
     ----------
-    images : preprocessed, uint8 (C, D, H, W)
+    images : preprocessed, in grey levels, uint8 (C, D, H, W)
     masks : preprocessed, uint8 (R, D, H, W), 0 or 1
     outlines : region to its volume (ml) in the scan and to what of it lies outside the grid
     cohort : the ``cohort`` block of the config

@@ -19,6 +19,7 @@ from scipy.fft import dctn
 from fedpedbrain.base.cases import HELD_OUT, SPLITS, UNKNOWN_CLASS, Case, Shard
 from fedpedbrain.base.files import write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.data.grid.intensity import to_grey_levels
 
 EXACT, NEAR = "exact", "near"
 _CASE_COLUMNS = ("case", "patient", "site", "split", "class_name")
@@ -74,19 +75,31 @@ class Pair:
         return row
 
 
-def sample_pictures(image: np.ndarray) -> np.ndarray:
+def slice_parts(depth: int) -> list[float]:
+    """Where along D, as parts of it, slices of volumes of at least ``depth`` slices are compared.
+
+    Five, or fewer where two of them would be one slice of the shallowest volume.
+    """
+    return list({_place_of(part, depth): part for part in _SLICE_PARTS}.values())
+
+
+def _place_of(part: float, depth: int) -> int:
+    return min(int(part * depth), depth - 1)
+
+
+def sample_pictures(image: np.ndarray, parts: Sequence[float]) -> np.ndarray:
     """Small pictures of some slices of a case.
 
     Parameters
     ----------
-    image : preprocessed, uint8 (C, D, H, W)
+    image : preprocessed, in grey levels, uint8 (C, D, H, W)
+    parts : where along D, see ``slice_parts``
 
     Returns
     -------
-    float32 (P, 32, 32), every channel's slices in turn: five along D, or all where there are fewer
+    float32 (P, 32, 32), every channel's slices in turn
     """
-    depth = image.shape[1]
-    places = sorted({min(int(part * depth), depth - 1) for part in _SLICE_PARTS})
+    places = [_place_of(part, image.shape[1]) for part in parts]
     size = (PICTURE_PIXELS, PICTURE_PIXELS)
     pictures = [
         Image.fromarray(channel[place]).resize(size, Image.Resampling.BOX) for channel in image for place in places
@@ -195,6 +208,8 @@ def find_duplicates_files(shards: Sequence[Shard], duplicates_path: str | Path, 
     settings : the ``audit`` block of the config
     """
     dataset = ShardDataset(shards, SPLITS)
-    pictures = np.stack([sample_pictures(dataset.image(row)) for row in range(len(dataset))])
+    rows = range(len(dataset))
+    parts = slice_parts(min(dataset.grid_shape(row)[0] for row in rows))
+    pictures = np.stack([sample_pictures(to_grey_levels(dataset.image(row)), parts) for row in rows])
     pairs = find_pairs(dataset.cases, pictures, settings)
     write_table(duplicates_path, PAIR_COLUMNS, (pair.to_row() for pair in pairs))

@@ -15,7 +15,7 @@ import numpy as np
 from fedpedbrain.base.cases import TRAIN, Shard
 from fedpedbrain.base.files import write_json
 from fedpedbrain.data.grid.dataset import ShardDataset
-from fedpedbrain.data.grid.intensity import FOREGROUND
+from fedpedbrain.data.grid.intensity import FOREGROUND, to_grey_levels
 
 LEVELS = np.linspace(0.025, 0.975, 20)
 
@@ -31,7 +31,7 @@ def foreground_quantiles(image: np.ndarray, percentile: float, fraction: float) 
 
     Parameters
     ----------
-    image : uint8 (D, H, W); the foreground is where it exceeds ``fraction`` of its ``percentile``
+    image : in grey levels, uint8 (D, H, W); the foreground is where it exceeds ``fraction`` of its ``percentile``
 
     Returns
     -------
@@ -54,7 +54,7 @@ def summarize_intensities(
 
     Parameters
     ----------
-    images : preprocessed, uint8 (C, D, H, W) each; one or more
+    images : preprocessed, uint8 or float16 (C, D, H, W) each; one or more
     channels : their names
     foreground : ``percentile`` and ``fraction`` of ``foreground_quantiles``
 
@@ -63,7 +63,8 @@ def summarize_intensities(
     what is foreground, number of cases and, of each channel, the mean quantiles and how far from them the furthest
     case is
     """
-    quantiles = np.array([[foreground_quantiles(channel, **foreground) for channel in image] for image in images])
+    levels = map(to_grey_levels, images)
+    quantiles = np.array([[foreground_quantiles(channel, **foreground) for channel in image] for image in levels])
     means = quantiles.mean(axis=0)
     return {
         "foreground": dict(foreground),

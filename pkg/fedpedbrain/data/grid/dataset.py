@@ -1,6 +1,7 @@
 """Reading shards: cases of one or several sites, memory-mapped, one case in memory at a time."""
 
 import hashlib
+import math
 from collections.abc import Collection, Sequence
 from copy import copy
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 
 from fedpedbrain.base.cases import Case, Shard, read_cases
 from fedpedbrain.base.errors import StudyError
+from fedpedbrain.data.grid.memory_maps import ArrayReader
+from fedpedbrain.data.grid.ragged import RaggedReader
 
 # Arrays of a shard, in the order in which a case states their digests.
 _PARTS = ("images", "masks")
@@ -21,8 +24,23 @@ def middle_part(size: Sequence[int], part: Sequence[int]) -> tuple[slice, ...]:
 
 
 def digest_on_grid(array: np.ndarray) -> str:
-    """SHA-256 of a case's images uint8 (C, D, H, W) or regions uint8 (R, D, H, W), as its shard holds them."""
-    return hashlib.sha256(array.tobytes()).hexdigest()
+    """SHA-256 of a case's images (C, D, H, W) or regions uint8 (R, D, H, W), as its shard holds them."""
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+
+
+def open_rows(path: str | Path, grid_shapes: Sequence[tuple[int, ...]]) -> ArrayReader | RaggedReader:
+    """The cases of one array of a shard.
+
+    Parameters
+    ----------
+    path : of an array (N, P, D, H, W), or of one axis that ``RaggedWriter`` wrote, P planes of each case's grid
+    grid_shapes : of each case, (D, H, W)
+    """
+    array = np.load(path, mmap_mode="r")
+    if array.ndim > 1:
+        return ArrayReader(path)
+    num_planes = array.size // max(sum(map(math.prod, grid_shapes)), 1)
+    return RaggedReader(path, [(num_planes, *shape) for shape in grid_shapes])
 
 
 class ShardDataset:
@@ -44,8 +62,12 @@ class ShardDataset:
         # Arrays that were read before, and are what the table says.
         self._checked: set[tuple[int, int, str]] = set()
         self._folders = [Path(shard.folder) for shard in shards]
+        self._grid_shapes: list[list[tuple[int, ...]]] = []
+        self._rows: dict[tuple[int, str], ArrayReader | RaggedReader] = {}
         for number, shard in enumerate(shards):
-            for row, case in enumerate(read_cases(shard.cases)):
+            in_shard = read_cases(shard.cases)
+            self._grid_shapes.append([case.grid_shape for case in in_shard])
+            for row, case in enumerate(in_shard):
                 if case.split in splits:
                     self.cases.append(case)
                     self._places.append((number, row))
@@ -61,44 +83,44 @@ class ShardDataset:
         return len(self.cases)
 
     def image(self, row: int) -> np.ndarray:
-        """One case's images, uint8 (C, D, H, W)."""
-        return self._read(row, "images")
+        """One case's images, uint8 or float16 (C, D, H, W)."""
+        return np.array(self._map(row, "images"))
 
     def mask(self, row: int) -> np.ndarray:
         """One case's regions, uint8 (R, D, H, W), 0 or 1."""
-        return self._read(row, "masks")
-
-    def grid_shape(self, row: int) -> tuple[int, int, int]:
-        """Voxels (D, H, W) of one case's grid."""
-        return tuple(self._map(row, "images").shape[1:])
+        return np.array(self._map(row, "masks"))
 
     def image_map(self, row: int) -> np.ndarray:
-        """As ``image``, a memory map whose voxels are read once they are used."""
-        return self._checked_map(row, "images")
+        """As ``image``, but a memory map, of which only what is used is read."""
+        return self._map(row, "images")
 
     def mask_map(self, row: int) -> np.ndarray:
-        """As ``mask``, a memory map whose voxels are read once they are used."""
-        return self._checked_map(row, "masks")
+        """As ``mask``, but a memory map, of which only what is used is read."""
+        return self._map(row, "masks")
+
+    def grid_shape(self, row: int) -> tuple[int, ...]:
+        """Voxels (D, H, W) of one case."""
+        return self.cases[row].grid_shape or self._open(row, "images").shape[1:]
+
+    def _map(self, row: int, part: str) -> np.ndarray:
+        """Map one case of a shard, for as long as the map is used: pages once read would count as memory in use.
+
+        The first time all of it is read and checked.
+        """
+        key = (*self._places[row], part)
+        if key not in self._checked:
+            self._check(self.cases[row], part, self._open(row, part), self._path(row, part))
+            self._checked.add(key)
+        return self._open(row, part)
 
     def _path(self, row: int, part: str) -> Path:
         return self._folders[self._places[row][0]] / f"{part}.npy"
 
-    def _map(self, row: int, part: str) -> np.ndarray:
-        return np.load(self._path(row, part), mmap_mode="r")[self._places[row][1]]
-
-    def _checked_map(self, row: int, part: str) -> np.ndarray:
-        """Map one case of a shard, which is read whole the first time."""
-        if (*self._places[row], part) not in self._checked:
-            self._read(row, part)
-        return self._map(row, part)
-
-    def _read(self, row: int, part: str) -> np.ndarray:
-        """Copy one case out of a shard, mapped for that long only: pages once read would count as memory in use."""
-        array = np.array(self._map(row, part))
-        if (*self._places[row], part) not in self._checked:
-            self._check(self.cases[row], part, array, self._path(row, part))
-            self._checked.add((*self._places[row], part))
-        return array
+    def _open(self, row: int, part: str) -> np.ndarray:
+        shard, place = self._places[row]
+        if (shard, part) not in self._rows:
+            self._rows[shard, part] = open_rows(self._path(row, part), self._grid_shapes[shard])
+        return self._rows[shard, part].row(place)
 
     @staticmethod
     def _check(case: Case, part: str, array: np.ndarray, path: Path) -> None:

@@ -12,6 +12,8 @@ import SimpleITK as sitk
 
 from fedpedbrain.data.grid.intensity import FOREGROUND, above_air, find_foreground
 
+# In place of a spacing: that of each scan.
+NATIVE = "native"
 # An outer plane belongs to the organ if at least this part of its voxels is foreground: noise and what wraps around do
 # not count.
 _LEAST_FOREGROUND_FRACTION = 0.02
@@ -40,9 +42,9 @@ FIELDS_OF_VIEW: dict[str, Callable[[np.ndarray, Mapping[str, float]], list[tuple
 
 def grid_frame(
     image: sitk.Image,
-    grid: Sequence[int],
+    grid: Sequence[int] | None,
     field_of_view: str,
-    voxel_spacing_mm: Sequence[float] | None = None,
+    voxel_spacing_mm: Sequence[float] | str | None = None,
     whole: bool = False,
     foreground: Mapping[str, float] = FOREGROUND,
 ) -> sitk.Image:
@@ -52,29 +54,46 @@ def grid_frame(
 
     Parameters
     ----------
+    grid : None for as many voxels of a given spacing as hold all of the field of view
     field_of_view : ``image`` for all of it, ``foreground`` for the smallest box that holds the organ
-    voxel_spacing_mm : distance between voxel centres (D, H, W); the frame then lies over the middle of the field of
-        view, and one may exceed the other. None for voxels that divide the field of view
+    voxel_spacing_mm : distance between voxel centres (D, H, W), or ``NATIVE`` for that of the image; the frame then
+        lies over the middle of the field of view, and one may exceed the other. None for voxels that divide the field
+        of view
     whole : let a frame of a given spacing grow beyond ``grid``, by an even number of voxels along each axis, until it
         holds all of the field of view; the grid is then the middle of it, voxel by voxel
     foreground : ``percentile`` and ``fraction`` of ``find_foreground``
     """
     oriented = to_lps(image)
     box = np.array(FIELDS_OF_VIEW[field_of_view](sitk.GetArrayViewFromImage(oriented), foreground))[::-1]
-    old_spacing, size = np.array(oriented.GetSpacing()), np.array(grid[::-1])
-    direction = np.array(oriented.GetDirection()).reshape(3, 3)
+    old_spacing, direction = np.array(oriented.GetSpacing()), np.array(oriented.GetDirection()).reshape(3, 3)
     # The box and the grid share their outer faces, not their first voxel centres. All in voxels of the image.
     first_face, end_face = box[:, 0] - 0.5, box[:, 1] - 0.5
-    spacing = (end_face - first_face) * old_spacing / size
-    if voxel_spacing_mm is not None:
-        spacing = np.array(voxel_spacing_mm[::-1], dtype=float)
-        first_face, size = _place_grid(first_face, end_face, size, spacing / old_spacing, whole)
+    if voxel_spacing_mm is None:
+        size = np.array(grid[::-1])
+        spacing = (end_face - first_face) * old_spacing / size
+    else:
+        is_native = voxel_spacing_mm == NATIVE
+        spacing = old_spacing if is_native else np.array(voxel_spacing_mm[::-1], dtype=float)
+        voxel = spacing / old_spacing
+        if grid is None:
+            first_face, size = _cover(first_face, end_face, voxel)
+        else:
+            first_face, size = _place_grid(first_face, end_face, np.array(grid[::-1]), voxel, whole)
     corner = np.array(oriented.TransformContinuousIndexToPhysicalPoint(first_face.tolist()))
     frame = sitk.Image(size.tolist(), sitk.sitkUInt8)
     frame.SetSpacing(spacing.tolist())
     frame.SetOrigin((corner + direction @ (spacing / 2.0)).tolist())
     frame.SetDirection(oriented.GetDirection())
     return frame
+
+
+def _cover(first_face: np.ndarray, end_face: np.ndarray, voxel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lay the fewest voxels over the middle of a box that hold all of it, to a hundredth of a voxel.
+
+    Arguments and what is returned as of ``_place_grid``. Voxels as long as the image's are the image's own.
+    """
+    size = np.maximum(np.ceil((end_face - first_face) / voxel - 0.01), 1.0).astype(int)
+    return (first_face + end_face - size * voxel) / 2.0, size
 
 
 def _place_grid(
@@ -123,24 +142,46 @@ def resample_image(image: sitk.Image, frame: sitk.Image) -> np.ndarray:
     return _sample(oriented, frame, air)
 
 
-def largest_offset(image: sitk.Image, other: sitk.Image) -> float:
-    """How far apart two images of one size lie where they lie furthest apart, a corner, in voxels of the first."""
-    corners = list(product(*((-0.5, size - 0.5) for size in image.GetSize())))
+def largest_offset(image: sitk.Image, other: sitk.Image, first: Sequence[int] = (0, 0, 0)) -> float:
+    """How far from an image a part of another, as large as the image, lies at its furthest corner, in voxels of it.
+
+    Parameters
+    ----------
+    first : index (x, y, z) in the other at which the part begins
+    """
+    corners = np.array(list(product(*((-0.5, size - 0.5) for size in image.GetSize()))))
     places, others = (
-        np.array([item.TransformContinuousIndexToPhysicalPoint(corner) for corner in corners])
-        for item in (image, other)
+        np.array([item.TransformContinuousIndexToPhysicalPoint(corner) for corner in indices.tolist()])
+        for item, indices in ((image, corners), (other, corners + first))
     )
     return float(np.linalg.norm(places - others, axis=1).max()) / min(image.GetSpacing())
 
 
-def _is_grid_of(frame: sitk.Image, image: sitk.Image) -> bool:
-    """Whether an image's voxels are a frame's, to a thousandth of a voxel."""
-    return image.GetSize() == frame.GetSize() and largest_offset(image, frame) <= 1e-3
+def _own_voxels(frame: sitk.Image, image: sitk.Image) -> tuple[int, int, int] | None:
+    """Index (x, y, z) in an image at which a frame begins whose voxels are the image's; None where they are not.
+
+    They are to a thousandth of a voxel. The frame may reach beyond the image.
+    """
+    first = np.round(image.TransformPhysicalPointToContinuousIndex(frame.GetOrigin())).astype(int).tolist()
+    return tuple(first) if largest_offset(frame, image, first) <= 1e-3 else None
+
+
+def _cut(values: np.ndarray, frame: sitk.Image, first: Sequence[int], outside: float) -> np.ndarray:
+    """The part of an array (D, H, W) that a frame's own voxels are, as float32; ``first`` as of ``_own_voxels``."""
+    part = np.full(frame.GetSize()[::-1], outside, dtype=np.float32)
+    here, there = [], []
+    for start, size, extent in zip(first[::-1], part.shape, values.shape, strict=True):
+        low, high = max(start, 0), min(start + size, extent)
+        there.append(slice(low, max(high, low)))
+        here.append(slice(low - start, max(high, low) - start))
+    part[*here] = values[*there]
+    return part
 
 
 def _sample(oriented: sitk.Image, frame: sitk.Image, outside: float) -> np.ndarray:
-    if _is_grid_of(frame, oriented):
-        return sitk.GetArrayFromImage(oriented).astype(np.float32)
+    first = _own_voxels(frame, oriented)
+    if first is not None:
+        return _cut(sitk.GetArrayViewFromImage(oriented), frame, first, outside)
     smooth = _smooth_for(oriented, frame)
     return sitk.GetArrayFromImage(sitk.Resample(smooth, frame, sitk.Transform(), sitk.sitkLinear, outside))
 
@@ -148,8 +189,9 @@ def _sample(oriented: sitk.Image, frame: sitk.Image, outside: float) -> np.ndarr
 def resample_region(region: sitk.Image, frame: sitk.Image) -> np.ndarray:
     """Sample a binary region on a frame: bool (D, H, W), true where it covers at least half of the voxel."""
     oriented = to_lps(region)
-    if _is_grid_of(frame, oriented):
-        return sitk.GetArrayViewFromImage(oriented) >= 0.5
+    first = _own_voxels(frame, oriented)
+    if first is not None:
+        return _cut(sitk.GetArrayViewFromImage(oriented), frame, first, 0.0) >= 0.5
     # Four standard deviations are more than the blur reaches, and two voxels more than interpolation does.
     reach = 4.0 * np.sqrt(_blur_variance(oriented, frame)) / np.array(oriented.GetSpacing())
     outlined = cut_to_outline(oriented, np.ceil(reach).astype(int) + 2)

@@ -1,5 +1,6 @@
 """Arrays that are read or written row by row through a memory map."""
 
+import math
 import mmap
 import os
 from pathlib import Path
@@ -8,18 +9,75 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 
-def create_array(path: str | Path, shape: tuple[int, ...]) -> np.memmap:
-    """A new ``.npy`` file of uint8 zeros, mapped; its place on the disk is taken at once.
+def create_array(path: str | Path, shape: tuple[int, ...], dtype: np.dtype | type = np.uint8) -> np.memmap:
+    """A new ``.npy`` file of zeros, mapped; its place on the disk is taken at once.
 
     Raises
     ------
     OSError : the disk has no room for it. Writing through the map there would end the process without a word
     """
-    array = open_memmap(path, "w+", np.uint8, shape)
+    array = open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, max(1, os.fstat(file.fileno()).st_size))
     return array
+
+
+class ArrayWriter:
+    """Fills a new ``.npy`` file row by row, one row in memory at a time.
+
+    Parameters
+    ----------
+    path : of the file
+    shape : of the whole array; its first axis is the rows
+    dtype : of every row
+    """
+
+    def __init__(self, path: str | Path, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
+        self._array = create_array(path, shape, dtype)
+        self._count = 0
+
+    def __enter__(self) -> "ArrayWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._array.flush()
+
+    def append(self, row: np.ndarray) -> None:
+        """Write the next row."""
+        self._array[self._count] = row
+        self._count += 1
+        forget_pages(self._array)
+
+
+class PartReader:
+    """Parts of a ``.npy`` file in C order, each a map of its own: pages once read are given back with it.
+
+    Attributes
+    ----------
+    shape : of the whole array
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        array = np.load(path, mmap_mode="r")
+        self.shape = array.shape
+        self._path, self._dtype, self._offset = path, array.dtype, array.offset
+
+    def read(self, first: int, shape: tuple[int, ...]) -> np.memmap:
+        """The numbers from ``first`` on, counted through the whole array, as an array of ``shape``."""
+        return np.memmap(self._path, self._dtype, "r", self._offset + first * self._dtype.itemsize, shape)
+
+
+class ArrayReader:
+    """The rows of a ``.npy`` file along its first axis."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = PartReader(path)
+
+    def row(self, index: int) -> np.memmap:
+        """One row as a map of its own; see ``PartReader``."""
+        shape = self._file.shape[1:]
+        return self._file.read(index * math.prod(shape), shape)
 
 
 def forget_pages(*arrays: np.ndarray) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 
 from fedpedbrain.base.errors import StudyError
+from fedpedbrain.data.grid.memory_maps import PartReader
 
 # Of a header of version 1.0 with one axis of any length: NumPy fills it up to a multiple of 64 bytes.
 _HEADER_BYTES = 128
@@ -74,10 +75,10 @@ class RaggedReader:
     """
 
     def __init__(self, path: str | Path, shapes: Sequence[Sequence[int]]) -> None:
-        self._path = path
+        self._file = PartReader(path)
         self._shapes = [tuple(shape) for shape in shapes]
         self._ends = list(accumulate(map(math.prod, self._shapes), initial=0))
-        found = np.load(path, mmap_mode="r").size
+        found = math.prod(self._file.shape)
         if found != self._ends[-1]:
             raise StudyError(
                 f"{path}: expected {self._ends[-1]} numbers of {len(self._shapes)} arrays, found {found}; delete it "
@@ -87,7 +88,6 @@ class RaggedReader:
     def __len__(self) -> int:
         return len(self._shapes)
 
-    def row(self, index: int) -> np.ndarray:
-        """One row as a view of a map that is opened for it: pages once read are given back with it."""
-        flat = np.load(self._path, mmap_mode="r")
-        return flat[self._ends[index] : self._ends[index + 1]].reshape(self._shapes[index])
+    def row(self, index: int) -> np.memmap:
+        """One row as a map of its own; see ``PartReader``."""
+        return self._file.read(self._ends[index], self._shapes[index])

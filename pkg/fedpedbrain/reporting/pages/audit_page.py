@@ -16,6 +16,7 @@ from fedpedbrain.base.files import read_table, replacing
 from fedpedbrain.data.checks.case_measures import label_of
 from fedpedbrain.data.checks.duplicates import EXACT
 from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.data.grid.intensity import to_grey_levels
 from fedpedbrain.reporting.figures.style import readable
 from fedpedbrain.reporting.numbers import NO_VALUE
 from fedpedbrain.reporting.pages.pages import load_pictures, page_environment, template_text
@@ -73,9 +74,9 @@ def thumbnail_uri(image: np.ndarray) -> str:
 
     Parameters
     ----------
-    image : uint8 (C, D, H, W)
+    image : uint8 or float16 (C, D, H, W)
     """
-    picture = Image.fromarray(image[0, image.shape[1] // 2])
+    picture = Image.fromarray(to_grey_levels(image[:1])[0, image.shape[1] // 2])
     picture = picture.resize((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS), Image.Resampling.BICUBIC)
     with io.BytesIO() as file:
         picture.save(file, "PNG", optimize=True)

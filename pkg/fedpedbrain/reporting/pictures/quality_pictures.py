@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from fedpedbrain.base.cases import SPLITS, Case, Shard
 from fedpedbrain.base.files import replacing
 from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.data.grid.intensity import to_grey_levels
 from fedpedbrain.reporting.figures.style import INK, MUTED, readable
 from fedpedbrain.reporting.pictures.frames import draw_region, enlarge_grey, load_font, region_shades, write_line
 
@@ -130,7 +131,8 @@ def draw_site(site: str, dataset: ShardDataset, regions: Sequence[str]) -> Image
         for line, text in enumerate(describe_case(case)):
             place, colour = (left, upper + round((line + 0.5) * _LINE)), MUTED if line else INK
             write_line(draw, place, text, colour, _TILE[0], _FONT, bold=not line)
-        strip = draw_planes(dataset.image(row)[0], dataset.mask(row), case.grid_spacing_mm, bool(case.orientation))
+        image = to_grey_levels(dataset.image(row)[:1])[0]
+        strip = draw_planes(image, dataset.mask(row), case.grid_spacing_mm, bool(case.orientation))
         sheet.paste(strip, (left, upper + 2 * _LINE))
     return sheet
 

@@ -39,6 +39,15 @@ def count_volume_cases(results: Results, study: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def grid_in_words(preprocessing: Mapping[str, Any]) -> str:
+    """How large the network's grid is: ``24 x 48 x 48 voxels``, or by which rule each case's own size comes about."""
+    if preprocessing["grid"] is not None:
+        return f"{' x '.join(map(str, preprocessing['grid']))} voxels"
+    spacing = preprocessing["voxel_spacing_mm"]
+    voxels = "the scan's own voxels" if isinstance(spacing, str) else f"voxels of {' x '.join(map(str, spacing))} mm"
+    return f"each case's own size, {voxels}"
+
+
 def describe_outline_rules(study: Mapping[str, Any], audit: Mapping[str, Any]) -> str:
     """What decides on outlines and on when two agree, and the size of the voxels that this must be read against."""
     settings = study["config"]["evaluation"]

@@ -276,3 +276,21 @@ def test_many_leaks_are_counted_after_the_first_three(make_case):
 
 def test_without_pairs_nothing_is_said_of_duplicates():
     assert duplicate_notes([]) == []
+
+
+def test_cases_of_their_own_size_are_measured_on_their_own_grid(audit, tmp_path, make_case, write_shard):
+    images = [np.random.default_rng(0).normal(size=(1, *size)).astype(np.float16) for size in ((3, 5, 6), (4, 8, 7))]
+    # A slice of air, which is the lowest value there is.
+    images[1][:, 2] = -9.0
+    masks = [np.zeros((1, *image.shape[1:]), np.uint8) for image in images]
+    masks[0][:, 1, :2, :2] = masks[1][:, 1, :2, :2] = 1
+    # Voxels of 1 and of 0.5 ml.
+    cases = [replace(make_case("a"), grid_spacing_mm=(10.0, 10.0, 10.0)), make_case("b")]
+    shard = write_shard(tmp_path / "north", cases, images, masks)
+    outlines = [("a", "whole_tumour", 4.0, 0.0), ("b", "whole_tumour", 2.0, 0.0)]
+    rows = (dict(zip(OUTLINE_COLUMNS, row, strict=True)) for row in outlines)
+    write_table(shard.folder / "outlines.tsv", OUTLINE_COLUMNS, rows)
+    (site,) = audit([shard])[0]["sites"]
+    assert site["volume_quartiles_ml"] == {"whole_tumour": [2.5, 3.0, 3.5]}
+    assert site["num_cases_with_blank_slices"] == 1
+    assert sum(site["intensity_parts"]) == pytest.approx(1.0, abs=1e-4)

@@ -12,6 +12,7 @@ from fedpedbrain.data.checks.duplicates import (
     find_pairs,
     perceptual_hashes,
     sample_pictures,
+    slice_parts,
 )
 from fedpedbrain.data.formats.volumes import Volume
 from fedpedbrain.data.shards import preprocess_images
@@ -61,7 +62,7 @@ def pictures_of(*pictures) -> np.ndarray:
         "intensity": {"name": "percentile", "percentile": {"lower_percentile": 1.0, "upper_percentile": 99.5}},
     }
     volumes = [Volume((sitk.GetImageFromArray(picture[None]),), None) for picture in pictures]
-    return np.stack([sample_pictures(preprocess_images(volume, settings)[0]) for volume in volumes])
+    return np.stack([sample_pictures(preprocess_images(volume, settings)[0], slice_parts(1)) for volume in volumes])
 
 
 def cases_of(make_case, count: int) -> list:
@@ -87,7 +88,7 @@ def test_simulated_patients_of_one_template_are_no_duplicates(config, make_case)
     settings = config["phantom"] | {"cases": {"north": 4}}
     source = PhantomSource(["north"], config["cohort"]["classes"], "normal", settings)
     images = [preprocess_images(source.read_case(case), config["preprocessing"])[0] for case in source.find_cases()]
-    pictures = [sample_pictures(image) for image in images]
+    pictures = [sample_pictures(image, slice_parts(image.shape[1])) for image in images]
     assert find_pairs(cases_of(make_case, 4), np.stack(pictures), SETTINGS) == []
 
 
@@ -95,13 +96,15 @@ def test_one_slice_that_differs_keeps_volumes_apart(make_case):
     volume = np.stack([head(seed) for seed in range(10)])
     changed = volume.copy()
     changed[5] = head(77)
-    pictures = np.stack([sample_pictures(array[None]) for array in (volume, changed)])
+    pictures = np.stack([sample_pictures(array[None], slice_parts(10)) for array in (volume, changed)])
     assert find_pairs(cases_of(make_case, 2), pictures, SETTINGS) == []
     assert len(find_pairs(cases_of(make_case, 2), pictures[[0, 0]], SETTINGS)) == 1
 
 
 def test_every_channel_is_compared(make_case):
-    pictures = np.stack([sample_pictures(np.stack([head(0), head(other)])[:, None]) for other in (1, 2)])
+    pictures = np.stack(
+        [sample_pictures(np.stack([head(0), head(other)])[:, None], slice_parts(1)) for other in (1, 2)]
+    )
     assert pictures.shape == (2, 2, 32, 32)
     assert find_pairs(cases_of(make_case, 2), pictures, SETTINGS) == []
 
@@ -193,3 +196,24 @@ def test_real_pictures_that_two_public_collections_share_are_found(make_case):
     cases = [make_case(str(path), path.relative_to(PICTURES).parts[0]) for path in files]
     pairs = find_pairs(cases, pictures, SETTINGS)
     assert sum(pair.a.site != pair.b.site for pair in pairs) == 14
+
+
+@pytest.mark.parametrize(
+    ("depth", "slices"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (5, [1, 2, 3]), (10, [3, 4, 5, 6, 7])]
+)
+def test_slices_are_spread_along_the_volume_and_none_is_compared_twice(depth, slices):
+    volume = np.stack([np.full((8, 8), number, np.uint8) for number in range(depth)])
+    assert [picture[0, 0] for picture in sample_pictures(volume[None], slice_parts(depth))] == slices
+
+
+def test_cases_of_their_own_size_are_compared_on_as_many_slices(tmp_path, make_case, write_shard):
+    rng = np.random.default_rng(0)
+    sizes = [(3, 40, 30), (12, 30, 40), (1, 25, 25), (12, 30, 40)]
+    images = [rng.normal(size=(1, *size)).astype(np.float16) for size in sizes]
+    # Another scale of one image: of half precision it is another image, not another sight.
+    images[3] = (2.0 * images[1] + 1.0).astype(np.float16)
+    masks = [np.zeros((0, *size), np.uint8) for size in sizes]
+    shard = write_shard(tmp_path / "north", cases_of(make_case, 4), images, masks)
+    find_duplicates_files([shard], tmp_path / "duplicates.tsv", SETTINGS)
+    (pair,) = read_table(tmp_path / "duplicates.tsv")
+    assert (pair["case_a"], pair["case_b"], pair["bits"]) == ("case-001", "case-003", "0")

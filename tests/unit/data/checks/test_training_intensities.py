@@ -10,7 +10,7 @@ from fedpedbrain.data.checks.training_intensities import (
     summarize_intensities,
     summarize_intensities_files,
 )
-from fedpedbrain.data.grid.intensity import FOREGROUND
+from fedpedbrain.data.grid.intensity import FOREGROUND, to_grey_levels
 
 
 def test_quantiles_are_those_of_the_foreground_alone():
@@ -66,3 +66,13 @@ def test_training_cases_alone_are_described(tmp_path, make_case, write_shard):
     known = json.loads((tmp_path / "intensities.json").read_text())
     assert known["num_cases"] == 2
     assert known["channels"]["T2w"]["quantiles"] == [110.0] * 20
+
+
+def test_images_of_half_precision_are_described_by_their_grey_levels():
+    image = np.random.default_rng(0).gamma(2.0, 50.0, (2, 4, 8, 8)).astype(np.float32)
+    half = ((image - 80.0) / 40.0).astype(np.float16)
+    found, expected = (
+        summarize_intensities([item], ["T1w", "T2w"], FOREGROUND) for item in (half, to_grey_levels(half))
+    )
+    assert found == expected
+    assert found["channels"]["T1w"]["quantiles"][-1] > 150

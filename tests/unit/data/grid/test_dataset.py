@@ -131,3 +131,64 @@ def test_class_indices_follow_the_order_of_the_classes_and_mark_the_unknown(tmp_
     indices = dataset.class_indices(["normal", "dipg"], -1)
     assert indices.dtype == np.int64
     assert indices.tolist() == [1, -1, 0, -1]
+
+
+SIZES = [(2, 6, 5), (4, 3, 7), (1, 2, 2)]
+
+
+@pytest.fixture
+def own_sizes(tmp_path, make_case, write_shard):
+    """A shard of three cases of their own size, two channels in half precision and one region."""
+    rng = np.random.default_rng(0)
+    cases = [make_case(f"case-{row}", "north", split) for row, split in enumerate(["train", "test", "train"])]
+    images = [rng.normal(size=(2, *size)).astype(np.float16) for size in SIZES]
+    return write_shard(tmp_path / "own", cases, images, [(image[:1] > 0).astype(np.uint8) for image in images]), images
+
+
+def test_cases_of_their_own_size_are_read_by_their_row(own_sizes):
+    shard, images = own_sizes
+    dataset = ShardDataset([shard], {"train"})
+    assert [dataset.grid_shape(row) for row in range(2)] == [SIZES[0], SIZES[2]]
+    for row, image in enumerate((images[0], images[2])):
+        np.testing.assert_array_equal(dataset.image(row), image)
+        np.testing.assert_array_equal(dataset.mask(row), image[:1] > 0)
+    np.testing.assert_array_equal(dataset.select([1]).image(0), images[2])
+
+
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_a_map_is_the_case_and_cannot_be_written(shards, own_sizes, kind):
+    for shard in (shards[0], own_sizes[0]):
+        dataset = ShardDataset([shard], {"train"})
+        mapped = getattr(dataset, f"{kind}_map")(1)
+        assert isinstance(mapped, np.memmap)
+        np.testing.assert_array_equal(mapped, getattr(dataset, kind)(1))
+        with pytest.raises(ValueError, match="read-only"):
+            mapped[:] = 0
+
+
+def test_a_map_of_a_changed_case_is_refused_and_others_are_not_read(own_sizes):
+    shard, images = own_sizes
+    flat = np.load(shard.folder / "images.npy")
+    flat[-1] += 1
+    np.save(shard.folder / "images.npy", flat)
+    dataset = ShardDataset([shard], {"train"})
+    np.testing.assert_array_equal(dataset.image_map(0), images[0])
+    with pytest.raises(StudyError, match="case case-2: expected SHA-256"):
+        dataset.image_map(1)
+
+
+def test_a_case_is_checked_once(own_sizes, monkeypatch):
+    checks = []
+    monkeypatch.setattr(
+        ShardDataset, "_check", staticmethod(lambda case, part, *found: checks.append((case.case, part)))
+    )
+    dataset = ShardDataset([own_sizes[0]], {"train"})
+    for _ in range(2):
+        dataset.image(0), dataset.image_map(0), dataset.select([0]).image_map(0), dataset.mask_map(0)
+    assert checks == [("case-0", "images"), ("case-0", "masks")]
+
+
+def test_a_table_that_says_nothing_of_sizes_is_read(shards):
+    cases = read_cases(shards[0].cases)
+    write_cases(shards[0].cases, [replace(case, grid_shape=()) for case in cases])
+    assert ShardDataset(shards[:1], {"train"}).grid_shape(1) == (4, 8, 8)

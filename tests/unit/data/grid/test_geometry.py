@@ -288,3 +288,52 @@ def test_a_grid_half_a_voxel_away_is_resampled():
     frame = grid_frame(image, values.shape, "image")
     frame.SetOrigin(frame.TransformContinuousIndexToPhysicalPoint((0.5, 0.0, 0.0)))
     assert resample_image(image, frame)[2, 2, 1:3].tolist() == [50.0, 50.0]
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR"])
+def test_without_a_grid_native_voxels_are_cut_out_of_the_scan(orientation):
+    array = np.random.default_rng(0).uniform(0.0, 2.0, (12, 20, 16)).astype(np.float32)
+    array[3:9, 4:18, 2:11] += 100.0
+    scan = to_image(array, (0.7, 0.9, 3.1), (-31.0, 17.5, 3.25), TILTED)
+    stored = sitk.DICOMOrient(scan, orientation)
+    frame = grid_frame(stored, None, "foreground", "native")
+    np.testing.assert_array_equal(resample_image(stored, frame), array[3:9, 4:18, 2:11])
+    region = sitk.Cast(stored > 50.0, sitk.sitkUInt8)
+    assert resample_region(region, frame).all()
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(restore_region(np.ones((6, 14, 9), bool), frame, stored)),
+        sitk.GetArrayFromImage(region),
+    )
+
+
+def test_a_fixed_grid_of_native_voxels_is_cut_and_filled_up_with_air():
+    array = np.random.default_rng(0).uniform(10.0, 20.0, (6, 8, 5)).astype(np.float32)
+    found = resample_image(to_image(array), grid_frame(to_image(array), (8, 4, 5), "image", "native"))
+    expected = np.zeros((8, 4, 5), np.float32)
+    expected[1:7] = array[:, 2:6]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "size"),
+    [
+        ((2.0, 2.0, 2.0), (3, 4, 3)),
+        # A spacing written with fewer digits than the scan's needs no voxel more.
+        ((0.9999, 0.9999, 0.9999), (6, 8, 5)),
+        ((50.0, 50.0, 50.0), (1, 1, 1)),
+    ],
+)
+def test_without_a_grid_the_fewest_voxels_hold_the_field_of_view(spacing, size):
+    frame = grid_frame(to_image(np.ones((6, 8, 5), np.float32)), None, "image", spacing)
+    assert frame.GetSize()[::-1] == size
+    # The field of view, from -0.5 to 7.5 along H, lies in the middle.
+    first, last = frame.GetOrigin()[1], frame.TransformIndexToPhysicalPoint([edge - 1 for edge in frame.GetSize()])[1]
+    assert first + last == pytest.approx(7.0)
+
+
+def test_a_frame_beside_the_image_holds_nothing_of_it():
+    image = to_image(np.ones((4, 4, 4), np.float32))
+    frame = grid_frame(image, None, "image", "native")
+    for shift in (-9.0, 9.0):
+        frame.SetOrigin((shift, 0.0, 0.0))
+        assert not resample_image(image, frame).any()

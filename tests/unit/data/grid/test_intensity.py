@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from fedpedbrain.data.grid.intensity import scale_intensity
+from fedpedbrain.data.grid.intensity import dtype_of_intensity, scale_intensity, to_grey_levels
 
 REFERENCE = {"name": "reference"}
 
@@ -99,3 +99,54 @@ def test_an_image_is_scaled_by_the_part_of_it_that_is_measured(settings):
     found = scale_intensity(image, settings, image[:, :, :8])
     np.testing.assert_array_equal(found[:, :, :8], scale_intensity(image[:, :, :8], settings))
     assert np.median(found[:, :, 8:]) == 255
+
+
+def test_half_precision_keeps_deviations_that_the_256_steps_cut_off():
+    image = np.zeros((2, 5, 10), np.float32)
+    # Foreground: mean 100, standard deviation 20; air is five below.
+    image[0] = np.resize([80.0, 120.0], (5, 10))
+    found = scale_intensity(image, {"name": "z_score_float16"})
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(np.unique(found), [-5.0, -1.0, 1.0])
+
+
+def test_half_precision_stays_finite():
+    image = np.full((1, 10, 10), 100.0, np.float32)
+    image[0, 0, 0] = 1e9
+    # Of the foreground alone the mean is measured: constant, so that the bright voxel is infinitely far from it.
+    found = scale_intensity(image, {"name": "z_score_float16"}, measured=image[:, 1:])
+    assert np.isfinite(found).all()
+    assert found.max() == np.finfo(np.float16).max
+
+
+def test_a_blank_image_of_half_precision_is_zero():
+    assert not scale_intensity(np.zeros((2, 3, 4), np.float32), {"name": "z_score_float16"}).any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "dtype"),
+    [
+        (percentiles(1.0, 99.5), np.uint8),
+        ({"lower_percentile": 1.0, "upper_percentile": 99.5}, np.uint8),
+        (deviations(4.0), np.uint8),
+        (REFERENCE, np.uint8),
+        ({"name": "z_score_float16"}, np.float16),
+    ],
+)
+def test_the_dtype_of_a_word_is_that_of_its_images(settings, dtype):
+    assert dtype_of_intensity(settings) == dtype
+    assert scale_intensity(np.ones((1, 2, 2), np.float32), settings).dtype == dtype
+
+
+def test_grey_levels_are_the_256_steps_as_they_are():
+    image = np.arange(8, dtype=np.uint8).reshape(1, 2, 2, 2)
+    np.testing.assert_array_equal(to_grey_levels(image), image)
+
+
+def test_grey_levels_of_half_precision_run_from_air_to_white():
+    image = np.linspace(-2.0, 4.0, 1001).astype(np.float16).reshape(1, 1, 7, 143)
+    levels = to_grey_levels(np.concatenate([image, np.zeros_like(image)]))
+    assert levels.dtype == np.uint8
+    # White from the 99.5th percentile on, which is 5.97 above air; 3.0 above air is 128 of 255.
+    assert (levels[0].flat[0], levels[0].flat[500], levels[0].flat[995], levels[0].flat[1000]) == (0, 128, 255, 255)
+    assert not levels[1].any()

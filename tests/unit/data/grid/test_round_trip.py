@@ -1,5 +1,7 @@
 """What is outlined in a scan survives the way to the grid and back, whatever the scan, the grid and the settings."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -9,6 +11,7 @@ from fedpedbrain.data.shards import preprocess_images, preprocess_mask
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
+BRATS = Path(__file__).resolve().parents[5] / "shared/data/brats"
 # Of the head of a patient who lies straight, and of one whose slices follow the base of the skull.
 STRAIGHT = np.eye(3).ravel().tolist()
 OBLIQUE = Rotation.from_euler("xyz", (14.0, -9.0, 21.0), degrees=True).as_matrix().ravel().tolist()
@@ -82,6 +85,54 @@ def test_a_mask_comes_back_as_it_was(tmp_path, config, scan_name, mode, field_of
     for get in ("GetSize", "GetOrigin", "GetSpacing", "GetDirection"):
         assert getattr(restored, get)() == getattr(volume.images[0], get)(), get
     assert dice(restored, volume.mask) >= 0.98
+
+
+def round_trip(volume: Volume, settings: dict) -> float:
+    """Dice of a mask and what comes back of it."""
+    _, frame = preprocess_images(volume, settings)
+    (region,) = preprocess_mask(volume.mask, frame, REGIONS)
+    restored = CaseFrame("", Geometry.of(frame), Geometry.of(volume.images[0])).restore(region.astype(bool))
+    return dice(restored, volume.mask)
+
+
+def own_size(volume: Volume, field_of_view: str, factor: float, config) -> dict:
+    """A grid of the case's own size, its voxels ``factor`` times as long as the scan's."""
+    spacing = [factor * step for step in sitk.DICOMOrient(volume.images[0], "LPS").GetSpacing()[::-1]]
+    chosen = {"grid": None, "voxel_spacing_mm": "native" if factor == 1.0 else spacing}
+    return config["preprocessing"] | chosen | {"field_of_view": field_of_view}
+
+
+@pytest.mark.parametrize("shape_of", [ball, sheet])
+@pytest.mark.parametrize("field_of_view", ["image", "foreground"])
+@pytest.mark.parametrize("scan_name", SCANS)
+def test_at_native_spacing_a_mask_comes_back_voxel_by_voxel(config, scan_name, field_of_view, shape_of):
+    volume = make_case(scan_name, shape_of)
+    assert round_trip(volume, own_size(volume, field_of_view, 1.0, config)) == 1.0
+
+
+@pytest.mark.parametrize("field_of_view", ["image", "foreground"])
+@pytest.mark.parametrize("orientation", ["LPS", "PIR"])
+@pytest.mark.parametrize("direction", [STRAIGHT, OBLIQUE], ids=["straight", "oblique"])
+def test_at_one_and_a_half_times_the_voxel_a_mask_comes_back(
+    config, direction, orientation, field_of_view, monkeypatch
+):
+    # The ball's radius is 20 voxels: how much is lost depends on the size in voxels.
+    monkeypatch.setitem(SCANS, "fine", ((80, 88, 96), (1.1, 1.1, 1.1), direction, orientation))
+    volume = make_case("fine", ball)
+    assert round_trip(volume, own_size(volume, field_of_view, 1.5, config)) >= 0.97
+
+
+@pytest.mark.skipif(not BRATS.is_dir(), reason="no real gliomas at ../shared/data/brats")
+@pytest.mark.parametrize(("factor", "least"), [(1.0, 0.99), (1.5, 0.97)])
+def test_real_tumours_at_full_resolution_come_back_on_average(config, factor, least):
+    paths = [path for path in BRATS.glob("*/*seg.nii.gz") if sitk.ReadImage(str(path)).GetSize() == (240, 240, 155)]
+    found = []
+    for path in paths:
+        mask = sitk.Cast(sitk.ReadImage(str(path)) > 0, sitk.sitkUInt8)
+        volume = Volume((sitk.ReadImage(str(path).replace("seg", "flair")),), mask)
+        found.append(round_trip(volume, own_size(volume, "foreground", factor, config)))
+    assert len(found) == 2
+    assert np.mean(found) >= least
 
 
 def test_a_frame_is_read_back_to_the_last_digit(tmp_path):
