@@ -25,8 +25,8 @@ def check_noise(arm: Arm, network: str, training: Mapping[str, Any]) -> None:
     loss = training["loss"]["segmentation"]
     if cases["noise_multiplier"] > 0 and SEGMENTATION_LOSSES[loss].is_over_batch:
         raise StudyError(
-            f"arms.{arm.name}.privacy.example_level: {loss} is over all samples of a batch, a case's gradient has to be "
-            "its own; choose another training.loss.segmentation"
+            f"arms.{arm.name}.privacy.example_level: {loss} is over all samples of a batch, a case's gradient has to "
+            "be its own; choose another training.loss.segmentation"
         )
     if cases["noise_multiplier"] > 0 and training["patch"] is not None:
         raise StudyError(
