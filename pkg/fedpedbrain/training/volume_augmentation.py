@@ -29,6 +29,9 @@ from fedpedbrain.training.intensity_changes import (
 
 # Samples that are longer than deep by more than this turn in their plane alone (ANISO_THRESHOLD of nnU-Net).
 _FLAT = 3
+# Part of a voxel from which on it belongs to a region: more than one half, so that no two regions share a voxel that
+# lies between them. Losses over labels allow one region per voxel.
+_LEAST_PART = 0.5001
 _AXES = {"D": -3, "H": -2, "W": -1}
 
 
@@ -162,7 +165,7 @@ class VolumeAugmentation:
         Returns
         -------
         images float32 (uint8 scaled to [0, 1] first), channels last in memory, and masks uint8, both of the samples'
-        size; linear interpolation for both, masks from one half on
+        size; linear interpolation for both, masks hold from more than one half on
         """
         images, masks = _place(images, masks, changes)
         images = self._change_intensities(images, changes)
@@ -239,5 +242,5 @@ def _place(images: Tensor, masks: Tensor, changes: Sequence[VolumeChange]) -> tu
     where = functional.affine_grid(theta, [len(moved), 1, *shape], align_corners=False)
     placed[moved] = _sample(to_unit(images[moved]), where, "border")
     if masks.shape[1]:
-        placed_masks[moved] = (_sample(masks[moved].float(), where, "zeros") >= 0.5).byte()
+        placed_masks[moved] = (_sample(masks[moved].float(), where, "zeros") >= _LEAST_PART).byte()
     return placed, placed_masks

@@ -138,6 +138,15 @@ def test_scaling_multiplies_the_size_of_what_is_shown():
         assert found.sum().item() == pytest.approx(factor**3 * mask.sum().item(), rel=0.05)
 
 
+def test_regions_that_exclude_each_other_still_do_in_a_voxel_between_them():
+    # Of five voxels shown twice as large, the second and the fourth lie in the middle between two.
+    left = torch.zeros(1, 1, 1, 5, 5, dtype=torch.uint8)
+    left[..., :2] = 1
+    masks = torch.cat([left, 1 - left], dim=1)
+    _, found = apply(sure("scaling", scaling_range=[2.0, 2.0]), masks[:, :1] * 255, masks)
+    assert found[0, :, 0, 2].tolist() == [[1, 0, 0, 0, 0], [0, 0, 1, 1, 1]]
+
+
 def test_rotation_and_scaling_keep_to_their_limits():
     angles, factors = [], []
     for change in draws(sure("rotation", "scaling"), shape=FLAT):
