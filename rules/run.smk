@@ -42,8 +42,8 @@ def sizes_of(wildcards):
 
 def voxels_at(site):
     """Voxels of a site's cases on the network's grid, as well as they are known by now."""
-    index, largest_mm = f"results/cohort/sites/{site}/index.tsv", STUDY.anatomy["extent_mm"][1]
-    return disk.voxels_of_site(STUDY.config["preprocessing"], sizes_of_sites()[site], largest_mm, index)
+    index, extent_mm = f"results/cohort/sites/{site}/index.tsv", STUDY.anatomy["extent_mm"]
+    return disk.voxels_of_site(STUDY.config["preprocessing"], sizes_of_sites()[site], extent_mm, index)
 
 
 def bytes_of_predictions(wildcards):

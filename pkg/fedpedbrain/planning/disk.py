@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from fedpedbrain.base.cases import read_cases
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.arms import Arm
+from fedpedbrain.study.intensity_facts import FLOAT16_WORDS
 from fedpedbrain.study.training_facts import OPTIMIZERS
 
 # An update's bytes for one of a float32 weight.
@@ -27,8 +28,6 @@ _PART_OF_MASKED = 2.0
 BYTES_OF_JOB = 32_000
 # The report is at most so large.
 BYTES_OF_REPORT = 25_000_000
-# Of a number of a shard's images, by the words that need more than one.
-_BYTES_OF_INTENSITY = {"z_score_float16": 2}
 # What native voxels of scans that nobody has looked at yet are taken for.
 _UNKNOWN_VOXEL_MM3 = 1.0
 _GB = 1e9
@@ -112,15 +111,18 @@ class DiskEstimate:
 
 
 def voxels_of_site(
-    preprocessing: Mapping[str, Any], num_cases: float, largest_mm: float, index_path: str | Path
+    preprocessing: Mapping[str, Any], num_cases: float, extent_mm: Sequence[float], index_path: str | Path
 ) -> float:
-    """Voxels of all of a site's cases on the network's grid; of cases of their own size about as many at most.
+    """Voxels of all of a site's cases on the network's grid; of cases of their own size about as many.
+
+    Before anything is known of their scans, a case is a cube between the smallest and the largest extent: the largest
+    scan that could be would refuse runs that fit.
 
     Parameters
     ----------
     preprocessing : the ``preprocessing`` block
     num_cases : as well as it is known
-    largest_mm : extent along each axis that scans are taken to have as long as nobody knows their sizes
+    extent_mm : smallest and largest extent of a scan along an axis
     index_path : the site's table of cases, which tells the sizes of their scans once it is there
     """
     grid, spacing = preprocessing["grid"], preprocessing["voxel_spacing_mm"]
@@ -128,7 +130,7 @@ def voxels_of_site(
         return num_cases * math.prod(grid)
     is_native = isinstance(spacing, str)
     if not Path(index_path).is_file():
-        return num_cases * largest_mm**3 / (_UNKNOWN_VOXEL_MM3 if is_native else math.prod(spacing))
+        return num_cases * math.prod(extent_mm) ** 1.5 / (_UNKNOWN_VOXEL_MM3 if is_native else math.prod(spacing))
     cases = read_cases(index_path)
     if is_native:
         return sum(math.prod(case.shape) for case in cases)
@@ -137,7 +139,7 @@ def voxels_of_site(
 
 def bytes_of_intensity(preprocessing: Mapping[str, Any]) -> int:
     """Bytes of one number of a shard's images."""
-    return _BYTES_OF_INTENSITY.get(preprocessing["intensity"]["name"], 1)
+    return 2 if preprocessing["intensity"]["name"] in FLOAT16_WORDS else 1
 
 
 def _gigabytes(num_bytes: float) -> str:

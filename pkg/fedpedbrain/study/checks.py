@@ -13,7 +13,7 @@ from fedpedbrain.study.arms import POOLED_SITE, Arm
 from fedpedbrain.study.candidates import build_candidates
 from fedpedbrain.study.network_facts import NETWORKS, NetworkFacts
 from fedpedbrain.study.recipes import ArmRecipe
-from fedpedbrain.study.sample_checks import check_augmentation, check_flips, check_own_sizes, check_patch
+from fedpedbrain.study.sample_checks import check_augmentation, check_flips, check_own_sizes, check_patch, check_powers
 from fedpedbrain.study.source_facts import SOURCES
 from fedpedbrain.study.training_facts import SEGMENTATION_LOSSES
 
@@ -76,6 +76,7 @@ def check_recipe(where: str, recipe: ArmRecipe, config: Mapping[str, Any]) -> No
     _check_label_loss(where, loss, recipe.network_settings)
     check_patch(where, recipe.training["patch"])
     check_augmentation(where, recipe.training_settings["augmentation"], cohort["anatomy"]["mirror_axes"])
+    check_powers(where, recipe.training_settings["augmentation"], config["preprocessing"]["intensity"]["name"])
     check_own_sizes(where, config["preprocessing"], recipe.patch_size)
     sample = ("preprocessing.grid", config["preprocessing"]["grid"])
     if recipe.patch_size:

@@ -5,6 +5,7 @@ from typing import Any
 
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.augmentation_facts import AUGMENTATIONS, DEFAULT_AUGMENTATION
+from fedpedbrain.study.intensity_facts import FLOAT16_WORDS
 
 _PATCH_KEYS = ("size", "per_case", "foreground_share")
 # Words of ``evaluation.test_time_flips`` and the axes that they mirror.
@@ -56,6 +57,22 @@ def check_augmentation(where: str, block: Mapping[str, Any], mirror_axes: Sequen
                 "correct them"
             )
     _check_mirrors(f"{where}training.augmentation", AUGMENTATIONS[name].mirrored_axes(block), mirror_axes)
+
+
+def check_powers(where: str, block: Mapping[str, Any], intensity: str) -> None:
+    """Refuse powers of intensities that are not from 0 to 1.
+
+    Parameters
+    ----------
+    block : the ``training.augmentation`` block with the options of its choice
+    intensity : ``preprocessing.intensity.name``
+    """
+    is_in_plane = block.get("name", DEFAULT_AUGMENTATION) == DEFAULT_AUGMENTATION
+    if is_in_plane and block["gamma_spread"] > 0 and intensity in FLOAT16_WORDS:
+        raise StudyError(
+            f"{where}training.augmentation.gamma_spread: {DEFAULT_AUGMENTATION} takes powers of intensities from 0 to "
+            f"1, but preprocessing.intensity.name is {intensity}; set it to 0, or training.augmentation.name: volume"
+        )
 
 
 def check_flips(flips: str | Sequence[str], mirror_axes: Sequence[str]) -> None:

@@ -134,7 +134,7 @@ SPACED = {"grid": None, "voxel_spacing_mm": [2.0, 1.0, 1.0]}
     ("preprocessing", "unknown", "known"),
     [
         (FIXED, 3 * 256, 3 * 256),
-        # Of 100 mm along each axis, voxels of 1 and of 2 mm³; two cases of 256 voxels of 500 mm³.
+        # From 50 to 200 mm, so 100 mm along each axis, voxels of 1 and of 2 mm³; two cases of 256 voxels of 500 mm³.
         (NATIVE, 3 * 10**6, 2 * 256),
         (SPACED, 3 * 10**6 / 2, 2 * 256 * 250),
     ],
@@ -142,9 +142,9 @@ SPACED = {"grid": None, "voxel_spacing_mm": [2.0, 1.0, 1.0]}
 )
 def test_the_voxels_of_a_site_are_known_once_its_cases_are(tmp_path, make_case, preprocessing, unknown, known):
     index = tmp_path / "index.tsv"
-    assert voxels_of_site(preprocessing, 3, 100.0, index) == unknown
+    assert voxels_of_site(preprocessing, 3, [50.0, 200.0], index) == pytest.approx(unknown)
     write_cases(index, [make_case("a"), make_case("b")])
-    assert voxels_of_site(preprocessing, 3, 100.0, index) == known
+    assert voxels_of_site(preprocessing, 3, [50.0, 200.0], index) == known
 
 
 @pytest.mark.parametrize("name", [*INTENSITIES, *FLOAT16_INTENSITIES])

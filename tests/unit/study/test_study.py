@@ -206,6 +206,10 @@ def test_the_study_says_how_a_network_is_run_on_a_new_scan(load, changes, expect
         ({"voxel_spacing_mm": "natural"}, r"preprocessing\.voxel_spacing_mm: found 'natural'; .*, native, or null"),
         ({"grid": None}, r"^preprocessing\.voxel_spacing_mm: null, and preprocessing\.grid is null; write three"),
         ({"grid": None, "voxel_spacing_mm": "native"}, r"^training\.patch: null, but with preprocessing\.grid null"),
+        (
+            {"intensity": {"name": "z_score_float16"}},
+            r"^training\.augmentation\.gamma_spread: in_plane takes powers of intensities from 0 to 1, but preproc",
+        ),
         ({"intensity": {"name": "minmax"}}, r"preprocessing\.intensity\.name"),
         ({"intensity": {"lower_percentile": 1.0}}, r"nearest known key is preprocessing\.intensity\.percentile"),
     ],
@@ -215,6 +219,7 @@ def test_the_study_says_how_a_network_is_run_on_a_new_scan(load, changes, expect
         "unknown word",
         "own sizes without spacing",
         "own sizes without patches",
+        "powers of half precision",
         "unknown scale",
         "percentiles without their block",
     ],
@@ -228,7 +233,7 @@ def test_preprocessing_that_cannot_be_is_refused_by_its_key(load, preprocessing,
 def test_cases_of_their_own_size_train_on_patches_that_the_network_divides(load, spacing):
     patch = {"size": [8, 32, 32], "per_case": 2, "foreground_share": 0.5}
     own = {"grid": None, "voxel_spacing_mm": spacing, "intensity": {"name": "z_score_float16"}}
-    study = load({"preprocessing": own, "training": {"patch": patch}})
+    study = load({"preprocessing": own, "training": {"patch": patch, "augmentation": {"name": "volume"}}})
     settings = study.preprocessing_settings
     assert (settings["grid"], settings["voxel_spacing_mm"]) == (None, spacing)
     assert settings["intensity"] == {"name": "z_score_float16"}
