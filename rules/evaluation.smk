@@ -4,7 +4,7 @@
 rule predict_cases:
     """Predict every held-out patient with a candidate: an arm's best model, or one made elsewhere."""
     input:
-        model=model_of_candidate,
+        models=models_of_candidate,
         personal=personal_models_of_candidate,
         shards=shards(SITES),
     output:
@@ -22,7 +22,7 @@ rule predict_cases:
         shards=shards_read,
         personal_sites=personal_sites_of_candidate,
         decision=STUDY.decision_settings,
-        flips=STUDY.test_time_flips,
+        plan=prediction_plan_of_candidate,
         expected=STUDY.scored_spec,
         code=code("predict_cases"),
     message:

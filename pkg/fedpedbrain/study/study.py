@@ -23,6 +23,8 @@ from fedpedbrain.study.schema import check_config, load_schema, restore_types
 from fedpedbrain.study.source_facts import SOURCES
 from fedpedbrain.study.tables import Choice
 
+# Words of evaluation.test_time_flips for axes.
+FLIPS = {"none": [], "left_right": ["W"]}
 # Source settings to the number of cases of each site.
 CountCases = Callable[[Mapping[str, Any]], Mapping[str, int]]
 
@@ -250,16 +252,27 @@ class Study:
             "empty_class": self.config["cohort"]["normal_class"] if evaluation["empty_when_normal"] else None,
         }
 
-    @property
-    def test_time_flips(self) -> str:
-        """Over which mirrored copies of a case predictions are averaged."""
-        return self.config["evaluation"]["test_time_flips"]
+    def validation_settings(self, arm_name: str) -> dict[str, Any]:
+        """How the rounds of an arm are validated: as decided, and of patches with the overlap of their windows."""
+        if not self.recipes[arm_name].training.get("patch"):
+            return self.decision_settings
+        return self.decision_settings | {"overlap": self.config["evaluation"]["windows"]["validation_overlap"]}
+
+    def prediction_plan(self, candidate: str = "") -> dict[str, Any]:
+        """Arguments of ``PredictionPlan``: how a candidate's networks are run on a held-out case."""
+        windows = self.config["evaluation"]["windows"]
+        mean_of = candidate and self.candidates[candidate].mean_of
+        return {
+            "flips": self.test_time_flips,
+            "overlap": windows["overlap"],
+            "mean_of": mean_of or windows["mean_of"],
+        }
 
     @property
-    def scan_prediction_settings(self) -> dict[str, Any]:
-        """How a network is run on a new scan: ``flips`` and ``overlap`` of ``predict_cases``."""
-        window = self.config["inference"]["sliding_window"]
-        return {"flips": self.test_time_flips, "overlap": None if window is None else window["overlap"]}
+    def test_time_flips(self) -> list[str]:
+        """Axes along which mirrored copies of a case are predicted, too."""
+        flips = self.config["evaluation"]["test_time_flips"]
+        return FLIPS[flips] if isinstance(flips, str) else flips
 
     @property
     def comparison_settings(self) -> dict[str, Any]:
@@ -349,9 +362,11 @@ class Study:
     @property
     def scan_plan(self) -> dict[str, Any]:
         """Arguments of ``ScanPlan``: how a new scan is predicted."""
+        window = self.config["inference"]["sliding_window"]
         return {
             "decision": self.decision_settings,
-            "network": self.scan_prediction_settings,
+            "network": self.prediction_plan() | ({} if window is None else {"overlap": window["overlap"]}),
+            "is_whole": window is not None,
             "flags": {name: self.config["inference"][name] for name in ("least_probability", "intensity_tolerance")},
             "formats": self.format_settings,
             "anatomy": {name: self.anatomy[name] for name in ("organ", "extent_mm")},
@@ -367,7 +382,7 @@ class Study:
         named = {
             "network.pretrained.source": [recipe.pretrained_path for recipe in self.starts.values()],
             "cohort.splits.keep_file": self.kept_splits,
-            "candidates": [candidate.model_path for candidate in self.candidates.values()],
+            "candidates": [path for candidate in self.candidates.values() for path in candidate.model_paths],
         }
         for key, paths in named.items():
             for path in filter(None, paths):

@@ -6,8 +6,10 @@ from fedpedbrain.base.files import read_table
 from fedpedbrain.base.lineage import Lineage
 from fedpedbrain.evaluation.predictions import check_agreement, predict_cases_files
 from fedpedbrain.models.files import ModelFile, ModelSpec, save_model_file
+from fedpedbrain.models.prediction import PredictionPlan
 
 CPU = torch.device("cpu")
+ALONE = PredictionPlan()
 DECISION = {"threshold": 0.5, "smallest_region_ml": 0.0}
 
 
@@ -21,7 +23,7 @@ def predict(tmp_path, make_case, write_shard, write_constant_model):
     def _predict(decision=DECISION, **model) -> tuple[np.ndarray, list[dict[str, str]]]:
         write_constant_model(tmp_path / "best.pth", **model)
         outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
-        predict_cases_files(tmp_path / "best.pth", {}, shards, *outputs, decision, {}, CPU)
+        predict_cases_files([tmp_path / "best.pth"], {}, shards, *outputs, decision, {}, CPU, ALONE)
         return np.load(outputs[0]), read_table(outputs[1])
 
     return _predict
@@ -78,14 +80,14 @@ def test_flips_average_the_held_out_cases_over_their_mirror_images(tmp_path, spe
     # The second is the first in a mirror: averaged, both are told the same.
     shard = write_shard(tmp_path / "north", cases, np.stack([image, image[..., ::-1]]))
     probabilities = {}
-    for flips in ("none", "left_right"):
+    for flips in ("", "W"):
         outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
-        predict_cases_files(tmp_path / "best.pth", {}, [shard], *outputs, DECISION, {}, CPU, flips)
+        predict_cases_files([tmp_path / "best.pth"], {}, [shard], *outputs, DECISION, {}, CPU, PredictionPlan(flips))
         probabilities[flips] = [float(row["probability"]) for row in read_table(outputs[1]) if row["class"] == "dipg"]
-    first, second = probabilities["left_right"]
+    first, second = probabilities["W"]
     assert first == pytest.approx(second, abs=1e-6)
-    assert first == pytest.approx(np.mean(probabilities["none"]), abs=1e-6)
-    assert abs(np.diff(probabilities["none"])) > 1e-4
+    assert first == pytest.approx(np.mean(probabilities[""]), abs=1e-6)
+    assert abs(np.diff(probabilities[""])) > 1e-4
 
 
 @pytest.mark.parametrize(

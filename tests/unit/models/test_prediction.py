@@ -7,15 +7,22 @@ from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.models.files import ModelSpec
 from fedpedbrain.models.outputs import Logits
 from fedpedbrain.models.prediction import (
+    PredictionPlan,
+    WindowedNetwork,
     decide_regions,
     most_probable_class,
     predict_probabilities,
     to_network_input,
 )
-from fedpedbrain.models.sliding_window import Window
 from torch import nn
 
 CPU = torch.device("cpu")
+ALONE = PredictionPlan()
+
+
+def predict_with(model, images, plan=ALONE, window=None, is_of_patches=False):
+    """Predict images with one network."""
+    return predict_probabilities([WindowedNetwork(model, window, is_of_patches)], images, CPU, plan)
 
 
 def test_images_become_fractions_of_255():
@@ -40,7 +47,7 @@ def images() -> list[np.ndarray]:
 def test_probabilities_are_those_of_the_logits(spec, images):
     torch.manual_seed(0)
     model = ModelSpec(**spec).build()
-    predictions = list(predict_probabilities(model, images, CPU))
+    predictions = list(predict_with(model, images))
     assert len(predictions) == 3
     with torch.inference_mode():
         logits = model(torch.from_numpy(images[1][None]).float() / 255)
@@ -50,7 +57,7 @@ def test_probabilities_are_those_of_the_logits(spec, images):
 
 
 def test_class_probabilities_sum_to_1(spec, images):
-    for _, classes in predict_probabilities(ModelSpec(**spec).build(), images, CPU):
+    for _, classes in predict_with(ModelSpec(**spec).build(), images):
         assert classes.shape == (2,)
         assert classes.sum() == pytest.approx(1.0, abs=1e-6)
 
@@ -58,7 +65,7 @@ def test_class_probabilities_sum_to_1(spec, images):
 @pytest.mark.parametrize("missing", ["regions", "classes"])
 def test_a_head_that_the_model_lacks_predicts_none(spec, images, missing):
     model = ModelSpec(**(spec | {missing: []})).build()
-    for regions, classes in predict_probabilities(model, images, CPU):
+    for regions, classes in predict_with(model, images):
         assert (regions is None) == (missing == "regions")
         assert (classes is None) == (missing == "classes")
 
@@ -66,7 +73,7 @@ def test_a_head_that_the_model_lacks_predicts_none(spec, images, missing):
 def test_dropout_is_off(spec, images):
     spec["options"]["dropout"] = 0.9
     model = ModelSpec(**spec).build().train()
-    first, second = (list(predict_probabilities(model, images, CPU)) for _ in range(2))
+    first, second = (list(predict_with(model, images)) for _ in range(2))
     for (_, one), (_, other) in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -79,10 +86,10 @@ def test_images_of_a_shard_are_predicted_without_a_warning(tmp_path, spec, make_
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found = list(predict_probabilities(model, map(dataset.image, range(3)), CPU))
+            found = list(predict_with(model, map(dataset.image, range(3))))
     finally:
         torch.set_warn_always(False)
-    for (regions, _), (expected, _) in zip(found, predict_probabilities(model, images, CPU), strict=True):
+    for (regions, _), (expected, _) in zip(found, predict_with(model, images), strict=True):
         np.testing.assert_array_equal(regions, expected)
 
 
@@ -103,7 +110,7 @@ def one_bright_voxel(place: int) -> np.ndarray:
 
 
 def test_without_flips_a_network_blind_on_one_side_stays_so():
-    (regions, classes), (others, _) = predict_probabilities(RightSeer(), map(one_bright_voxel, (0, 3)), CPU)
+    (regions, classes), (others, _) = predict_with(RightSeer(), map(one_bright_voxel, (0, 3)))
     assert regions[0, 1, 0, 0] > 0.99
     assert others.max() < 0.01
     assert classes[0] == pytest.approx(1 / (1 + np.exp(-1.0)))
@@ -111,7 +118,7 @@ def test_without_flips_a_network_blind_on_one_side_stays_so():
 
 @pytest.mark.parametrize("place", [0, 3])
 def test_flips_average_a_case_with_its_mirror_image_laid_back(place):
-    ((regions, classes),) = predict_probabilities(RightSeer(), [one_bright_voxel(place)], CPU, "left_right")
+    ((regions, classes),) = predict_with(RightSeer(), [one_bright_voxel(place)], PredictionPlan("W"))
     # Seen in one of the two copies, at the place where it is.
     expected = np.zeros((1, 2, 2, 4))
     expected[0, 1, 0, place] = 0.5
@@ -122,8 +129,8 @@ def test_flips_average_a_case_with_its_mirror_image_laid_back(place):
 def test_an_image_of_the_windows_size_is_predicted_as_without_a_window(spec, images):
     torch.manual_seed(0)
     model = ModelSpec(**spec).build()
-    windows = (None, Window((4, 8, 8), 0.5))
-    whole, windowed = (list(predict_probabilities(model, images, CPU, "left_right", window)) for window in windows)
+    windows = (None, (4, 8, 8))
+    whole, windowed = (list(predict_with(model, images, PredictionPlan("W"), window)) for window in windows)
     for one, other in zip(whole, windowed, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
@@ -134,8 +141,8 @@ def test_of_a_larger_image_the_class_is_that_of_the_middle_window_and_regions_ar
     model = ModelSpec(**spec).build()
     larger = np.random.default_rng(1).integers(0, 256, (1, 8, 14, 10), dtype=np.uint8)
     larger[:, 2:6, 3:11, 1:9] = images[0]
-    ((regions, classes),) = predict_probabilities(model, [larger], CPU, window=Window((4, 8, 8), 0.5))
-    ((_, expected),) = predict_probabilities(model, [images[0]], CPU)
+    ((regions, classes),) = predict_with(model, [larger], window=(4, 8, 8))
+    ((_, expected),) = predict_with(model, [images[0]])
     assert regions.shape == (1, 8, 14, 10)
     np.testing.assert_array_equal(classes, expected)
 
@@ -144,7 +151,7 @@ def test_of_a_larger_image_the_class_is_that_of_the_middle_window_and_regions_ar
 def test_windows_and_flips_leave_out_a_head_that_the_model_lacks(spec, missing):
     model = ModelSpec(**(spec | {missing: []})).build()
     larger = np.zeros((1, 6, 8, 12), np.uint8)
-    ((regions, classes),) = predict_probabilities(model, [larger], CPU, "left_right", Window((4, 8, 8), 0.5))
+    ((regions, classes),) = predict_with(model, [larger], PredictionPlan("W"), (4, 8, 8))
     assert (regions is None) == (missing == "regions")
     assert (classes is None) == (missing == "classes")
 

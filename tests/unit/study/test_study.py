@@ -188,14 +188,16 @@ def test_the_decision_knows_the_class_without_a_region(load, empty_when_normal, 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, {"flips": "none", "overlap": None}),
-        ({"evaluation": {"test_time_flips": "left_right"}}, {"flips": "left_right", "overlap": None}),
-        ({"inference": {"sliding_window": {"overlap": 0.25}}}, {"flips": "none", "overlap": 0.25}),
+        ({}, ([], 0.5, False)),
+        ({"evaluation": {"test_time_flips": "left_right"}}, (["W"], 0.5, False)),
+        ({"evaluation": {"test_time_flips": ["H", "W"]}}, (["H", "W"], 0.5, False)),
+        ({"inference": {"sliding_window": {"overlap": 0.25}}}, ([], 0.25, True)),
     ],
-    ids=["default", "flips", "window"],
+    ids=["default", "flips", "axes", "window"],
 )
 def test_the_study_says_how_a_network_is_run_on_a_new_scan(load, changes, expected):
-    assert load(changes).scan_prediction_settings == expected
+    plan = load(changes).scan_plan
+    assert (plan["network"]["flips"], plan["network"]["overlap"], plan["is_whole"]) == expected
 
 
 @pytest.mark.parametrize(
