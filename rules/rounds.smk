@@ -262,9 +262,15 @@ def models_of_candidate(wildcards):
     return STUDY.candidates[wildcards.candidate].model_paths or [best]
 
 
+def filters_of_candidate(wildcards):
+    """The component filters that were chosen for a candidate, where there was a choice."""
+    chosen = f"results/models/{wildcards.candidate}/seed-{wildcards.seed}/filters.json"
+    return chosen if STUDY.prediction.chooses_filters else []
+
+
 def prediction_plan_of_candidate(wildcards):
     """How a candidate's models are run on a case."""
-    return STUDY.prediction_plan(wildcards.candidate)
+    return STUDY.prediction.plan(STUDY.candidates[wildcards.candidate].mean_of)
 
 
 def personal_sites_of_candidate(wildcards):

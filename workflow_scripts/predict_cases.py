@@ -18,5 +18,7 @@ with job_log(snakemake.log[0]):
         decision=snakemake.params.decision,
         expected=snakemake.params.expected,
         device=take_device(snakemake.resources.gpu, snakemake.threads),
+        filters_path=snakemake.input.filters or None,
+        component_filter=snakemake.params.component_filter,
         plan=PredictionPlan(**snakemake.params.plan),
     )

@@ -12,7 +12,7 @@ from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import replacing, write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.data.grid.memory_maps import create_array
-from fedpedbrain.models.components import ComponentFilter
+from fedpedbrain.models.components import ComponentFilter, read_filters
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file
 from fedpedbrain.models.prediction import Prediction, PredictionPlan, predict_cases
 
@@ -48,6 +48,33 @@ def check_agreement(path: str | Path, spec: ModelSpec, expected: Mapping[str, An
             )
 
 
+def load_candidate(paths: Sequence[str | Path], expected: Mapping[str, Any]) -> list[ModelFile]:
+    """Read the models of a candidate.
+
+    Parameters
+    ----------
+    expected : what each must have, see ``check_agreement``
+
+    Raises
+    ------
+    StudyError : a model of another study, or models whose regions exclude each other beside some whose do not
+    """
+    model_files = [load_model_file(path) for path in paths]
+    for path, model_file in zip(paths, model_files, strict=True):
+        check_agreement(path, model_file.spec, expected)
+        if exclusive_regions(model_file.spec) != exclusive_regions(model_files[0].spec):
+            raise StudyError(
+                f"{path}: its regions exclude each other and those of {paths[0]} do not, or the other way round; score "
+                "them as two candidates"
+            )
+    return model_files
+
+
+def exclusive_regions(spec: ModelSpec) -> bool:
+    """Whether at most one region is said of a voxel."""
+    return bool(spec.options.get("exclusive_regions"))
+
+
 def predict_cases_files(
     model_paths: Sequence[str | Path],
     personal_paths: Mapping[str, str | Path],
@@ -58,7 +85,8 @@ def predict_cases_files(
     expected: Mapping[str, Any],
     device: torch.device,
     plan: PredictionPlan,
-    filters: Sequence[ComponentFilter] = (),
+    filters_path: str | Path | None,
+    component_filter: Mapping[str, Any],
 ) -> None:
     """Predict the held-out cases of the given shards.
 
@@ -72,14 +100,13 @@ def predict_cases_files(
     decision : arguments of ``decide_regions`` from the config
     expected : ``channels``, ``regions``, ``classes`` and ``preprocessing`` of the study
     plan : how windows, mirrored copies and models are averaged
-    filters : of each region's components
+    filters_path, component_filter : see ``read_filters``
     """
-    model_files = [load_model_file(path) for path in model_paths]
-    for path, model_file in zip(model_paths, model_files, strict=True):
-        check_agreement(path, model_file.spec, expected)
+    model_files = load_candidate(model_paths, expected)
     dataset, spec = ShardDataset(shards, HELD_OUT), model_files[0].spec
     grid = tuple(spec.preprocessing["grid"])
     personal = {site: load_model_file(path) for site, path in personal_paths.items()}
+    filters = read_filters(filters_path, spec.regions, component_filter)
     predictions = predict_dataset(model_files, personal, dataset, decision, device, plan, filters)
     rows = []
     with replacing(masks_path) as temporary:

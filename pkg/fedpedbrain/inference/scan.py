@@ -28,6 +28,7 @@ from fedpedbrain.inference.quality import (
 )
 from fedpedbrain.inference.segmentation_object import write_segmentation_object
 from fedpedbrain.inference.trained_model import check_channels, load_trained_model
+from fedpedbrain.models.components import read_filters
 from fedpedbrain.models.files import ModelFile
 from fedpedbrain.models.prediction import (
     PredictionPlan,
@@ -49,6 +50,7 @@ class ScanPlan:
     decision : ``threshold``, ``smallest_region_ml`` and ``empty_class`` of ``decide_regions``
     network : arguments of ``PredictionPlan``
     is_whole : windows slide over all of the field of view where the model's grid is fixed, see ``preprocess_images``
+    component_filter : of every region, where none was chosen for the model; arguments of ``ComponentFilter``
     flags : ``least_probability`` and ``intensity_tolerance``, from where on a prediction is flagged
     formats : what ``read_scan`` assumes
     anatomy : ``organ`` and ``extent_mm`` of ``check_orientation``
@@ -57,6 +59,7 @@ class ScanPlan:
     decision: dict[str, Any]
     network: dict[str, Any]
     is_whole: bool
+    component_filter: dict[str, Any]
     flags: dict[str, float]
     formats: dict[str, Any]
     anatomy: dict[str, Any]
@@ -155,6 +158,7 @@ def predict_scan_files(
     scan_paths: Sequence[str | Path],
     model_path: str | Path,
     intensities_path: str | Path | None,
+    filters_path: str | Path | None,
     folder: str | Path,
     model_name: str,
     plan: ScanPlan,
@@ -166,6 +170,7 @@ def predict_scan_files(
     ----------
     scan_paths : one file or folder a channel
     intensities_path : what the model's training cases look like, None where that is not at hand
+    filters_path : the component filters that were chosen for the model, None where there were none
     folder : gets ``mask.nii.gz``, ``region-<name>.nii.gz`` of every region (they may overlap), ``prediction.json``
         and, for a DICOM scan, ``segmentation.dcm``
     model_name : under which the results stand
@@ -174,9 +179,9 @@ def predict_scan_files(
     check_channels(model_path, model_file, scan_paths)
     scans = read_channels(scan_paths, plan.formats)
     volume = Volume(tuple(scan.image for scan in scans), None)
-    prediction = predict_volume(
-        model_file, volume, plan.decision, device, PredictionPlan(**plan.network), plan.is_whole
-    )
+    filters = read_filters(filters_path, model_file.spec.regions, plan.component_filter)
+    decision, network = plan.decision | {"filters": filters}, PredictionPlan(**plan.network)
+    prediction = predict_volume(model_file, volume, decision, device, network, plan.is_whole)
     reference = None if intensities_path is None else read_intensities(intensities_path)
     model = {
         "name": model_name,
@@ -194,6 +199,7 @@ def predict_scan_files(
         "predicted_class": prediction.predicted_class,
         "checks": [asdict(check) for check in check_prediction(prediction, scans[0], reference, plan)],
         "decision": plan.decision,
+        "component_filters": {name: item.settings for name, item in zip(model_file.spec.regions, filters, strict=True)},
         "network": plan.network,
         "model": model,
     }

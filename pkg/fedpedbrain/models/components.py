@@ -1,7 +1,9 @@
 """Filters of a region's connected components: small ones are taken for noise."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,11 @@ class ComponentFilter:
     smallest_component_ml: float = 0.0
     largest_only: bool = False
 
+    @property
+    def settings(self) -> dict[str, float | bool]:
+        """Plain values: the arguments of this class."""
+        return asdict(self)
+
     def keep(self, region: np.ndarray, voxel_ml: float) -> np.ndarray:
         """The region, bool (D, H, W), without the components that go; the region itself where all may stay."""
         if not self.largest_only and self.smallest_component_ml <= voxel_ml:
@@ -44,11 +51,15 @@ class ComponentFilter:
         return kept
 
 
-def filters_of_regions(regions: list[str], settings: Mapping[str, Mapping[str, Any]]) -> list[ComponentFilter]:
-    """The filter of each region in order; one that keeps all where the settings name none.
+def read_filters(
+    path: str | Path | None, regions: Sequence[str], otherwise: Mapping[str, Any]
+) -> list[ComponentFilter]:
+    """The filter of each region.
 
     Parameters
     ----------
-    settings : region to ``smallest_component_ml`` and ``largest_only``
+    path : a table of what was chosen for each region, see ``evaluation.filters``; None where nothing was
+    otherwise : the settings of a region of which it says nothing
     """
-    return [ComponentFilter(**settings.get(name, {})) for name in regions]
+    chosen = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    return [ComponentFilter(**(chosen[name]["chosen"] if name in chosen else otherwise)) for name in regions]

@@ -17,14 +17,13 @@ from fedpedbrain.study.candidates import Candidate, build_candidates
 from fedpedbrain.study.checks import check_arms, check_cohort, check_recipe
 from fedpedbrain.study.colours import arm_colours
 from fedpedbrain.study.description import study_in_plain_values
+from fedpedbrain.study.prediction_settings import PredictionSettings
 from fedpedbrain.study.recipes import ArmRecipe, build_recipe
 from fedpedbrain.study.requests import Requests
 from fedpedbrain.study.schema import check_config, load_schema, restore_types
 from fedpedbrain.study.source_facts import SOURCES
 from fedpedbrain.study.tables import Choice
 
-# Words of evaluation.test_time_flips for axes.
-FLIPS = {"none": [], "left_right": ["W"]}
 # Source settings to the number of cases of each site.
 CountCases = Callable[[Mapping[str, Any]], Mapping[str, int]]
 
@@ -242,37 +241,18 @@ class Study:
             "freezes_encoder": training["freeze_encoder"],
         }
 
-    @property
-    def decision_settings(self) -> dict[str, Any]:
-        """What turns probabilities into regions: arguments of ``decide_regions``."""
-        evaluation = self.config["evaluation"]
-        return {
-            "threshold": evaluation["threshold"],
-            "smallest_region_ml": evaluation["smallest_region_ml"],
-            "empty_class": self.config["cohort"]["normal_class"] if evaluation["empty_when_normal"] else None,
-        }
+    @cached_property
+    def prediction(self) -> PredictionSettings:
+        """How models are run on cases, and what is made of their probabilities."""
+        return PredictionSettings(self.config)
 
     def validation_settings(self, arm_name: str) -> dict[str, Any]:
-        """How the rounds of an arm are validated: as decided, and of patches with the overlap of their windows."""
-        if not self.recipes[arm_name].training.get("patch"):
-            return self.decision_settings
-        return self.decision_settings | {"overlap": self.config["evaluation"]["windows"]["validation_overlap"]}
+        """How the rounds of an arm are validated."""
+        return self.prediction.validation(bool(self.recipes[arm_name].training.get("patch")))
 
-    def prediction_plan(self, candidate: str = "") -> dict[str, Any]:
-        """Arguments of ``PredictionPlan``: how a candidate's networks are run on a held-out case."""
-        windows = self.config["evaluation"]["windows"]
-        mean_of = candidate and self.candidates[candidate].mean_of
-        return {
-            "flips": self.test_time_flips,
-            "overlap": windows["overlap"],
-            "mean_of": mean_of or windows["mean_of"],
-        }
-
-    @property
-    def test_time_flips(self) -> list[str]:
-        """Axes along which mirrored copies of a case are predicted, too."""
-        flips = self.config["evaluation"]["test_time_flips"]
-        return FLIPS[flips] if isinstance(flips, str) else flips
+    def validation_sites(self, candidate: str) -> list[str]:
+        """Sites whose validation patients choose for a candidate: an arm's own, else all that train."""
+        return list(self.candidates[candidate].sites) or self.training_sites
 
     @property
     def comparison_settings(self) -> dict[str, Any]:
@@ -362,11 +342,8 @@ class Study:
     @property
     def scan_plan(self) -> dict[str, Any]:
         """Arguments of ``ScanPlan``: how a new scan is predicted."""
-        window = self.config["inference"]["sliding_window"]
         return {
-            "decision": self.decision_settings,
-            "network": self.prediction_plan() | ({} if window is None else {"overlap": window["overlap"]}),
-            "is_whole": window is not None,
+            **self.prediction.scan_plan,
             "flags": {name: self.config["inference"][name] for name in ("least_probability", "intensity_tolerance")},
             "formats": self.format_settings,
             "anatomy": {name: self.anatomy[name] for name in ("organ", "extent_mm")},

@@ -106,3 +106,15 @@ def test_a_sites_cases_are_explained_by_its_own_model(tmp_path, make_case, write
         assert found["saliency_cells"].shape == (3,)
         # A model that sees the same everywhere has seen its class nowhere.
         assert not found["saliency"].any()
+
+
+def test_a_case_that_is_larger_than_the_patch_is_explained_window_by_window():
+    model, _ = build("unet")
+    network = WindowedNetwork(model, (4, 8, 8), True)
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, 12, 9), dtype=np.uint8)
+    found = explain_case([network, network], CLASSES, image, CPU, PredictionPlan("W", 0.5))
+    ((regions, _),) = predict_probabilities([network], [image], CPU, PredictionPlan("W", 0.5))
+    np.testing.assert_allclose(found.regions, regions, rtol=1e-6)
+    assert found.saliency.shape == (1, 3, 12, 9)
+    assert (found.saliency.min() >= 0.0, found.saliency.max()) == (True, pytest.approx(1.0))
+    assert found.saliency_cells == (2, 2, 2)

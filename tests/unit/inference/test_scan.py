@@ -26,6 +26,7 @@ PLAN = ScanPlan(
     decision=DECISION,
     network={"flips": [], "overlap": 0.5, "mean_of": "probabilities"},
     is_whole=False,
+    component_filter={},
     flags={"least_probability": 0.5, "intensity_tolerance": 1.5},
     formats={},
     anatomy={"organ": "head", "extent_mm": [70.0, 450.0]},
@@ -183,9 +184,9 @@ def test_windows_slide_over_a_scan_larger_than_the_grid(constant_model, spec):
 def predict(tmp_path, write_constant_model):
     """Predict scan files with a constant model; returns the mask's path and the result."""
 
-    def _predict(*scans, plan=PLAN, intensities=None, regions=("whole_tumour",)) -> tuple:
+    def _predict(*scans, plan=PLAN, intensities=None, filters=None, regions=("whole_tumour",)) -> tuple:
         model = write_constant_model(tmp_path / "best.pth", regions=regions, class_name="dipg")
-        predict_scan_files(scans, model, intensities, tmp_path / "out", "fedavg", plan, CPU)
+        predict_scan_files(scans, model, intensities, filters, tmp_path / "out", "fedavg", plan, CPU)
         return tmp_path / "out" / "mask.nii.gz", json.loads((tmp_path / "out" / "prediction.json").read_text())
 
     return _predict
@@ -331,6 +332,23 @@ def predict_real(repository, predict, plan, spec):
         return path, sitk.ReadImage(str(mask_path))
 
     return _predict_real
+
+
+def test_the_filters_that_were_chosen_for_the_model_are_applied_in_the_scans_voxels(tmp_path, predict):
+    path = write_scan(tmp_path / "scan.nii.gz")
+    # The whole scan, 10.8 ml, is one component.
+    for smallest_ml, is_left in ((10.0, True), (11.0, False)):
+        settings = {"smallest_component_ml": smallest_ml, "largest_only": False}
+        write_json(tmp_path / "filters.json", {"whole_tumour": {"chosen": settings}})
+        mask_path, result = predict(path, filters=tmp_path / "filters.json")
+        assert sitk.GetArrayFromImage(sitk.ReadImage(str(mask_path))).any() == is_left
+        assert result["component_filters"] == {"whole_tumour": settings}
+
+
+def test_without_a_choice_the_config_filters(tmp_path, predict):
+    plan = replace(PLAN, component_filter={"smallest_component_ml": 11.0, "largest_only": False})
+    _, result = predict(write_scan(tmp_path / "scan.nii.gz"), plan=plan)
+    assert result["volumes_ml"] == {"whole_tumour": 0.0}
 
 
 @pytest.mark.slow

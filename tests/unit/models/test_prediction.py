@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.models.components import ComponentFilter
 from fedpedbrain.models.files import ModelSpec
 from fedpedbrain.models.outputs import Logits
 from fedpedbrain.models.prediction import (
@@ -15,6 +16,7 @@ from fedpedbrain.models.prediction import (
     to_network_input,
 )
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CPU = torch.device("cpu")
 ALONE = PredictionPlan()
@@ -156,6 +158,137 @@ def test_windows_and_flips_leave_out_a_head_that_the_model_lacks(spec, missing):
     assert (classes is None) == (missing == "classes")
 
 
+class SliceSum(nn.Module):
+    """Sees, in each slice, the brightness of the slices around it; a class by the brightness of the first voxel."""
+
+    context = 1
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.factor, self.sizes = factor, []
+
+    def forward(self, images: torch.Tensor) -> Logits:
+        self.sizes.append(tuple(images.shape))
+        logits = self.factor * (images[:, :1, :-2] + 2.0 * images[:, :1, 1:-1] + 4.0 * images[:, :1, 2:])
+        return Logits(logits, torch.cat([logits[:, 0, :1, 0, 0], 0.0 * logits[:, 0, :1, 0, 0]], 1))
+
+
+VOLUME = np.random.default_rng(0).integers(0, 256, (1, 5, 6, 8), dtype=np.uint8)
+
+
+def slice_sums(volume) -> np.ndarray:
+    padded = np.pad(volume.astype(np.float32) / 255.0, ((0, 0), (1, 1), (0, 0), (0, 0)), mode="edge")
+    return padded[:, :-2] + 2.0 * padded[:, 1:-1] + 4.0 * padded[:, 2:]
+
+
+def sigmoid(logits):
+    return 1.0 / (1.0 + np.exp(-logits))
+
+
+@pytest.mark.parametrize("window", [(1, 6, 8), (1, 4, 5), (2, 6, 8), (5, 6, 8), (8, 6, 8), (1, 9, 8)])
+def test_a_flat_patch_sees_the_slices_around_it_wherever_it_lies(window):
+    ((regions, _),) = predict_with(SliceSum(), [VOLUME], window=window, is_of_patches=True)
+    found, expected = regions, sigmoid(slice_sums(VOLUME))
+    # Air above and below takes the place of the last slices where the patch is deeper than the case.
+    inner = slice(1, -1) if window[0] > 5 else slice(None)
+    np.testing.assert_allclose(found[:, inner], expected[:, inner], rtol=1e-5)
+    assert found.shape == (1, 5, 6, 8)
+
+
+def test_many_slices_go_through_the_network_at_once():
+    model = SliceSum()
+    list(predict_with(model, [VOLUME], PredictionPlan("W"), (1, 6, 8), True))
+    assert model.sizes == [(5, 1, 3, 6, 8)] * 2
+
+
+def test_copies_mirrored_along_all_combinations_of_axes_are_averaged():
+    assert PredictionPlan(["H", "W"]).copies == [(), (-2,), (-1,), (-2, -1)]
+    assert len(PredictionPlan(["D", "H", "W"]).copies) == 8
+    ((regions, _),) = predict_with(SliceSum(), [VOLUME], PredictionPlan(["D", "H"]), (1, 6, 8), True)
+    # Mirrored along D, the slice below counts as the one above.
+    mirrored = slice_sums(VOLUME[:, ::-1])[:, ::-1]
+    np.testing.assert_allclose(regions, (sigmoid(slice_sums(VOLUME)) + sigmoid(mirrored)) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mean_of", ["probabilities", "logits"])
+def test_several_networks_are_averaged_in_probabilities_or_in_logits(mean_of):
+    networks = [WindowedNetwork(SliceSum(factor), (1, 4, 8), True) for factor in (1.0, -3.0)]
+    plan = PredictionPlan(overlap=0.5, mean_of=mean_of)
+    ((regions, classes),) = predict_probabilities(networks, [VOLUME], CPU, plan)
+    logits = slice_sums(VOLUME)
+    expected = sigmoid(-logits) if mean_of == "logits" else (sigmoid(logits) + sigmoid(-3.0 * logits)) / 2
+    np.testing.assert_allclose(regions, expected, rtol=1e-4)
+    assert classes.sum() == pytest.approx(1.0)
+
+
+def test_one_network_is_the_mean_of_itself(spec, images):
+    torch.manual_seed(0)
+    model = ModelSpec(**spec).build()
+    twice = predict_probabilities([WindowedNetwork(model, (4, 8, 8))] * 2, images, CPU, ALONE)
+    for one, other in zip(predict_with(model, images, window=(4, 8, 8)), twice, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+
+
+def test_of_patches_the_class_is_the_mean_over_all_windows():
+    ((_, classes),) = predict_with(SliceSum(), [VOLUME], window=(1, 6, 8), is_of_patches=True)
+    assert classes[0] == pytest.approx(sigmoid(slice_sums(VOLUME)[0, :, 0, 0]).mean(), rel=1e-5)
+
+
+class Exclusive(nn.Module):
+    """Two regions of which a voxel has one at most."""
+
+    def forward(self, images: torch.Tensor) -> Logits:
+        return Logits(torch.cat([images, 2.0 * images], 1), None)
+
+    def to_probabilities(self, segmentation: torch.Tensor) -> torch.Tensor:
+        background = torch.zeros_like(segmentation[:, :1])
+        return torch.cat([background, segmentation], 1).softmax(1)[:, 1:]
+
+
+@pytest.mark.parametrize("mean_of", ["probabilities", "logits"])
+def test_regions_that_exclude_each_other_share_the_probability(mean_of):
+    ((regions, _),) = predict_with(Exclusive(), [VOLUME], PredictionPlan(mean_of=mean_of), (3, 4, 4))
+    odds = np.exp(np.concatenate([VOLUME, 2.0 * VOLUME]) / 255.0)
+    np.testing.assert_allclose(regions, odds / (1.0 + odds.sum(0)), rtol=1e-4)
+
+
+def test_images_in_half_precision_are_taken_as_they_are():
+    found = to_network_input(np.full((1, 1, 1, 1, 2), -2.5, np.float16), CPU)
+    assert found.dtype == torch.float32
+    assert (found == -2.5).all()
+
+
+class SeenStorages(TorchDispatchMode):
+    """Bytes of every storage that an operation returns a part of, by its place in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for tensor in found if isinstance(found, list | tuple) else [found]:
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self.sizes[storage.data_ptr()] = storage.nbytes()
+        return found
+
+
+@pytest.mark.parametrize("mean_of", ["probabilities", "logits"])
+def test_one_array_alone_is_as_large_as_all_regions_of_the_case(mean_of):
+    class EightRegions(nn.Module):
+        def forward(self, images: torch.Tensor) -> Logits:
+            return Logits(images.repeat(1, 8, 1, 1, 1), None)
+
+    image = np.zeros((1, 64, 128, 128), np.uint8)
+    networks = [WindowedNetwork(EightRegions(), (1, 64, 64), True)] * 2
+    with SeenStorages() as seen:
+        ((regions, _),) = predict_probabilities(networks, [image], CPU, PredictionPlan("W", mean_of=mean_of))
+    large = [size for size in seen.sizes.values() if size >= regions.nbytes]
+    assert large == [regions.nbytes]
+
+
 PROBABILITIES = np.array([[0.2, 0.5, 0.7, 0.9], [0.1, 0.1, 0.1, 0.6]]).reshape(2, 1, 2, 2)
 
 
@@ -194,3 +327,24 @@ def test_a_case_diagnosed_as_normal_has_no_region(predicted_class, empty_class, 
 def test_the_most_probable_class_is_named():
     assert most_probable_class(np.array([0.2, 0.7, 0.1]), ["normal", "dipg", "ependymoma"]) == "dipg"
     assert most_probable_class(None, []) is None
+
+
+def test_filters_of_components_come_before_the_smallest_volume():
+    # Three voxels in a row, of which the first lies apart.
+    probabilities = np.array([0.9, 0.1, 0.9, 0.9]).reshape(1, 1, 1, 4)
+    filters = [ComponentFilter(2.0)]
+    options = {"voxel_ml": 1.0, "threshold": 0.5, "filters": filters}
+    assert decide_regions(probabilities, smallest_region_ml=2.0, **options).ravel().tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert not decide_regions(probabilities, smallest_region_ml=3.0, **options).any()
+
+
+def test_each_region_has_its_own_filter():
+    probabilities = np.array([0.9, 0.1, 0.9, 0.9] * 2).reshape(2, 1, 1, 4)
+    filters = [ComponentFilter(), ComponentFilter(0.0, True)]
+    found = decide_regions(probabilities, 1.0, 0.5, 0.0, filters=filters)
+    assert found.sum((1, 2, 3)).tolist() == [3, 2]
