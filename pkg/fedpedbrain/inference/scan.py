@@ -137,7 +137,7 @@ def predict_volume(
         on_grid = dict(zip(spec.regions, decide_regions(regions, _voxel_ml(frame), **decided), strict=True))
         in_scan = dict(zip(spec.regions, decide_regions(np.stack(restored), _voxel_ml(scan), **decided), strict=True))
     of_classes = {} if classes is None else dict(zip(spec.classes, map(float, classes), strict=True))
-    grid_images = images[:, *middle_part(images.shape[1:], spec.preprocessing["grid"])]
+    grid_images = images[:, *middle_part(images.shape[1:], spec.preprocessing["grid"] or images.shape[1:])]
     return ScanPrediction(scan, in_scan, of_classes, decided["predicted_class"], grid_images, on_grid)
 
 

@@ -78,6 +78,7 @@ class WindowedNetwork:
 def to_network_input(images: np.ndarray, device: torch.device) -> Tensor:
     """Copy images (B, C, D, H, W) to a device as float32, channels last in memory; uint8 becomes [0, 1]."""
     batch = torch.from_numpy(images).to(device)
+    # Divided, not multiplied as in training: scores of rounds are then those of before to the last digit.
     scaled = batch.to(torch.float32, memory_format=torch.channels_last_3d)
     return scaled.div_(255.0) if batch.dtype == torch.uint8 else scaled
 

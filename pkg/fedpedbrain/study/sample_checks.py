@@ -7,8 +7,6 @@ from fedpedbrain.base.errors import StudyError
 from fedpedbrain.study.augmentation_facts import AUGMENTATIONS, DEFAULT_AUGMENTATION
 
 _PATCH_KEYS = ("size", "per_case", "foreground_share")
-# Words of ``evaluation.test_time_flips`` and the axes that they mirror.
-_FLIPPED = {"none": (), "left_right": ("W",)}
 
 
 def check_patch(where: str, patch: Mapping[str, Any] | None) -> None:
@@ -58,9 +56,8 @@ def check_augmentation(where: str, block: Mapping[str, Any], mirror_axes: Sequen
     _check_mirrors(f"{where}training.augmentation", AUGMENTATIONS[name].mirrored_axes(block), mirror_axes)
 
 
-def check_flips(flips: str | Sequence[str], mirror_axes: Sequence[str]) -> None:
-    """Refuse predictions over mirrored copies that are images of another anatomy; arguments as in the config."""
-    axes = _FLIPPED[flips] if isinstance(flips, str) else flips
+def check_flips(axes: Sequence[str], mirror_axes: Sequence[str]) -> None:
+    """Refuse predictions over mirrored copies that are images of another anatomy."""
     _check_mirrors("evaluation.test_time_flips", axes, mirror_axes)
 
 

@@ -248,7 +248,7 @@ class Study:
 
     def validation_settings(self, arm_name: str) -> dict[str, Any]:
         """How the rounds of an arm are validated."""
-        return self.prediction.validation(bool(self.recipes[arm_name].training.get("patch")))
+        return self.prediction.validation(self.recipes[arm_name].patch_size is not None)
 
     def validation_sites(self, candidate: str) -> list[str]:
         """Sites whose validation patients choose for a candidate: an arm's own, else all that train."""

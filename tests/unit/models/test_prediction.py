@@ -6,6 +6,7 @@ import torch
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.models.components import ComponentFilter
 from fedpedbrain.models.files import ModelSpec
+from fedpedbrain.models.networks import build_model
 from fedpedbrain.models.outputs import Logits
 from fedpedbrain.models.prediction import (
     PredictionPlan,
@@ -233,6 +234,21 @@ def test_one_network_is_the_mean_of_itself(spec, images):
 def test_of_patches_the_class_is_the_mean_over_all_windows():
     ((_, classes),) = predict_with(SliceSum(), [VOLUME], window=(1, 6, 8), is_of_patches=True)
     assert classes[0] == pytest.approx(sigmoid(slice_sums(VOLUME)[0, :, 0, 0]).mean(), rel=1e-5)
+
+
+def test_a_network_of_slices_with_neighbours_predicts_a_volume_slice_by_slice_as_in_one_piece():
+    torch.manual_seed(0)
+    options = {"features": [4, 8], "strides": [[1, 1, 1], [1, 2, 2]], "kernels": [[1, 3, 3]] * 2, "blocks": [1, 1]}
+    model = build_model("residual_unet", 1, 2, 2, **options, neighbours=1)
+    for parameter in model.decoder.heads.parameters():
+        parameter.data.normal_()
+    image = np.random.default_rng(0).integers(0, 256, (1, 5, 8, 12), dtype=np.uint8)
+    ((regions, classes),) = predict_with(model, [image], window=(1, 8, 12), is_of_patches=True)
+    with torch.inference_mode():
+        whole = torch.from_numpy(np.pad(image, ((0, 0), (1, 1), (0, 0), (0, 0)), mode="edge")[None]).float() / 255
+        logits = model(whole)
+    np.testing.assert_allclose(regions, model.to_probabilities(logits.segmentation)[0], rtol=1e-4)
+    assert classes.sum() == pytest.approx(1.0)
 
 
 class Exclusive(nn.Module):

@@ -9,11 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from fedpedbrain.reporting.pages import report
 from fedpedbrain.reporting.pages.report import write_report_files
-<<<<<<< HEAD
-from fedpedbrain.reporting.words.reading_notes import describe_selection, grid_in_words
-=======
-from fedpedbrain.reporting.words.reading_notes import describe_outline_rules, describe_selection
->>>>>>> 54363f2 (Choose component filters on validation patients, and score several models as one)
+from fedpedbrain.reporting.words.reading_notes import describe_outline_rules, describe_selection, grid_in_words
 from organ_words import organ_words
 from study_arms import arm
 

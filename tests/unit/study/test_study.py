@@ -190,7 +190,13 @@ def test_the_decision_knows_the_class_without_a_region(load, empty_when_normal, 
     [
         ({}, ([], 0.5, False)),
         ({"evaluation": {"test_time_flips": "left_right"}}, (["W"], 0.5, False)),
-        ({"evaluation": {"test_time_flips": ["H", "W"]}}, (["H", "W"], 0.5, False)),
+        (
+            {
+                "evaluation": {"test_time_flips": ["H", "W"]},
+                "cohort": {"anatomy": {"mirror_axes": ["H", "W"]}},
+            },
+            (["H", "W"], 0.5, False),
+        ),
         ({"inference": {"sliding_window": {"overlap": 0.25}}}, ([], 0.25, True)),
     ],
     ids=["default", "flips", "axes", "window"],
