@@ -4,8 +4,9 @@
 rule predict_cases:
     """Predict every held-out patient with a candidate: an arm's best model, or one made elsewhere."""
     input:
-        model=model_of_candidate,
+        models=models_of_candidate,
         personal=personal_models_of_candidate,
+        filters=filters_of_candidate,
         shards=shards(SITES),
     output:
         masks="results/predictions/{candidate}/seed-{seed}/masks.npy",
@@ -21,8 +22,9 @@ rule predict_cases:
     params:
         shards=shards_read,
         personal_sites=personal_sites_of_candidate,
-        decision=STUDY.decision_settings,
-        flips=STUDY.test_time_flips,
+        decision=STUDY.prediction.decision,
+        plan=prediction_plan_of_candidate,
+        component_filter=STUDY.prediction.tried_filters[0],
         expected=STUDY.scored_spec,
         code=code("predict_cases"),
     message:

@@ -29,7 +29,7 @@ rule choose_cases:
 rule explain_cases:
     """Region probabilities of the chosen cases, and an arm's evidence for their class."""
     input:
-        model=model_of_candidate,
+        models=models_of_candidate,
         personal=personal_models_of_candidate,
         choice="results/gallery/cases.tsv",
         shards=shards(SITES),
@@ -46,7 +46,7 @@ rule explain_cases:
     params:
         shards=shards_read,
         personal_sites=personal_sites_of_candidate,
-        flips=STUDY.test_time_flips,
+        plan=prediction_plan_of_candidate,
         code=code("explain_cases"),
     message:
         "{wildcards.candidate}, seed {wildcards.seed}: explaining the chosen cases"

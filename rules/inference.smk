@@ -7,6 +7,7 @@ rule predict_scan:
         scan=scan_files,
         model=scan_model,
         intensities=scan_model_intensities,
+        filters=scan_model_filters,
     output:
         folder=directory("results/inference/{scan}/{model}"),
     log:

@@ -92,6 +92,36 @@ rule summarize_intensities:
         "../workflow_scripts/summarize_intensities.py"
 
 
+rule choose_filters:
+    """Choose the component filter of each region on validation patients: an arm's own, for models made elsewhere all."""
+    input:
+        models=models_of_candidate,
+        personal=personal_models_of_candidate,
+        shards=lambda wildcards: shards(STUDY.validation_sites(wildcards.candidate)),
+    output:
+        filters="results/models/{candidate}/seed-{seed}/filters.json",
+    log:
+        "results/logs/models/{candidate}/seed-{seed}/choose_filters.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+    params:
+        shards=shards_read,
+        personal_sites=personal_sites_of_candidate,
+        tried=STUDY.prediction.tried_filters,
+        decision=STUDY.prediction.decision,
+        expected=STUDY.scored_spec,
+        plan=prediction_plan_of_candidate,
+        code=code("choose_filters"),
+    message:
+        "{wildcards.candidate}, seed {wildcards.seed}: choosing component filters"
+    script:
+        "../workflow_scripts/choose_filters.py"
+
+
 # The history of every model: recorded once its arm is done, and checked against the disk whenever one asks.
 
 

@@ -256,10 +256,21 @@ def as_arm(wildcards):
     return SimpleNamespace(arm=wildcards.candidate, seed=wildcards.seed) if is_arm else None
 
 
-def model_of_candidate(wildcards):
-    """The model that is scored: an arm's best one, or one made elsewhere, the same for every seed."""
+def models_of_candidate(wildcards):
+    """The models that are scored: an arm's best one, or those made elsewhere, the same for every seed."""
     best = f"results/models/{wildcards.candidate}/seed-{wildcards.seed}/best.pth"
-    return STUDY.candidates[wildcards.candidate].model_path or best
+    return STUDY.candidates[wildcards.candidate].model_paths or [best]
+
+
+def filters_of_candidate(wildcards):
+    """The component filters that were chosen for a candidate, where there was a choice."""
+    chosen = f"results/models/{wildcards.candidate}/seed-{wildcards.seed}/filters.json"
+    return chosen if STUDY.prediction.chooses_filters else []
+
+
+def prediction_plan_of_candidate(wildcards):
+    """How a candidate's models are run on a case."""
+    return STUDY.prediction.plan(STUDY.candidates[wildcards.candidate].mean_of)
 
 
 def personal_sites_of_candidate(wildcards):

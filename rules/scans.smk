@@ -17,6 +17,11 @@ def scan_model_intensities(wildcards):
     return STUDY.requests.scans.intensities_of(wildcards.model) or []
 
 
+def scan_model_filters(wildcards):
+    """The component filters that were chosen for a model, where there are any."""
+    return STUDY.requests.scans.filters_of(wildcards.model) or []
+
+
 def scan_paths(wildcards):
     """A scan as it was named: one file or folder a channel."""
     return STUDY.requests.scans.scans[wildcards.scan]

@@ -173,7 +173,7 @@ rule validate_site:
     params:
         shards=shards_read,
         state_rounds=state_rounds_of_block,
-        decision=STUDY.decision_settings,
+        settings=lambda wildcards: STUDY.validation_settings(wildcards.arm),
         code=code("validate_site"),
     message:
         "{wildcards.arm}, seed {wildcards.seed}: rounds from {wildcards.round} on, validating on {wildcards.site}"

@@ -7,13 +7,14 @@ fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
     from fedpedbrain.evaluation.explanations import explain_cases_files
     from fedpedbrain.jobs.devices import take_device
+    from fedpedbrain.models.prediction import PredictionPlan
 
     explain_cases_files(
-        model_path=snakemake.input.model,
+        model_paths=snakemake.input.models,
         personal_paths=dict(zip(snakemake.params.personal_sites, snakemake.input.personal, strict=True)),
         shards=snakemake.params.shards,
         choice_path=snakemake.input.choice,
         explanations_path=snakemake.output.explanations,
         device=take_device(snakemake.resources.gpu, snakemake.threads),
-        flips=snakemake.params.flips,
+        plan=PredictionPlan(**snakemake.params.plan),
     )

@@ -7,9 +7,10 @@ fork_from_worker(snakemake.log[0])
 with job_log(snakemake.log[0]):
     from fedpedbrain.evaluation.predictions import predict_cases_files
     from fedpedbrain.jobs.devices import take_device
+    from fedpedbrain.models.prediction import PredictionPlan
 
     predict_cases_files(
-        model_path=snakemake.input.model,
+        model_paths=snakemake.input.models,
         personal_paths=dict(zip(snakemake.params.personal_sites, snakemake.input.personal, strict=True)),
         shards=snakemake.params.shards,
         masks_path=snakemake.output.masks,
@@ -17,5 +18,7 @@ with job_log(snakemake.log[0]):
         decision=snakemake.params.decision,
         expected=snakemake.params.expected,
         device=take_device(snakemake.resources.gpu, snakemake.threads),
-        flips=snakemake.params.flips,
+        filters_path=snakemake.input.filters or None,
+        component_filter=snakemake.params.component_filter,
+        plan=PredictionPlan(**snakemake.params.plan),
     )

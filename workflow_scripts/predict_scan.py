@@ -10,6 +10,7 @@ with job_log(snakemake.log[0]):
         scan_paths=snakemake.params.scan,
         model_path=snakemake.input.model,
         intensities_path=snakemake.input.intensities or None,
+        filters_path=snakemake.input.filters or None,
         folder=snakemake.output.folder,
         model_name=snakemake.wildcards.model,
         plan=ScanPlan(**snakemake.params.plan),

@@ -15,6 +15,6 @@ with job_log(snakemake.log[0]):
         shards=snakemake.params.shards,
         site=snakemake.wildcards.site,
         validation_path=snakemake.output.validation,
-        decision=snakemake.params.decision,
+        settings=snakemake.params.settings,
         device=take_device(snakemake.resources.gpu, snakemake.threads),
     )

@@ -30,6 +30,14 @@ def test_the_default_study_trains_every_arm_every_round(workspace):
     assert "account_privacy" not in jobs
 
 
+def test_component_filters_are_chosen_for_every_candidate_and_seed_where_there_is_a_choice(workspace):
+    several = "evaluation={component_filters: {smallest_ml: [0.0, 0.5]}}"
+    jobs = workspace.planned("--config", "study={rounds: 1, seeds: [0, 1]}", several)
+    assert jobs["choose_filters"] == jobs["predict_cases"] == 2 * 5
+    single = "evaluation={component_filters: {largest_only: [true]}}"
+    assert "choose_filters" not in workspace.planned("--config", "study={rounds: 1}", single)
+
+
 def test_a_second_seed_doubles_training_and_shares_the_cohort(workspace):
     jobs = workspace.planned("--config", "study={rounds: 1, seeds: [0, 1]}")
     assert jobs["train_site"] == 2 * 7

@@ -22,8 +22,8 @@ _KEY = re.compile(r"^( *)(\w+):(?: |$)")
 _LONGEST_DEFAULT = 60
 # The value of a key that the config does not have.
 _UNSET = object()
-# A pattern that matches one word alone.
-_ONE_WORD = re.compile(r"\^(\w+)\$")
+# A pattern that matches one word alone, or one of several.
+_WORDS = re.compile(r"\^\(?(\w+(?:\|\w+)*)\)?\$")
 _NOUNS = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "object": "block"}
 _BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
 _TOP = """\
@@ -162,8 +162,8 @@ def _kind_in_words(kind: str, block: Mapping[str, Any], schema: Mapping[str, Any
         return f"list{length}: {items}"
     if kind == "object" and "properties" not in block and isinstance(block.get("additionalProperties"), Mapping):
         return f"name: {described_type(block['additionalProperties'], schema)}"
-    only = _ONE_WORD.fullmatch(block.get("pattern", "")) if kind == "string" else None
-    return f"`{only[1]}`" if only else _NOUNS[kind]
+    words = _WORDS.fullmatch(block.get("pattern", "")) if kind == "string" else None
+    return ", ".join(f"`{word}`" for word in words[1].split("|")) if words else _NOUNS[kind]
 
 
 def described_files(folder: Path) -> dict[Path, str]:

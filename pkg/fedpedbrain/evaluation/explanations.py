@@ -21,7 +21,14 @@ from fedpedbrain.base.files import replacing
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.evaluation.case_choice import read_choice
 from fedpedbrain.models.files import load_model_file
-from fedpedbrain.models.prediction import FLIPS, most_probable_class, predict_probabilities
+from fedpedbrain.models.prediction import (
+    CaseMean,
+    PredictionPlan,
+    WindowedNetwork,
+    most_probable_class,
+    predict_probabilities,
+)
+from fedpedbrain.models.sliding_window import fill_up
 
 
 @dataclass(frozen=True)
@@ -49,56 +56,77 @@ def saliency_of(classifier: nn.Module, features: Tensor, class_index: int) -> Te
     Parameters
     ----------
     classifier : from features to one logit a class
-    features : float (1, C, D', H', W')
+    features : float (B, C, D', H', W')
 
     Returns
     -------
-    float (D', H', W'), in units of the logit
+    float (B, D', H', W'), in units of the logit
     """
     features = features.detach().clone().requires_grad_()
-    logit = classifier(features)[0, class_index]
-    (gradient,) = torch.autograd.grad(logit, features)
-    return torch.relu((features * gradient).sum(1)[0]).detach()
+    logits = classifier(features)[:, class_index]
+    (gradient,) = torch.autograd.grad(logits.sum(), features)
+    return torch.relu((features * gradient).sum(1)).detach()
 
 
 @contextmanager
-def _inputs_of(module: nn.Module | None) -> Iterator[list[Tensor]]:
-    """A list that takes what goes into a module while the block runs, one a forward pass; none without a module."""
+def _inputs_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """A list that takes what goes into some modules while the block runs, one entry per forward pass."""
     seen: list[Tensor] = []
-    if module is None:
-        yield seen
-        return
-    hook = module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    hooks = [module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0])) for module in modules]
     try:
         yield seen
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
+
+
+def _saliency_of_case(
+    networks: Sequence[WindowedNetwork],
+    features: Sequence[Tensor],
+    class_index: int,
+    image: np.ndarray,
+    plan: PredictionPlan,
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Put the saliency of a case together from what the classifiers saw: window by window, and copy by copy of these.
+
+    Returns
+    -------
+    float32 (1, D, H, W) in [0, 1], and the cells of the deepest features of one window
+    """
+    mean, of_pass = CaseMean(image.shape[1:], len(networks)), iter(features)
+    for network in networks:
+        filled, inside = fill_up(image, network.window or image.shape[1:])
+        for places in network.lay(filled.shape[1:], plan.overlap):
+            coarse = [
+                saliency_of(network.model.classifier, next(of_pass), class_index).flip(axes) for axes in plan.copies
+            ]
+            size = [voxels.stop - voxels.start for voxels in places[0].voxels]
+            averaged = torch.stack(coarse).mean(0)[:, None]
+            mean.add_regions(interpolate(averaged, size, mode="trilinear", align_corners=False), places, inside)
+    greatest = mean.regions.max().clamp(min=torch.finfo(mean.regions.dtype).tiny)
+    return (mean.regions / greatest).numpy(), tuple(coarse[0].shape[1:])
 
 
 def explain_case(
-    model: nn.Module, classes: Sequence[str], image: np.ndarray, device: torch.device, flips: str = "none"
+    networks: Sequence[WindowedNetwork],
+    classes: Sequence[str],
+    image: np.ndarray,
+    device: torch.device,
+    plan: PredictionPlan,
 ) -> Explanation:
-    """Explain one case; of mirrored copies, the mean is taken as the prediction takes it.
+    """Explain one case; of windows, mirrored copies and networks, the mean is taken as the prediction takes it.
 
     Parameters
     ----------
-    classes : names, in the order of the model's outputs
-    image : uint8 (C, D, H, W)
-    flips : word of ``FLIPS``
+    classes : names, in the order of the networks' outputs
+    image : (C, D, H, W)
     """
     size = image.shape[1:]
-    classifier = model.classifier if classes else None
-    with _inputs_of(classifier) as features:
-        regions, probabilities = next(predict_probabilities(model, [image], device, flips))
+    with _inputs_of([network.model.classifier for network in networks] if classes else []) as features:
+        regions, probabilities = next(predict_probabilities(networks, [image], device, plan))
     saliency, cells = np.zeros((0, *size), np.float32), ()
-    if classifier is not None:
-        index = int(probabilities.argmax())
-        coarse = [
-            saliency_of(classifier, seen, index).flip(axes) for seen, axes in zip(features, FLIPS[flips], strict=True)
-        ]
-        cells = tuple(coarse[0].shape)
-        fine = interpolate(torch.stack(coarse).mean(0)[None, None], size, mode="trilinear", align_corners=False)[0]
-        saliency = (fine / fine.max().clamp(min=torch.finfo(fine.dtype).tiny)).cpu().numpy()
+    if classes:
+        saliency, cells = _saliency_of_case(networks, features, int(probabilities.argmax()), image, plan)
     return Explanation(
         np.zeros((0, *size), np.float32) if regions is None else regions,
         saliency,
@@ -108,13 +136,13 @@ def explain_case(
 
 
 def explain_cases_files(
-    model_path: str | Path,
+    model_paths: Sequence[str | Path],
     personal_paths: Mapping[str, str | Path],
     shards: Sequence[Shard],
     choice_path: str | Path,
     explanations_path: str | Path,
     device: torch.device,
-    flips: str = "none",
+    plan: PredictionPlan,
 ) -> None:
     """Explain the chosen cases, each on the slice that stands for it.
 
@@ -123,27 +151,27 @@ def explain_cases_files(
 
     Parameters
     ----------
-    model_path : for all sites that are not in ``personal_paths``
+    model_paths : for all sites that are not in ``personal_paths``; of several models the mean is explained
     personal_paths : site to the model that predicts its cases
     choice_path : the chosen cases
-    flips : as in the predictions
+    plan : as in the predictions
     """
     dataset = ShardDataset(shards, HELD_OUT)
     row_of = {case.case: row for row, case in enumerate(dataset.cases)}
-    common, models = load_model_file(model_path), {}
-    personal = {site: load_model_file(path) for site, path in personal_paths.items()}
-    choice = read_choice(choice_path)
-    height, width = common.spec.preprocessing["grid"][1:]
-    regions = np.zeros((len(choice), len(common.spec.regions), height, width), np.float16)
-    saliency = np.zeros((len(choice), int(bool(common.spec.classes)), height, width), np.float16)
+    common, networks = [load_model_file(path) for path in model_paths], {}
+    personal = {site: [load_model_file(path)] for site, path in personal_paths.items()}
+    choice, spec = read_choice(choice_path), common[0].spec
+    height, width = spec.preprocessing["grid"][1:]
+    regions = np.zeros((len(choice), len(spec.regions), height, width), np.float16)
+    saliency = np.zeros((len(choice), int(bool(spec.classes)), height, width), np.float16)
     predicted, cells = [], ()
     for number, chosen in enumerate(choice):
         row = row_of[chosen.case]
         site = dataset.cases[row].site
         owner = site if site in personal else ""
-        if owner not in models:
-            models[owner] = personal.get(site, common).to_model()
-        found = explain_case(models[owner], common.spec.classes, dataset.image(row), device, flips)
+        if owner not in networks:
+            networks[owner] = [WindowedNetwork.of(model_file) for model_file in personal.get(site, common)]
+        found = explain_case(networks[owner], spec.classes, dataset.image(row), device, plan)
         regions[number] = found.regions[:, chosen.slice_index]
         saliency[number] = found.saliency[:, chosen.slice_index]
         predicted.append(found.predicted_class or "")

@@ -12,26 +12,29 @@ from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import replacing, write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.data.grid.memory_maps import create_array
+from fedpedbrain.models.components import ComponentFilter, read_filters
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file
-from fedpedbrain.models.prediction import Prediction, predict_cases
+from fedpedbrain.models.prediction import Prediction, PredictionPlan, predict_cases
 
 PROBABILITY_COLUMNS = ("case", "class", "probability")
 
 
 def predict_dataset(
-    model_file: ModelFile,
+    model_files: Sequence[ModelFile],
     personal: Mapping[str, ModelFile],
     dataset: ShardDataset,
     decision: Mapping[str, Any],
     device: torch.device,
-    flips: str = "none",
+    plan: PredictionPlan,
+    filters: Sequence[ComponentFilter] = (),
 ) -> Iterator[Prediction]:
     """Predict every case of a data set, a site's with its personal model where it has one, in the order of the rows."""
     for site, rows in groupby(range(len(dataset)), lambda row: dataset.cases[row].site):
         part = dataset.select(list(rows))
         images = map(part.image, range(len(part)))
         voxels_ml = [case.grid_voxel_ml for case in part.cases]
-        yield from predict_cases(personal.get(site, model_file), images, voxels_ml, decision, device, flips)
+        files = [personal[site]] if site in personal else model_files
+        yield from predict_cases(files, images, voxels_ml, decision, device, plan, filters)
 
 
 def check_agreement(path: str | Path, spec: ModelSpec, expected: Mapping[str, Any]) -> None:
@@ -45,8 +48,35 @@ def check_agreement(path: str | Path, spec: ModelSpec, expected: Mapping[str, An
             )
 
 
+def load_candidate(paths: Sequence[str | Path], expected: Mapping[str, Any]) -> list[ModelFile]:
+    """Read the models of a candidate.
+
+    Parameters
+    ----------
+    expected : what each must have, see ``check_agreement``
+
+    Raises
+    ------
+    StudyError : a model of another study, or models whose regions exclude each other beside some whose do not
+    """
+    model_files = [load_model_file(path) for path in paths]
+    for path, model_file in zip(paths, model_files, strict=True):
+        check_agreement(path, model_file.spec, expected)
+        if exclusive_regions(model_file.spec) != exclusive_regions(model_files[0].spec):
+            raise StudyError(
+                f"{path}: its regions exclude each other and those of {paths[0]} do not, or the other way round; score "
+                "them as two candidates"
+            )
+    return model_files
+
+
+def exclusive_regions(spec: ModelSpec) -> bool:
+    """Whether at most one region is said of a voxel."""
+    return bool(spec.options.get("exclusive_regions"))
+
+
 def predict_cases_files(
-    model_path: str | Path,
+    model_paths: Sequence[str | Path],
     personal_paths: Mapping[str, str | Path],
     shards: Sequence[Shard],
     masks_path: str | Path,
@@ -54,7 +84,9 @@ def predict_cases_files(
     decision: Mapping[str, Any],
     expected: Mapping[str, Any],
     device: torch.device,
-    flips: str = "none",
+    plan: PredictionPlan,
+    filters_path: str | Path | None,
+    component_filter: Mapping[str, Any],
 ) -> None:
     """Predict the held-out cases of the given shards.
 
@@ -63,21 +95,22 @@ def predict_cases_files(
 
     Parameters
     ----------
-    model_path : for all sites that are not in ``personal_paths``
+    model_paths : for all sites that are not in ``personal_paths``; of several models the mean is taken
     personal_paths : site to the model that predicts its cases
     decision : arguments of ``decide_regions`` from the config
     expected : ``channels``, ``regions``, ``classes`` and ``preprocessing`` of the study
-    flips : mirrored copies over which predictions are averaged, see ``predict_probabilities``
+    plan : how windows, mirrored copies and models are averaged
+    filters_path, component_filter : see ``read_filters``
     """
-    model_file = load_model_file(model_path)
-    check_agreement(model_path, model_file.spec, expected)
-    dataset = ShardDataset(shards, HELD_OUT)
-    grid = tuple(model_file.spec.preprocessing["grid"])
+    model_files = load_candidate(model_paths, expected)
+    dataset, spec = ShardDataset(shards, HELD_OUT), model_files[0].spec
+    grid = tuple(spec.preprocessing["grid"])
     personal = {site: load_model_file(path) for site, path in personal_paths.items()}
-    predictions = predict_dataset(model_file, personal, dataset, decision, device, flips)
+    filters = read_filters(filters_path, spec.regions, component_filter)
+    predictions = predict_dataset(model_files, personal, dataset, decision, device, plan, filters)
     rows = []
     with replacing(masks_path) as temporary:
-        masks = create_array(temporary, (len(dataset), len(model_file.spec.regions), *grid))
+        masks = create_array(temporary, (len(dataset), len(spec.regions), *grid))
         for row, prediction in enumerate(predictions):
             if prediction.regions is not None:
                 masks[row] = prediction.regions

@@ -15,14 +15,18 @@ from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.evaluation.dice import dice_coefficient
 from fedpedbrain.federated.personal import load_model_of_site
 from fedpedbrain.models.files import ModelFile
-from fedpedbrain.models.prediction import predict_cases
+from fedpedbrain.models.prediction import PredictionPlan, predict_cases
 
 # Whose scores a file of validation holds.
 _OWNER = ("arm", "seed", "round")
 
 
 def validate_site(
-    model_file: ModelFile, dataset: ShardDataset, decision: Mapping[str, Any], device: torch.device
+    model_file: ModelFile,
+    dataset: ShardDataset,
+    decision: Mapping[str, Any],
+    device: torch.device,
+    plan: PredictionPlan,
 ) -> dict[str, Any]:
     """Score a round's model on one site's validation patients.
 
@@ -31,6 +35,7 @@ def validate_site(
     model_file : the global model, or the site's personal one
     dataset : the site's validation cases
     decision : arguments of ``decide_regions`` from the config
+    plan : how windows overlap; neither mirrored copies nor filters of components are needed to choose a round
 
     Returns
     -------
@@ -39,7 +44,7 @@ def validate_site(
     """
     entries = []
     images, voxels_ml = map(dataset.image, range(len(dataset))), [case.grid_voxel_ml for case in dataset.cases]
-    for row, prediction in enumerate(predict_cases(model_file, images, voxels_ml, decision, device)):
+    for row, prediction in enumerate(predict_cases([model_file], images, voxels_ml, decision, device, plan)):
         case = dataset.cases[row]
         dice = correct = None
         if prediction.regions is not None:
@@ -104,7 +109,7 @@ def validate_site_files(
     shards: Sequence[Shard],
     site: str,
     validation_path: str | Path,
-    decision: Mapping[str, Any],
+    settings: Mapping[str, Any],
     device: torch.device,
 ) -> None:
     """Score the models of a block of rounds, one after the other, on one site's validation patients.
@@ -117,12 +122,15 @@ def validate_site_files(
     state_paths : of the site, each once, in the order of their rounds
     state_rounds : of each model, the round of the state whose weights the site has for itself; None where it has none
     shards : of the site
-    decision : as of ``validate_site``
+    settings : arguments of ``decide_regions`` from the config, and of models that were trained on patches the
+        ``overlap`` of their windows
     """
+    decision = {key: value for key, value in settings.items() if key != "overlap"}
+    plan = PredictionPlan(overlap=settings.get("overlap", 0.0))
     state_of = dict(zip(sorted({number for number in state_rounds if number is not None}), state_paths, strict=True))
     dataset = ShardDataset(shards, {VALIDATION})
     block = []
     for model_path, number in zip(model_paths, state_rounds, strict=True):
         model_file = load_model_of_site(model_path, state_of.get(number), site)
-        block.append({"site": site} | validate_site(model_file, dataset, decision, device))
+        block.append({"site": site} | validate_site(model_file, dataset, decision, device, plan))
     write_json(validation_path, block)

@@ -16,7 +16,7 @@ from fedpedbrain.data.formats.reading import read_scan
 from fedpedbrain.data.formats.scan import Scan
 from fedpedbrain.data.formats.volumes import Volume, check_same_grid
 from fedpedbrain.data.grid.dataset import middle_part
-from fedpedbrain.data.grid.geometry import label_regions, restore_region, to_lps
+from fedpedbrain.data.grid.geometry import label_regions, restore_probabilities, to_lps
 from fedpedbrain.data.shards import preprocess_images
 from fedpedbrain.inference.quality import (
     Check,
@@ -28,8 +28,15 @@ from fedpedbrain.inference.quality import (
 )
 from fedpedbrain.inference.segmentation_object import write_segmentation_object
 from fedpedbrain.inference.trained_model import check_channels, load_trained_model
+from fedpedbrain.models.components import read_filters
 from fedpedbrain.models.files import ModelFile
-from fedpedbrain.models.prediction import predict_cases
+from fedpedbrain.models.prediction import (
+    PredictionPlan,
+    WindowedNetwork,
+    decide_regions,
+    most_probable_class,
+    predict_probabilities,
+)
 
 MASK, SEGMENTATION_OBJECT, RESULT = "mask.nii.gz", "segmentation.dcm", "prediction.json"
 
@@ -40,8 +47,10 @@ class ScanPlan:
 
     Attributes
     ----------
-    decision : ``threshold``, ``smallest_region_ml`` and ``empty_class`` of ``predict_cases``
-    network : ``flips`` and ``overlap`` of ``predict_cases``
+    decision : ``threshold``, ``smallest_region_ml`` and ``empty_class`` of ``decide_regions``
+    network : arguments of ``PredictionPlan``
+    is_whole : windows slide over all of the field of view where the model's grid is fixed, see ``preprocess_images``
+    component_filter : of every region, where none was chosen for the model; arguments of ``ComponentFilter``
     flags : ``least_probability`` and ``intensity_tolerance``, from where on a prediction is flagged
     formats : what ``read_scan`` assumes
     anatomy : ``organ`` and ``extent_mm`` of ``check_orientation``
@@ -49,6 +58,8 @@ class ScanPlan:
 
     decision: dict[str, Any]
     network: dict[str, Any]
+    is_whole: bool
+    component_filter: dict[str, Any]
     flags: dict[str, float]
     formats: dict[str, Any]
     anatomy: dict[str, Any]
@@ -80,8 +91,7 @@ class ScanPrediction:
     @property
     def volumes_ml(self) -> dict[str, float]:
         """Volume of every region in the scan's own voxels."""
-        voxel_ml = float(np.prod(self.image.GetSpacing())) / 1000.0
-        return {name: float(region.sum()) * voxel_ml for name, region in self.regions.items()}
+        return {name: float(region.sum()) * _voxel_ml(self.image) for name, region in self.regions.items()}
 
     def to_mask(self) -> sitk.Image:
         """One uint8 image of all regions in the scan's size, spacing, origin and direction; see ``label_regions``."""
@@ -106,26 +116,34 @@ def predict_volume(
     volume: Volume,
     decision: Mapping[str, Any],
     device: torch.device,
-    flips: str = "none",
-    overlap: float | None = None,
+    plan: PredictionPlan,
+    is_whole: bool = False,
 ) -> ScanPrediction:
     """Predict one scan in its own geometry.
 
     Parameters
     ----------
     volume : one image a channel of the model, in the model's channel order
-    decision, flips, overlap : see ``predict_cases``
+    decision : arguments of ``decide_regions``
+    is_whole : see ``ScanPlan``
     """
-    scan, names, settings = volume.images[0], model_file.spec.regions, model_file.spec.preprocessing
-    images, frame = preprocess_images(volume, settings, whole=overlap is not None)
-    voxel_ml = float(np.prod(frame.GetSpacing())) / 1000.0
-    (prediction,) = predict_cases(model_file, [images], [voxel_ml], decision, device, flips, overlap)
-    found = {} if prediction.regions is None else dict(zip(names, prediction.regions, strict=True))
-    restored = {
-        name: sitk.GetArrayFromImage(restore_region(region, frame, scan)).astype(bool) for name, region in found.items()
-    }
-    on_grid = images[:, *middle_part(images.shape[1:], settings["grid"])]
-    return ScanPrediction(scan, restored, prediction.probabilities, prediction.predicted_class, on_grid, found)
+    scan, spec = volume.images[0], model_file.spec
+    images, frame = preprocess_images(volume, spec.preprocessing, is_whole)
+    ((regions, classes),) = predict_probabilities([WindowedNetwork.of(model_file)], [images], device, plan)
+    decided = {**decision, "predicted_class": most_probable_class(classes, spec.classes)}
+    on_grid, in_scan = {}, {}
+    if regions is not None:
+        restored = [sitk.GetArrayFromImage(restore_probabilities(region, frame, scan)) for region in regions]
+        on_grid = dict(zip(spec.regions, decide_regions(regions, _voxel_ml(frame), **decided), strict=True))
+        in_scan = dict(zip(spec.regions, decide_regions(np.stack(restored), _voxel_ml(scan), **decided), strict=True))
+    of_classes = {} if classes is None else dict(zip(spec.classes, map(float, classes), strict=True))
+    grid_images = images[:, *middle_part(images.shape[1:], spec.preprocessing["grid"] or images.shape[1:])]
+    return ScanPrediction(scan, in_scan, of_classes, decided["predicted_class"], grid_images, on_grid)
+
+
+def _voxel_ml(image: sitk.Image) -> float:
+    """Volume of one voxel."""
+    return float(np.prod(image.GetSpacing())) / 1000.0
 
 
 def read_channels(paths: Sequence[str | Path], formats: Mapping[str, Any]) -> list[Scan]:
@@ -140,6 +158,7 @@ def predict_scan_files(
     scan_paths: Sequence[str | Path],
     model_path: str | Path,
     intensities_path: str | Path | None,
+    filters_path: str | Path | None,
     folder: str | Path,
     model_name: str,
     plan: ScanPlan,
@@ -151,6 +170,7 @@ def predict_scan_files(
     ----------
     scan_paths : one file or folder a channel
     intensities_path : what the model's training cases look like, None where that is not at hand
+    filters_path : the component filters that were chosen for the model, None where there were none
     folder : gets ``mask.nii.gz``, ``region-<name>.nii.gz`` of every region (they may overlap), ``prediction.json``
         and, for a DICOM scan, ``segmentation.dcm``
     model_name : under which the results stand
@@ -159,7 +179,9 @@ def predict_scan_files(
     check_channels(model_path, model_file, scan_paths)
     scans = read_channels(scan_paths, plan.formats)
     volume = Volume(tuple(scan.image for scan in scans), None)
-    prediction = predict_volume(model_file, volume, plan.decision, device, **plan.network)
+    filters = read_filters(filters_path, model_file.spec.regions, plan.component_filter)
+    decision, network = plan.decision | {"filters": filters}, PredictionPlan(**plan.network)
+    prediction = predict_volume(model_file, volume, decision, device, network, plan.is_whole)
     reference = None if intensities_path is None else read_intensities(intensities_path)
     model = {
         "name": model_name,
@@ -177,6 +199,7 @@ def predict_scan_files(
         "predicted_class": prediction.predicted_class,
         "checks": [asdict(check) for check in check_prediction(prediction, scans[0], reference, plan)],
         "decision": plan.decision,
+        "component_filters": {name: item.settings for name, item in zip(model_file.spec.regions, filters, strict=True)},
         "network": plan.network,
         "model": model,
     }

@@ -1,7 +1,7 @@
-"""A window of the network's grid that slides over a larger image, its predictions blended where windows overlap."""
+"""Windows that slide over a case, and how much each counts where they overlap."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -14,59 +14,108 @@ _SIGMA = 0.125
 
 
 @dataclass(frozen=True)
-class Window:
-    """What slides over an image.
+class Place:
+    """Where a window lies in a case, and how much it counts there.
 
     Attributes
     ----------
-    grid : its voxels (D, H, W)
-    overlap : least part of it along each axis, in [0, 1), that it shares with its neighbour
+    voxels : the window along (D, H, W)
+    weights : float32 along each axis; the weight of a voxel is the product of its three. Over all windows that hold a
+        voxel the weights add up to 1
     """
 
-    grid: tuple[int, int, int]
-    overlap: float
+    voxels: tuple[slice, slice, slice]
+    weights: tuple[Tensor, Tensor, Tensor]
+
+    def grid_weights(self) -> Tensor:
+        """Weight of every voxel of the window, float32 (D, H, W)."""
+        depth, height, width = self.weights
+        return depth[:, None, None] * height[:, None] * width
 
 
 def window_starts(size: int, window: int, overlap: float) -> list[int]:
-    """Where windows begin along one axis: evenly spread, the first and last flush with the ends; see ``Window``."""
+    """Where windows begin along one axis: evenly spread, the first and last flush with the ends.
+
+    Parameters
+    ----------
+    overlap : least part of a window, in [0, 1), that it shares with the next
+    """
     step = max(1, math.floor(window * (1.0 - overlap)))
     num_steps = math.ceil((size - window) / step)
     return [round(number * (size - window) / max(num_steps, 1)) for number in range(num_steps + 1)]
 
 
-def gaussian_weights(grid: Sequence[int]) -> Tensor:
-    """How much each voxel of a window counts: float32 (D, H, W), falling from the middle to the rim, never 0."""
-    weights = torch.ones(())
-    for size in grid:
-        distance = torch.arange(size) - (size - 1) / 2
-        weights = weights[..., None] * torch.exp(-0.5 * (distance / (_SIGMA * size)) ** 2)
-    return weights
+def gaussian_weights(window: int) -> Tensor:
+    """How much each voxel of a window counts along one axis: float32, falling from the middle to the rim, never 0."""
+    distance = torch.arange(window) - (window - 1) / 2
+    return torch.exp(-0.5 * (distance / (_SIGMA * window)) ** 2)
 
 
-def _places(size: Sequence[int], window: Window) -> Iterator[tuple[slice, ...]]:
-    axes = [window_starts(outer, inner, window.overlap) for outer, inner in zip(size, window.grid, strict=True)]
-    for starts in product(*axes):
-        yield tuple(slice(start, start + inner) for start, inner in zip(starts, window.grid, strict=True))
+def _windows_of_axis(size: int, window: int, overlap: float) -> list[tuple[slice, Tensor]]:
+    """Windows along one axis with their weights, which add up to 1 at every voxel."""
+    weights, total = gaussian_weights(window), torch.zeros(size)
+    slices = [slice(start, start + window) for start in window_starts(size, window, overlap)]
+    for voxels in slices:
+        total[voxels] += weights
+    return [(voxels, weights / total[voxels]) for voxels in slices]
 
 
-def blend_windows(image: np.ndarray, window: Window, predict: Callable[[np.ndarray], Tensor]) -> Tensor:
-    """Predict an image window by window; where windows overlap, the mean weighted by ``gaussian_weights``.
+def lay_windows(size: Sequence[int], window: Sequence[int], overlap: float) -> list[Place]:
+    """Lay windows over a case.
+
+    Windows stand on a grid and their weights are products, so the sums of weights are products, too: nothing as large
+    as the case has to be kept for them.
 
     Parameters
     ----------
-    image : uint8 (C, D, H, W), at least as large as the window
-    predict : uint8 (C, d, h, w) of the window's size to probabilities, float32 (R, d, h, w)
+    size : voxels of the case (D, H, W), at least those of the window
+    overlap : as of ``window_starts``
+    """
+    axes = [_windows_of_axis(outer, inner, overlap) for outer, inner in zip(size, window, strict=True)]
+    return [Place(*zip(*parts, strict=True)) for parts in product(*axes)]
+
+
+def fill_up(image: np.ndarray, window: Sequence[int]) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
+    """Lay air around a case that is smaller than the window, as around a patch in training.
+
+    Parameters
+    ----------
+    image : (C, D, H, W)
 
     Returns
     -------
-    float32 (R, D, H, W), on the device that ``predict`` answers on
+    the image with air, the least intensity of each channel, up to the window; and where the case lies in it
     """
-    total = weight_sum = None
-    for place in _places(image.shape[1:], window):
-        found = predict(image[:, *place])
-        if total is None:
-            weights = gaussian_weights(window.grid).to(found.device)
-            total, weight_sum = (found.new_zeros((count, *image.shape[1:])) for count in (len(found), 1))
-        total[:, *place] += weights * found
-        weight_sum[:, *place] += weights
-    return total / weight_sum
+    size = image.shape[1:]
+    before = [max(inner - outer, 0) // 2 for outer, inner in zip(size, window, strict=True)]
+    inside = tuple(slice(start, start + outer) for start, outer in zip(before, size, strict=True))
+    if all(outer >= inner for outer, inner in zip(size, window, strict=True)):
+        return image, inside
+    filled = np.empty((len(image), *map(max, size, window)), image.dtype)
+    filled[:] = image.min((1, 2, 3), keepdims=True)
+    filled[:, *inside] = image
+    return filled, inside
+
+
+def cut_window(image: np.ndarray, place: Place, context: int) -> np.ndarray:
+    """Copy what a network sees of a window.
+
+    Parameters
+    ----------
+    image : (C, D, H, W)
+    context : slices on either side that the network sees of more than it predicts; beyond the case the last slice again
+
+    Returns
+    -------
+    (C, D' + 2 context, H', W')
+    """
+    depth, *plane = place.voxels
+    slices = np.arange(depth.start - context, depth.stop + context).clip(0, image.shape[1] - 1)
+    return image[:, :, *plane][:, slices]
+
+
+def batches_of(places: Sequence[Place], num_voxels: int) -> Iterator[Sequence[Place]]:
+    """Windows that go through the network together, of about this number of voxels; at least one."""
+    of_one = math.prod(voxels.stop - voxels.start for voxels in places[0].voxels)
+    count = max(1, num_voxels // of_one)
+    yield from (places[first : first + count] for first in range(0, len(places), count))

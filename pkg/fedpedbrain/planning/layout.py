@@ -192,6 +192,12 @@ LAYOUT: Mapping[str, OutputKind] = {
         cost=("cost.tsv", "time, memory and GPU of an arm's jobs", _REPORT),
     ),
     **_kinds(
+        "models",
+        "models/{candidate}/seed-{seed}/",
+        "explanation/segmentation.md#components",
+        filters=("filters.json", "component filters of a candidate that were tried and chosen on validation patients"),
+    ),
+    **_kinds(
         "evaluation",
         "predictions/{candidate}/seed-{seed}/",
         "",

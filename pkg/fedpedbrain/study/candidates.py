@@ -1,7 +1,7 @@
-"""Candidates: whatever is scored on the held-out patients, an arm's best model or a model made elsewhere.
+"""Candidates: whatever is scored on the held-out patients, an arm's best model or models made elsewhere.
 
-``study.study.Study.candidates`` builds them from the config. ``model_of_candidate`` of ``rules/rounds.smk`` says which
-file each is, and the rule ``predict_cases`` predicts with it.
+``study.study.Study.candidates`` builds them from the config. ``models_of_candidate`` of ``rules/rounds.smk`` says which
+files each has, and the rule ``predict_cases`` predicts with them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,22 +21,25 @@ class Candidate:
     ----------
     name : as in paths and tables
     sites : whose cases it learnt from, as far as the study knows; none of a model made elsewhere
-    model_path : its model file, "" where that is an arm's best model
+    model_paths : its model files; none where that is an arm's best model
+    mean_of : ``probabilities`` or ``logits``, of which the mean over its models is taken; "" as the study says
     """
 
     name: str
     sites: Sequence[str]
-    model_path: str = ""
+    model_paths: Sequence[str] = ()
+    mean_of: str = ""
 
     @property
     def is_arm(self) -> bool:
         """Whether the study trains it."""
-        return not self.model_path
+        return not self.model_paths
 
     @property
     def description(self) -> dict[str, Any]:
-        """A model made elsewhere in plain values, for the report."""
-        return {"name": self.name, "model": Path(self.model_path).name, "sites": list(self.sites)}
+        """Models made elsewhere in plain values, for the report."""
+        models = ", ".join(Path(path).name for path in self.model_paths)
+        return {"name": self.name, "model": models, "sites": list(self.sites)}
 
 
 def build_candidates(arms: Mapping[str, Arm], blocks: Sequence[Mapping[str, Any]]) -> dict[str, Candidate]:
@@ -45,5 +48,15 @@ def build_candidates(arms: Mapping[str, Arm], blocks: Sequence[Mapping[str, Any]
     for block in blocks:
         if block["name"] in candidates:
             raise StudyError(f"candidates: {block['name']!r} is the name of another candidate or arm; rename it")
-        candidates[block["name"]] = Candidate(block["name"], (), block["model"])
+        candidates[block["name"]] = Candidate(block["name"], (), _model_paths(block), block.get("mean_of", ""))
     return candidates
+
+
+def _model_paths(block: Mapping[str, Any]) -> list[str]:
+    """The files of a candidate made elsewhere; refuses both of ``model`` and ``models``, and none of them."""
+    name = block["name"]
+    if ("model" in block) == ("models" in block):
+        raise StudyError(f"candidates: {name!r} needs either model, a path, or models, a list of paths; write one")
+    if "mean_of" in block and "model" in block:
+        raise StudyError(f"candidates: {name!r} has one model, so there is no mean; remove mean_of")
+    return [block["model"]] if "model" in block else list(block["models"])

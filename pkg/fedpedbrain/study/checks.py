@@ -12,6 +12,7 @@ from fedpedbrain.study.arm_checks import check_arm, check_noise
 from fedpedbrain.study.arms import POOLED_SITE, Arm
 from fedpedbrain.study.candidates import build_candidates
 from fedpedbrain.study.network_facts import NETWORKS, NetworkFacts
+from fedpedbrain.study.prediction_settings import PredictionSettings
 from fedpedbrain.study.recipes import ArmRecipe
 from fedpedbrain.study.sample_checks import check_augmentation, check_flips, check_own_sizes, check_patch, check_powers
 from fedpedbrain.study.source_facts import SOURCES
@@ -35,7 +36,7 @@ def check_cohort(config: Mapping[str, Any]) -> None:
             f"cohort.anatomy.extent_mm: expected the smallest and then the largest extent in mm, found "
             f"[{smallest:g}, {largest:g}]; correct them"
         )
-    check_flips(config["evaluation"]["test_time_flips"], cohort["anatomy"]["mirror_axes"])
+    check_flips(PredictionSettings(config).flips, cohort["anatomy"]["mirror_axes"])
     names = [region["name"] for region in cohort["regions"]]
     if len(set(names)) < len(names):
         raise StudyError("cohort.regions: two regions have one name; rename one")

@@ -8,8 +8,6 @@ from fedpedbrain.study.augmentation_facts import AUGMENTATIONS, DEFAULT_AUGMENTA
 from fedpedbrain.study.intensity_facts import FLOAT16_WORDS
 
 _PATCH_KEYS = ("size", "per_case", "foreground_share")
-# Words of ``evaluation.test_time_flips`` and the axes that they mirror.
-_FLIPPED = {"none": (), "left_right": ("W",)}
 
 
 def check_patch(where: str, patch: Mapping[str, Any] | None) -> None:
@@ -75,9 +73,8 @@ def check_powers(where: str, block: Mapping[str, Any], intensity: str) -> None:
         )
 
 
-def check_flips(flips: str | Sequence[str], mirror_axes: Sequence[str]) -> None:
-    """Refuse predictions over mirrored copies that are images of another anatomy; arguments as in the config."""
-    axes = _FLIPPED[flips] if isinstance(flips, str) else flips
+def check_flips(axes: Sequence[str], mirror_axes: Sequence[str]) -> None:
+    """Refuse predictions over mirrored copies that are images of another anatomy."""
     _check_mirrors("evaluation.test_time_flips", axes, mirror_axes)
 
 

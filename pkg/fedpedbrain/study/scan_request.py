@@ -15,6 +15,8 @@ from fedpedbrain.base.lineage import digest_of
 
 # Beside a model file or in the folder above: what the images that it was trained on look like.
 INTENSITIES_FILE = "intensities.json"
+# Beside it: the component filters that were chosen for it.
+FILTERS_FILE = "filters.json"
 # What converters put beside images.
 _NO_SCANS = {".json", ".txt", ".md", ".tsv", ".csv", ".bval", ".bvec"}
 _NAMED_MODEL = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)=(?P<path>.+)")
@@ -76,8 +78,15 @@ class ScanRequest:
 
     def intensities_of(self, model: str) -> str | None:
         """The file that says what a model's training images look like, or None."""
+        return self._file_beside(model, INTENSITIES_FILE)
+
+    def filters_of(self, model: str) -> str | None:
+        """The file of the component filters that were chosen for a model, or None."""
+        return self._file_beside(model, FILTERS_FILE)
+
+    def _file_beside(self, model: str, name: str) -> str | None:
         folder = Path(self.models[model]).parent
-        beside = (place / INTENSITIES_FILE for place in (folder, folder.parent))
+        beside = (place / name for place in (folder, folder.parent))
         return next((str(path) for path in beside if path.is_file()), None)
 
     def check_files(self) -> None:

@@ -17,6 +17,7 @@ from fedpedbrain.study.candidates import Candidate, build_candidates
 from fedpedbrain.study.checks import check_arms, check_cohort, check_recipe
 from fedpedbrain.study.colours import arm_colours
 from fedpedbrain.study.description import study_in_plain_values
+from fedpedbrain.study.prediction_settings import PredictionSettings
 from fedpedbrain.study.recipes import ArmRecipe, build_recipe
 from fedpedbrain.study.requests import Requests
 from fedpedbrain.study.schema import check_config, load_schema, restore_types
@@ -240,26 +241,18 @@ class Study:
             "freezes_encoder": training["freeze_encoder"],
         }
 
-    @property
-    def decision_settings(self) -> dict[str, Any]:
-        """What turns probabilities into regions: arguments of ``decide_regions``."""
-        evaluation = self.config["evaluation"]
-        return {
-            "threshold": evaluation["threshold"],
-            "smallest_region_ml": evaluation["smallest_region_ml"],
-            "empty_class": self.config["cohort"]["normal_class"] if evaluation["empty_when_normal"] else None,
-        }
+    @cached_property
+    def prediction(self) -> PredictionSettings:
+        """How models are run on cases, and what is made of their probabilities."""
+        return PredictionSettings(self.config)
 
-    @property
-    def test_time_flips(self) -> str:
-        """Over which mirrored copies of a case predictions are averaged."""
-        return self.config["evaluation"]["test_time_flips"]
+    def validation_settings(self, arm_name: str) -> dict[str, Any]:
+        """How the rounds of an arm are validated."""
+        return self.prediction.validation(self.recipes[arm_name].patch_size is not None)
 
-    @property
-    def scan_prediction_settings(self) -> dict[str, Any]:
-        """How a network is run on a new scan: ``flips`` and ``overlap`` of ``predict_cases``."""
-        window = self.config["inference"]["sliding_window"]
-        return {"flips": self.test_time_flips, "overlap": None if window is None else window["overlap"]}
+    def validation_sites(self, candidate: str) -> list[str]:
+        """Sites whose validation patients choose for a candidate: an arm's own, else all that train."""
+        return list(self.candidates[candidate].sites) or self.training_sites
 
     @property
     def comparison_settings(self) -> dict[str, Any]:
@@ -350,8 +343,7 @@ class Study:
     def scan_plan(self) -> dict[str, Any]:
         """Arguments of ``ScanPlan``: how a new scan is predicted."""
         return {
-            "decision": self.decision_settings,
-            "network": self.scan_prediction_settings,
+            **self.prediction.scan_plan,
             "flags": {name: self.config["inference"][name] for name in ("least_probability", "intensity_tolerance")},
             "formats": self.format_settings,
             "anatomy": {name: self.anatomy[name] for name in ("organ", "extent_mm")},
@@ -367,7 +359,7 @@ class Study:
         named = {
             "network.pretrained.source": [recipe.pretrained_path for recipe in self.starts.values()],
             "cohort.splits.keep_file": self.kept_splits,
-            "candidates": [candidate.model_path for candidate in self.candidates.values()],
+            "candidates": [path for candidate in self.candidates.values() for path in candidate.model_paths],
         }
         for key, paths in named.items():
             for path in filter(None, paths):

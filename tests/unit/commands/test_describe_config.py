@@ -122,6 +122,10 @@ def test_the_page_says_what_a_key_may_be_is_and_means():
             {"type": ["array", "string", "null"], "pattern": "^native$", "items": {"type": "number"}},
             "list: number, `native` or null",
         ),
+        (
+            {"type": ["string", "array"], "pattern": "^(none|left_right)$", "items": {"enum": ["D", "W"]}},
+            "`none`, `left_right` or list: `D`, `W`",
+        ),
         ({"type": "object", "additionalProperties": {"type": "boolean"}}, "name: true or false"),
         ({"type": "object", "properties": {}, "additionalProperties": False}, "block"),
     ],

@@ -1,13 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.base.files import read_table
+from fedpedbrain.base.files import read_table, write_json
 from fedpedbrain.base.lineage import Lineage
-from fedpedbrain.evaluation.predictions import check_agreement, predict_cases_files
-from fedpedbrain.models.files import ModelFile, ModelSpec, save_model_file
+from fedpedbrain.evaluation.predictions import check_agreement, load_candidate, predict_cases_files
+from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
+from fedpedbrain.models.prediction import PredictionPlan
 
 CPU = torch.device("cpu")
+ALONE = PredictionPlan()
 DECISION = {"threshold": 0.5, "smallest_region_ml": 0.0}
 
 
@@ -21,7 +25,7 @@ def predict(tmp_path, make_case, write_shard, write_constant_model):
     def _predict(decision=DECISION, **model) -> tuple[np.ndarray, list[dict[str, str]]]:
         write_constant_model(tmp_path / "best.pth", **model)
         outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
-        predict_cases_files(tmp_path / "best.pth", {}, shards, *outputs, decision, {}, CPU)
+        predict_cases_files([tmp_path / "best.pth"], {}, shards, *outputs, decision, {}, CPU, ALONE, None, {})
         return np.load(outputs[0]), read_table(outputs[1])
 
     return _predict
@@ -78,14 +82,16 @@ def test_flips_average_the_held_out_cases_over_their_mirror_images(tmp_path, spe
     # The second is the first in a mirror: averaged, both are told the same.
     shard = write_shard(tmp_path / "north", cases, np.stack([image, image[..., ::-1]]))
     probabilities = {}
-    for flips in ("none", "left_right"):
+    for flips in ("", "W"):
         outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
-        predict_cases_files(tmp_path / "best.pth", {}, [shard], *outputs, DECISION, {}, CPU, flips)
+        predict_cases_files(
+            [tmp_path / "best.pth"], {}, [shard], *outputs, DECISION, {}, CPU, PredictionPlan(flips), None, {}
+        )
         probabilities[flips] = [float(row["probability"]) for row in read_table(outputs[1]) if row["class"] == "dipg"]
-    first, second = probabilities["left_right"]
+    first, second = probabilities["W"]
     assert first == pytest.approx(second, abs=1e-6)
-    assert first == pytest.approx(np.mean(probabilities["none"]), abs=1e-6)
-    assert abs(np.diff(probabilities["none"])) > 1e-4
+    assert first == pytest.approx(np.mean(probabilities[""]), abs=1e-6)
+    assert abs(np.diff(probabilities[""])) > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -97,3 +103,32 @@ def test_a_model_that_is_not_of_the_study_is_not_scored_beside_its_arms(spec, ke
     check_agreement("elsewhere.pth", model_spec, expected)
     with pytest.raises(StudyError, match=rf"^elsewhere\.pth: cannot be scored beside the arms: expected {key} "):
         check_agreement("elsewhere.pth", model_spec, expected | {key: value})
+
+
+def test_several_models_are_scored_as_their_mean(tmp_path, make_case, write_shard, write_constant_model):
+    shard = write_shard(tmp_path / "north", [make_case("a", split="test")])
+    paths = [write_constant_model(tmp_path / f"{name}.pth", class_name=name) for name in ("normal", "dipg")]
+    outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
+    predict_cases_files(paths, {}, [shard], *outputs, DECISION, {}, CPU, ALONE, None, {})
+    assert [float(row["probability"]) for row in read_table(outputs[1])] == pytest.approx([0.5, 0.5])
+
+
+def test_models_whose_regions_exclude_each_other_are_not_averaged_with_others(tmp_path, spec, write_constant_model):
+    paths = [write_constant_model(tmp_path / name) for name in ("a.pth", "b.pth")]
+    model_file = load_model_file(paths[1])
+    exclusive = replace(model_file.spec, options=model_file.spec.options | {"exclusive_regions": True})
+    save_model_file(paths[1], replace(model_file, spec=exclusive))
+    with pytest.raises(StudyError, match=r"b\.pth: its regions exclude each other and those of .+a\.pth do not"):
+        load_candidate(paths, {})
+
+
+def test_filters_that_were_chosen_are_applied(tmp_path, make_case, write_shard, write_constant_model):
+    shard = write_shard(tmp_path / "north", [make_case("a", split="test")])
+    path = write_constant_model(tmp_path / "best.pth", regions=["whole_tumour"])
+    outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
+    for smallest_ml, is_left in ((0.0, True), (1e6, False)):
+        chosen = {"chosen": {"smallest_component_ml": smallest_ml, "largest_only": False}}
+        write_json(tmp_path / "filters.json", {"whole_tumour": chosen})
+        filters = (tmp_path / "filters.json", {"smallest_component_ml": 1e6})
+        predict_cases_files([path], {}, [shard], *outputs, DECISION, {}, CPU, ALONE, *filters)
+        assert np.load(outputs[0]).any() == is_left

@@ -5,10 +5,11 @@ from fedpedbrain.base.files import write_table
 from fedpedbrain.evaluation.case_choice import CHOICE_COLUMNS
 from fedpedbrain.evaluation.explanations import explain_case, explain_cases_files, saliency_of
 from fedpedbrain.models.networks import build_model
-from fedpedbrain.models.prediction import predict_probabilities
+from fedpedbrain.models.prediction import PredictionPlan, WindowedNetwork, predict_probabilities
 from torch import nn
 
 CPU = torch.device("cpu")
+ALONE = PredictionPlan()
 CLASSES = ["normal", "dipg"]
 NETWORKS = {
     "unet": ((4, 8, 8), {"channels": [4, 6], "strides": [[1, 2, 2], [2, 2, 2]], "pooled_grid": [1, 2, 2]}),
@@ -46,8 +47,8 @@ def test_a_classifier_that_weighs_places_apart_has_its_saliency_there():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_is_explained(name):
     model, image = build(name)
-    found = explain_case(model, CLASSES, image, CPU)
-    ((regions, probabilities),) = predict_probabilities(model, [image], CPU)
+    found = explain_case([WindowedNetwork(model)], CLASSES, image, CPU, ALONE)
+    ((regions, probabilities),) = predict_probabilities([WindowedNetwork(model)], [image], CPU, ALONE)
     assert (found.regions == regions).all()
     assert found.saliency.shape == (1, *image.shape[1:])
     assert (found.saliency.min() >= 0.0, found.saliency.max()) == (True, pytest.approx(1.0))
@@ -57,24 +58,28 @@ def test_every_network_is_explained(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_a_model_lacks_is_empty(name):
     model, image = build(name, num_classes=0)
-    found = explain_case(model, [], image, CPU)
+    found = explain_case([WindowedNetwork(model)], [], image, CPU, ALONE)
     assert found.saliency.shape == (0, *image.shape[1:])
     assert found.saliency_cells == ()
     assert found.predicted_class is None
     model, image = build(name, num_regions=0)
-    assert explain_case(model, CLASSES, image, CPU).regions.shape == (0, *image.shape[1:])
+    assert explain_case([WindowedNetwork(model)], CLASSES, image, CPU, ALONE).regions.shape == (
+        0,
+        *image.shape[1:],
+    )
 
 
 def test_the_cells_of_the_saliency_are_those_of_the_deepest_features():
     model, image = build("unet")
     # Depth 4 is halved once, 8 by 8 twice.
-    assert explain_case(model, CLASSES, image, CPU).saliency_cells == (2, 2, 2)
+    assert explain_case([WindowedNetwork(model)], CLASSES, image, CPU, ALONE).saliency_cells == (2, 2, 2)
 
 
 def test_the_mean_over_mirrored_copies_does_not_mind_being_mirrored():
     model, image = build("unet")
     found, mirrored = (
-        explain_case(model, CLASSES, part, CPU, "left_right") for part in (image, image[..., ::-1].copy())
+        explain_case([WindowedNetwork(model)], CLASSES, part, CPU, PredictionPlan("W"))
+        for part in (image, image[..., ::-1].copy())
     )
     assert np.allclose(found.saliency, mirrored.saliency[..., ::-1], atol=1e-5)
     assert not np.allclose(found.saliency, found.saliency[..., ::-1], atol=1e-2)
@@ -90,7 +95,8 @@ def test_a_sites_cases_are_explained_by_its_own_model(tmp_path, make_case, write
         for site in ("west", "north")
     ]
     write_table(tmp_path / "cases.tsv", CHOICE_COLUMNS, rows)
-    explain_cases_files(common, {"north": own}, shards, tmp_path / "cases.tsv", tmp_path / "found.npz", CPU)
+    files = ([common], {"north": own}, shards, tmp_path / "cases.tsv", tmp_path / "found.npz")
+    explain_cases_files(*files, CPU, ALONE)
     with np.load(tmp_path / "found.npz") as found:
         assert found["cases"].tolist() == ["west", "north"]
         assert found["predicted_classes"].tolist() == ["dipg", "normal"]
@@ -100,3 +106,15 @@ def test_a_sites_cases_are_explained_by_its_own_model(tmp_path, make_case, write
         assert found["saliency_cells"].shape == (3,)
         # A model that sees the same everywhere has seen its class nowhere.
         assert not found["saliency"].any()
+
+
+def test_a_case_that_is_larger_than_the_patch_is_explained_window_by_window():
+    model, _ = build("unet")
+    network = WindowedNetwork(model, (4, 8, 8), True)
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, 12, 9), dtype=np.uint8)
+    found = explain_case([network, network], CLASSES, image, CPU, PredictionPlan("W", 0.5))
+    ((regions, _),) = predict_probabilities([network], [image], CPU, PredictionPlan("W", 0.5))
+    np.testing.assert_allclose(found.regions, regions, rtol=1e-6)
+    assert found.saliency.shape == (1, 3, 12, 9)
+    assert (found.saliency.min() >= 0.0, found.saliency.max()) == (True, pytest.approx(1.0))
+    assert found.saliency_cells == (2, 2, 2)

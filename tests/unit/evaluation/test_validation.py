@@ -177,3 +177,18 @@ def test_a_round_that_not_all_sites_scored_is_refused(write_block, changes):
     message = rf"^{north}: arm fedavg, seed 2, round 4: expected scores of north, south, found those of north; delete"
     with pytest.raises(StudyError, match=message):
         read_validations([north, south])
+
+
+def test_a_model_of_patches_is_validated_in_windows_of_its_own_overlap(
+    tmp_path, shard, spec, write_constant_model, monkeypatch
+):
+    plans = []
+    predict = validation.predict_cases
+    monkeypatch.setattr(validation, "predict_cases", lambda *given: plans.append(given[-1]) or predict(*given))
+    spec["patch"] = [2, 8, 8]
+    write_constant_model(tmp_path / "global.pth", regions=["whole_tumour"])
+    files = ([tmp_path / "global.pth"], [], [None], [shard], "north", tmp_path / "validation.json")
+    validate_site_files(*files, DECISION | {"overlap": 0.25}, CPU)
+    assert [(plan.overlap, list(plan.flips)) for plan in plans] == [(0.25, [])]
+    (content,) = json.loads((tmp_path / "validation.json").read_text())
+    assert content["cases"][0]["dice"] == pytest.approx(2 / 3)

@@ -15,14 +15,18 @@ from fedpedbrain.base.lineage import Lineage
 from fedpedbrain.data.formats.volumes import Volume
 from fedpedbrain.inference.scan import ScanPlan, ScanPrediction, predict_scan_files, predict_volume
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
+from fedpedbrain.models.prediction import PredictionPlan
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
 CPU = torch.device("cpu")
+ALONE = PredictionPlan()
 DECISION = {"threshold": 0.5, "smallest_region_ml": 0.0}
 PLAN = ScanPlan(
     decision=DECISION,
-    network={"flips": "none", "overlap": None},
+    network={"flips": [], "overlap": 0.5, "mean_of": "probabilities"},
+    is_whole=False,
+    component_filter={},
     flags={"least_probability": 0.5, "intensity_tolerance": 1.5},
     formats={},
     anatomy={"organ": "head", "extent_mm": [70.0, 450.0]},
@@ -52,7 +56,7 @@ def constant_model(tmp_path, write_constant_model):
 def test_the_mask_has_the_scans_exact_geometry(constant_model, orientation):
     scan = make_scan(orientation)
     model = constant_model(regions=["whole_tumour"])
-    mask = predict_volume(model, Volume((scan,), None), DECISION, CPU).to_mask()
+    mask = predict_volume(model, Volume((scan,), None), DECISION, CPU, ALONE).to_mask()
     for get in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
         assert getattr(mask, get)() == getattr(scan, get)(), get
     assert mask.GetPixelID() == sitk.sitkUInt8
@@ -72,7 +76,9 @@ def test_a_model_of_before_organs_were_config_predicts_as_one_of_today(tmp_path,
         weights = weights or model_spec.build().state_dict()
         lineage = Lineage("global", "fedavg", 0, 1, "", 4, 8, "digest", "parent")
         save_model_file(tmp_path / "best.pth", ModelFile(model_spec, lineage, weights))
-        found.append(predict_volume(load_model_file(tmp_path / "best.pth"), Volume((scan,), None), DECISION, CPU))
+        found.append(
+            predict_volume(load_model_file(tmp_path / "best.pth"), Volume((scan,), None), DECISION, CPU, ALONE)
+        )
     assert (found[0].grid_images == found[1].grid_images).all()
     assert found[0].probabilities == found[1].probabilities
     assert len(np.unique(found[0].grid_images)) > 10
@@ -80,22 +86,25 @@ def test_a_model_of_before_organs_were_config_predicts_as_one_of_today(tmp_path,
 
 def test_volumes_are_in_the_scans_own_voxels(constant_model):
     scan = make_scan()
-    prediction = predict_volume(constant_model(regions=["whole_tumour"]), Volume((scan,), None), DECISION, CPU)
+    prediction = predict_volume(constant_model(regions=["whole_tumour"]), Volume((scan,), None), DECISION, CPU, ALONE)
     # 840 voxels of 2.1 x 1.3 x 4.7 mm.
     assert prediction.volumes_ml == {"whole_tumour": pytest.approx(10.778, abs=1e-3)}
 
 
 def test_a_region_smaller_than_the_smallest_is_left_out(constant_model):
     model, volume = constant_model(regions=["whole_tumour"]), Volume((make_scan(),), None)
-    without = predict_volume(model, volume, DECISION | {"smallest_region_ml": 11.0}, CPU)
+    without = predict_volume(model, volume, DECISION | {"smallest_region_ml": 11.0}, CPU, ALONE)
     assert not sitk.GetArrayFromImage(without.to_mask()).any()
     assert without.volumes_ml == {"whole_tumour": 0.0}
-    assert predict_volume(model, volume, DECISION | {"smallest_region_ml": 10.5}, CPU).volumes_ml["whole_tumour"] > 10
+    assert (
+        predict_volume(model, volume, DECISION | {"smallest_region_ml": 10.5}, CPU, ALONE).volumes_ml["whole_tumour"]
+        > 10
+    )
 
 
 def test_a_scan_diagnosed_as_normal_has_no_region(constant_model):
     model, volume = constant_model(regions=["whole_tumour"], class_name="normal"), Volume((make_scan(),), None)
-    prediction = predict_volume(model, volume, DECISION | {"empty_class": "normal"}, CPU)
+    prediction = predict_volume(model, volume, DECISION | {"empty_class": "normal"}, CPU, ALONE)
     assert not sitk.GetArrayFromImage(prediction.to_mask()).any()
     assert prediction.volumes_ml == {"whole_tumour": 0.0}
 
@@ -103,7 +112,7 @@ def test_a_scan_diagnosed_as_normal_has_no_region(constant_model):
 def test_regions_are_numbered_in_the_models_order(constant_model, spec):
     spec["regions"] = ["whole_tumour", "core", "enhancing"]
     model = constant_model(regions=["core"])
-    prediction = predict_volume(model, Volume((make_scan(),), None), DECISION, CPU)
+    prediction = predict_volume(model, Volume((make_scan(),), None), DECISION, CPU, ALONE)
     assert (sitk.GetArrayFromImage(prediction.to_mask()) == 2).all()
     assert prediction.volumes_ml == {"whole_tumour": 0.0, "core": pytest.approx(10.778, abs=1e-3), "enhancing": 0.0}
 
@@ -127,7 +136,7 @@ def test_a_region_within_another_hides_nothing_in_any_order(names):
 
 def test_class_probabilities_sum_to_1(constant_model):
     model = constant_model(class_name="dipg")
-    probabilities = predict_volume(model, Volume((make_scan(),), None), DECISION, CPU).probabilities
+    probabilities = predict_volume(model, Volume((make_scan(),), None), DECISION, CPU, ALONE).probabilities
     assert list(probabilities) == ["normal", "dipg"]
     assert sum(probabilities.values()) == pytest.approx(1.0, abs=1e-6)
     # Softmax of the logits 0 and 1.
@@ -138,7 +147,7 @@ def test_class_probabilities_sum_to_1(constant_model):
 def test_a_model_of_one_task_predicts_that(constant_model, spec, missing):
     spec[missing] = []
     model = constant_model(regions=["whole_tumour"], class_name="dipg")
-    prediction = predict_volume(model, Volume((make_scan(),), None), DECISION, CPU)
+    prediction = predict_volume(model, Volume((make_scan(),), None), DECISION, CPU, ALONE)
     assert sitk.GetArrayFromImage(prediction.to_mask()).any() == bool(spec["regions"])
     assert list(prediction.volumes_ml) == spec["regions"]
     assert list(prediction.probabilities) == spec["classes"]
@@ -149,7 +158,7 @@ def test_a_scan_is_predicted_alike_in_every_orientation(spec):
     model_spec = ModelSpec(**spec)
     model = ModelFile(model_spec, None, model_spec.build().state_dict())
     first, other = (
-        predict_volume(model, Volume((make_scan(code, tilt=(0.0, 0.0, 0.0)),), None), DECISION, CPU)
+        predict_volume(model, Volume((make_scan(code, tilt=(0.0, 0.0, 0.0)),), None), DECISION, CPU, ALONE)
         for code in ("LPS", "SRA")
     )
     assert first.probabilities == pytest.approx(other.probabilities, abs=1e-4)
@@ -162,7 +171,7 @@ def test_windows_slide_over_a_scan_larger_than_the_grid(constant_model, spec):
     # 21 x 18 x 28 mm lie under a grid of 8 x 8 x 16 mm.
     spec["preprocessing"]["voxel_spacing_mm"] = [4.0, 1.0, 1.0]
     model, volume = constant_model(regions=["whole_tumour"]), Volume((make_scan(),), None)
-    in_grid, in_windows = (predict_volume(model, volume, DECISION, CPU, overlap=overlap) for overlap in (None, 0.5))
+    in_grid, in_windows = (predict_volume(model, volume, DECISION, CPU, ALONE, is_whole) for is_whole in (False, True))
     assert in_grid.volumes_ml["whole_tumour"] == pytest.approx(8 * 8 * 16 / 1000.0, rel=0.5)
     assert in_windows.volumes_ml["whole_tumour"] == pytest.approx(10.778, abs=1e-3)
     assert (in_grid.grid_images == in_windows.grid_images).all()
@@ -175,9 +184,9 @@ def test_windows_slide_over_a_scan_larger_than_the_grid(constant_model, spec):
 def predict(tmp_path, write_constant_model):
     """Predict scan files with a constant model; returns the mask's path and the result."""
 
-    def _predict(*scans, plan=PLAN, intensities=None, regions=("whole_tumour",)) -> tuple:
+    def _predict(*scans, plan=PLAN, intensities=None, filters=None, regions=("whole_tumour",)) -> tuple:
         model = write_constant_model(tmp_path / "best.pth", regions=regions, class_name="dipg")
-        predict_scan_files(scans, model, intensities, tmp_path / "out", "fedavg", plan, CPU)
+        predict_scan_files(scans, model, intensities, filters, tmp_path / "out", "fedavg", plan, CPU)
         return tmp_path / "out" / "mask.nii.gz", json.loads((tmp_path / "out" / "prediction.json").read_text())
 
     return _predict
@@ -323,6 +332,23 @@ def predict_real(repository, predict, plan, spec):
         return path, sitk.ReadImage(str(mask_path))
 
     return _predict_real
+
+
+def test_the_filters_that_were_chosen_for_the_model_are_applied_in_the_scans_voxels(tmp_path, predict):
+    path = write_scan(tmp_path / "scan.nii.gz")
+    # The whole scan, 10.8 ml, is one component.
+    for smallest_ml, is_left in ((10.0, True), (11.0, False)):
+        settings = {"smallest_component_ml": smallest_ml, "largest_only": False}
+        write_json(tmp_path / "filters.json", {"whole_tumour": {"chosen": settings}})
+        mask_path, result = predict(path, filters=tmp_path / "filters.json")
+        assert sitk.GetArrayFromImage(sitk.ReadImage(str(mask_path))).any() == is_left
+        assert result["component_filters"] == {"whole_tumour": settings}
+
+
+def test_without_a_choice_the_config_filters(tmp_path, predict):
+    plan = replace(PLAN, component_filter={"smallest_component_ml": 11.0, "largest_only": False})
+    _, result = predict(write_scan(tmp_path / "scan.nii.gz"), plan=plan)
+    assert result["volumes_ml"] == {"whole_tumour": 0.0}
 
 
 @pytest.mark.slow

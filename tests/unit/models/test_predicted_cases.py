@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from fedpedbrain.models.files import load_model_file
-from fedpedbrain.models.prediction import predict_cases
+from fedpedbrain.models.prediction import PredictionPlan, predict_cases
 
 CPU = torch.device("cpu")
+ALONE = PredictionPlan()
 IMAGES = np.zeros((2, 1, 4, 8, 8), np.uint8)
 
 
@@ -15,7 +16,7 @@ def predict(tmp_path, write_constant_model):
     def _predict(decision: dict, **model) -> list:
         path = write_constant_model(tmp_path / "best.pth", **model)
         decision = {"threshold": 0.5, "smallest_region_ml": 0.0} | decision
-        return list(predict_cases(load_model_file(path), IMAGES, [0.5, 2.0], decision, CPU))
+        return list(predict_cases([load_model_file(path)], IMAGES, [0.5, 2.0], decision, CPU, ALONE))
 
     return _predict
 
@@ -55,6 +56,6 @@ def test_a_window_of_the_models_grid_slides_over_a_larger_image(tmp_path, write_
     model_file = load_model_file(write_constant_model(tmp_path / "best.pth", regions=["whole_tumour"]))
     image = np.zeros((1, 6, 12, 9), np.uint8)
     decision = {"threshold": 0.5, "smallest_region_ml": 0.0}
-    (found,) = predict_cases(model_file, [image], [1.0], decision, CPU, overlap=0.5)
+    (found,) = predict_cases([model_file], [image], [1.0], decision, CPU, ALONE)
     assert found.regions.shape == (1, 6, 12, 9)
     assert found.regions.all()

@@ -345,6 +345,7 @@ def study_writer(folder: Path) -> Callable[..., SyntheticStudy]:
                 "lesion_overlap": 0.2,
                 "smallest_region_ml": 0.75,
                 "empty_when_normal": True,
+                "component_filters": {"smallest_ml": [0.0], "largest_only": [False]},
                 "noninferiority_margin": {"dice": MARGIN, "accuracy": None},
             },
             "training": {"epochs_per_round": 2},

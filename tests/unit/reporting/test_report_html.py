@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from fedpedbrain.reporting.pages import report
 from fedpedbrain.reporting.pages.report import write_report_files
-from fedpedbrain.reporting.words.reading_notes import describe_selection, grid_in_words
+from fedpedbrain.reporting.words.reading_notes import describe_outline_rules, describe_selection, grid_in_words
 from organ_words import organ_words
 from study_arms import arm
 
@@ -121,12 +121,48 @@ def test_classes_and_mistakes_of_external_sites_are_shown(report_of):
     ("counts", "words"), [((3, 3), None), ((2, 2), "2 were validated"), ((2, 1), "1 to 2 were validated")]
 )
 def test_rounds_that_were_not_validated_are_spoken_of_where_there_are_any(counts, words):
-    study = {"training_sites": [], "regions": [], "classes": ["p"], "num_rounds": 3, "seeds": [0]}
+    study = {"training_sites": [], "regions": [], "classes": ["p"], "num_rounds": 3, "seeds": [0], "arms": []}
+    study["config"] = {"evaluation": {}}
     selections = [{"num_validated": count, "num_rounds": 3, "selection_score": None} for count in counts]
     notes = describe_selection(study, {"sites": []}, selections)
-    assert [note for note in notes if "rounds" in note] == (
+    assert [note for note in notes[1:] if "rounds" in note] == (
         [f"Of an arm's 3 rounds {words}; the chosen one is among these."] if words else []
     )
+
+
+def study_of_windows(**filters):
+    """What notes read of a study whose second arm trains on patches."""
+    windows = {"overlap": 0.5, "validation_overlap": 0.25}
+    study = {"training_sites": [], "regions": ["tumour"], "classes": [], "num_rounds": 1, "seeds": [0]}
+    study |= {"anatomy": {"finding": "tumour"}, "normal_class": None}
+    evaluation = {"surface_tolerance_mm": 1.0, "lesion_overlap": 0.1, "smallest_region_ml": 0.0, "windows": windows}
+    evaluation["component_filters"] = {"smallest_ml": [0.0], "largest_only": [False]} | filters
+    patches = [None, {"size": [1, 8, 8]}]
+    return study | {"arms": [{"training": {"patch": patch}} for patch in patches], "config": {"evaluation": evaluation}}
+
+
+def test_the_report_says_by_how_much_validation_was_cheaper():
+    selections = [{"num_validated": 1, "num_rounds": 1, "selection_score": None}]
+    study = study_of_windows()
+    words = "Rounds are validated on the network's grid, without mirrored copies or component filters"
+    of_patches = f"{words}, in windows that overlap by 25 % (50 % where models are scored)."
+    assert of_patches in describe_selection(study, {"sites": []}, selections)[0]
+    del study["arms"][1]
+    assert f"{words}." in describe_selection(study, {"sites": []}, selections)[0]
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        ({"smallest_ml": [0.0, 2.0], "largest_only": [False, True]}, "chosen on validation patients among 4 settings"),
+        ({"smallest_ml": [2.5]}, "Of the components of a predicted region those below 2.5 ml are left out."),
+        ({"largest_only": [True]}, "Of the components of a predicted region all except the largest are left out."),
+        ({}, None),
+    ],
+)
+def test_the_report_says_which_components_are_left_out(filters, words):
+    note = describe_outline_rules(study_of_windows(**filters), {"sites": []})
+    assert (words in note) if words else ("component" not in note)
 
 
 def test_what_numbers_must_be_read_against_stands_beside_them(report_of):

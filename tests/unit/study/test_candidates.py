@@ -26,6 +26,35 @@ def test_candidates_are_the_arms_and_then_models_made_elsewhere(load):
     assert not load().imported_candidates
 
 
+def plan_of(study, candidate):
+    return study.prediction.plan(study.candidates[candidate].mean_of)
+
+
+FOLDS = {"name": "folds", "models": ["a.pth", "b.pth"], "mean_of": "logits"}
+
+
+def test_several_models_made_elsewhere_are_one_candidate(load):
+    study = load(ELSEWHERE, FOLDS)
+    assert study.candidates["folds"].model_paths == ["a.pth", "b.pth"]
+    assert plan_of(study, "folds")["mean_of"] == "logits"
+    assert {plan_of(study, name)["mean_of"] for name in ("published", "fedavg")} == {"probabilities"}
+    assert study.description["candidates"][1]["model"] == "a.pth, b.pth"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "c.pth"}, "'folds' needs either model, a path, or models, a list of paths"),
+        ({"models": None, "mean_of": None}, "'folds' needs either model, a path, or models, a list of paths"),
+        ({"models": None, "model": "c.pth"}, "'folds' has one model, so there is no mean; remove mean_of"),
+    ],
+)
+def test_a_candidate_has_one_model_or_several(load, changes, message):
+    block = {key: value for key, value in (FOLDS | changes).items() if value is not None}
+    with pytest.raises(StudyError, match=f"^candidates: {message}"):
+        load(block)
+
+
 def test_a_candidate_changes_no_arm(load):
     plain, study = load(), load(ELSEWHERE)
     assert study.settings_digests == plain.settings_digests

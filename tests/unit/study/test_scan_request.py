@@ -181,12 +181,13 @@ def test_two_models_of_one_name_are_refused():
 
 
 @pytest.mark.parametrize("model", ["seed-0/best.pth", "seed-0/round-003/global.pth", "seed-0/personal/north.pth"])
-def test_what_training_images_look_like_stands_beside_the_model_or_above(tmp_path, model):
+@pytest.mark.parametrize(("file", "find"), [("intensities.json", "intensities_of"), ("filters.json", "filters_of")])
+def test_what_belongs_to_a_model_stands_beside_it_or_above(tmp_path, model, file, find):
     asked = request(model=f"m={tmp_path / model}")
-    assert asked.intensities_of("m") is None
+    assert getattr(asked, find)("m") is None
     (tmp_path / "seed-0").mkdir()
-    (tmp_path / "seed-0" / "intensities.json").touch()
-    assert asked.intensities_of("m") == str(tmp_path / "seed-0" / "intensities.json")
+    (tmp_path / "seed-0" / file).touch()
+    assert getattr(asked, find)("m") == str(tmp_path / "seed-0" / file)
 
 
 # What is not there.

@@ -181,21 +181,60 @@ def test_arms_of_several_sites_are_told_from_arms_of_one(load):
 @pytest.mark.parametrize(("empty_when_normal", "expected"), [(True, "normal"), (False, None)])
 def test_the_decision_knows_the_class_without_a_region(load, empty_when_normal, expected):
     changes = {"threshold": 0.4, "smallest_region_ml": 0.2, "empty_when_normal": empty_when_normal}
-    settings = load({"evaluation": changes}).decision_settings
+    settings = load({"evaluation": changes}).prediction.decision
     assert settings == {"threshold": 0.4, "smallest_region_ml": 0.2, "empty_class": expected}
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, {"flips": "none", "overlap": None}),
-        ({"evaluation": {"test_time_flips": "left_right"}}, {"flips": "left_right", "overlap": None}),
-        ({"inference": {"sliding_window": {"overlap": 0.25}}}, {"flips": "none", "overlap": 0.25}),
+        ({}, ([], 0.5, False)),
+        ({"evaluation": {"test_time_flips": "left_right"}}, (["W"], 0.5, False)),
+        (
+            {
+                "evaluation": {"test_time_flips": ["H", "W"]},
+                "cohort": {"anatomy": {"mirror_axes": ["H", "W"]}},
+            },
+            (["H", "W"], 0.5, False),
+        ),
+        ({"inference": {"sliding_window": {"overlap": 0.25}}}, ([], 0.25, True)),
     ],
-    ids=["default", "flips", "window"],
+    ids=["default", "flips", "axes", "window"],
 )
 def test_the_study_says_how_a_network_is_run_on_a_new_scan(load, changes, expected):
-    assert load(changes).scan_prediction_settings == expected
+    plan = load(changes).scan_plan
+    assert (plan["network"]["flips"], plan["network"]["overlap"], plan["is_whole"]) == expected
+
+
+def test_every_pair_of_settings_of_component_filters_is_tried(load):
+    assert not load({}).prediction.chooses_filters
+    filters = {"smallest_ml": [0.0, 0.5], "largest_only": [False, True]}
+    study = load({"evaluation": {"component_filters": filters}})
+    assert study.prediction.chooses_filters
+    assert [tuple(tried.values()) for tried in study.prediction.tried_filters] == [
+        (0.0, False),
+        (0.5, False),
+        (0.0, True),
+        (0.5, True),
+    ]
+
+
+def test_rounds_are_validated_as_decided_and_say_nothing_of_windows_that_they_do_not_have(load):
+    study = load({})
+    assert study.validation_settings("fedavg") == study.prediction.decision
+
+
+@pytest.mark.parametrize(
+    ("flips", "message"),
+    [
+        ("sideways", r"test_time_flips: found 'sideways'; write none, left_right or a list of axes"),
+        (["W", "W"], r"test_time_flips: found \['W', 'W'\]; write none, left_right or a list of axes"),
+        (["X"], r"test_time_flips.0: 'X' is not one of \['D', 'H', 'W'\]"),
+    ],
+)
+def test_flips_are_a_word_or_axes(load, flips, message):
+    with pytest.raises(StudyError, match=message):
+        load({"evaluation": {"test_time_flips": flips}})
 
 
 @pytest.mark.parametrize(

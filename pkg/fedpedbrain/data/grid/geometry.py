@@ -216,26 +216,31 @@ def inside_frame(frame: sitk.Image, scan: sitk.Image) -> sitk.Image:
     return sitk.Resample(frame + 1, scan, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
 
 
-def restore_region(region: np.ndarray, frame: sitk.Image, scan: sitk.Image) -> sitk.Image:
-    """Bring a region from the grid back to a scan's exact geometry.
+def restore_probabilities(probabilities: np.ndarray, frame: sitk.Image, scan: sitk.Image) -> sitk.Image:
+    """Bring probabilities of a region from the grid back to a scan's exact geometry, interpolated linearly.
 
     Parameters
     ----------
-    region : bool (D, H, W) on ``frame``
+    probabilities : float32 (D, H, W) on ``frame``
     frame : the frame made by ``grid_frame(scan, ...)``
 
     Returns
     -------
-    uint8 image (0 or 1) with the size, spacing, origin and direction of ``scan``
+    float32 image with the size, spacing, origin and direction of ``scan``, 0 outside the frame
     """
-    on_grid = sitk.GetImageFromArray(region.astype(np.float32))
+    on_grid = sitk.GetImageFromArray(probabilities)
     on_grid.CopyInformation(frame)
     resampler = sitk.ResampleImageFilter()
     resampler.SetReferenceImage(scan)
     resampler.SetInterpolator(sitk.sitkLinear)
     # Linear interpolation has no value in the outer half voxel of the frame; beyond the frame is background.
     resampler.UseNearestNeighborExtrapolatorOn()
-    return sitk.Cast(resampler.Execute(on_grid) >= 0.5, sitk.sitkUInt8) * inside_frame(frame, scan)
+    return resampler.Execute(on_grid) * sitk.Cast(inside_frame(frame, scan), sitk.sitkFloat32)
+
+
+def restore_region(region: np.ndarray, frame: sitk.Image, scan: sitk.Image) -> sitk.Image:
+    """Bring a region, bool (D, H, W), back as ``restore_probabilities``: a uint8 image, 1 where it covers a half."""
+    return sitk.Cast(restore_probabilities(region.astype(np.float32), frame, scan) >= 0.5, sitk.sitkUInt8)
 
 
 def label_regions(regions: Iterable[np.ndarray], shape: Sequence[int]) -> np.ndarray:

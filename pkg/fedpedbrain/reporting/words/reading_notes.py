@@ -56,6 +56,7 @@ def describe_outline_rules(study: Mapping[str, Any], audit: Mapping[str, Any]) -
         f"holds {100 * settings['lesion_overlap']:g} % of its voxels; predicted regions below "
         f"{settings['smallest_region_ml']:g} ml are left out."
     ]
+    rules += filter(None, [_describe_components(study)])
     if study["normal_class"] and settings["empty_when_normal"]:
         rules.append(f"A case predicted as {readable(study['normal_class'])} gets no outline.")
     sites_of: dict[tuple[float, ...], list[str]] = {}
@@ -75,6 +76,32 @@ def describe_outline_rules(study: Mapping[str, Any], audit: Mapping[str, Any]) -
     return " ".join(rules)
 
 
+def _describe_components(study: Mapping[str, Any]) -> str:
+    """Which components of a predicted region are left out, and who chose that."""
+    tried = study["config"]["evaluation"]["component_filters"]
+    count = len(tried["smallest_ml"]) * len(tried["largest_only"])
+    if not study["regions"] or (count == 1 and tried == {"smallest_ml": [0.0], "largest_only": [False]}):
+        return ""
+    if count > 1:
+        return (
+            f"Which components of a region are left out was chosen on validation patients among {count} settings, for "
+            "every model and region (filters.json beside the model)."
+        )
+    parts = [f"those below {tried['smallest_ml'][0]:g} ml"] if tried["smallest_ml"][0] else []
+    parts += ["all except the largest"] if tried["largest_only"][0] else []
+    return f"Of the components of a predicted region {format_names(parts)} are left out."
+
+
+def _describe_validation(study: Mapping[str, Any]) -> str:
+    """By how much rounds are validated more cheaply than the chosen models are scored."""
+    evaluation = study["config"]["evaluation"]
+    words = "Rounds are validated on the network's grid, without mirrored copies or component filters"
+    if not any(arm["training"].get("patch") for arm in study["arms"]):
+        return f"{words}."
+    validated, scored = (100 * evaluation["windows"][key] for key in ("validation_overlap", "overlap"))
+    return f"{words}, in windows that overlap by {validated:g} % ({scored:g} % where models are scored)."
+
+
 def describe_selection(
     study: Mapping[str, Any], audit: Mapping[str, Any], selections: Sequence[Mapping[str, Any]]
 ) -> list[str]:
@@ -86,7 +113,7 @@ def describe_selection(
     notes = [
         f"Curves are over {count_noun(everyone, 'validation patient')}, all of the training sites. An arm's round is "
         "the one with the highest score over those of its own sites, since a local arm has no others; the score is "
-        f"{mean}."
+        f"{mean}. {_describe_validation(study)}"
     ]
     counts = sorted({item["num_validated"] for item in selections})
     if counts[0] < study["num_rounds"]:

@@ -10,6 +10,7 @@ from fedpedbrain.data.grid.geometry import (
     inside_frame,
     resample_image,
     resample_region,
+    restore_probabilities,
     restore_region,
 )
 from scipy.spatial.transform import Rotation
@@ -337,3 +338,15 @@ def test_a_frame_beside_the_image_holds_nothing_of_it():
     for shift in (-9.0, 9.0):
         frame.SetOrigin((shift, 0.0, 0.0))
         assert not resample_image(image, frame).any()
+
+
+def test_probabilities_are_interpolated_between_the_grids_voxels_and_are_0_beyond():
+    scan = sitk.Image(8, 4, 4, sitk.sitkUInt8)
+    frame = sitk.Image(2, 4, 4, sitk.sitkUInt8)
+    # Two voxels along x, each two of the scan's long, over the scan's voxels 2 to 5.
+    frame.SetSpacing((2.0, 1.0, 1.0))
+    frame.SetOrigin((2.5, 0.0, 0.0))
+    probabilities = np.zeros((4, 4, 2), np.float32)
+    probabilities[..., 1] = 1.0
+    found = sitk.GetArrayFromImage(restore_probabilities(probabilities, frame, scan))
+    np.testing.assert_allclose(found[1, 2], [0.0, 0.0, 0.0, 0.25, 0.75, 1.0, 0.0, 0.0], atol=1e-6)
