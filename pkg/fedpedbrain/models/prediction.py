@@ -18,8 +18,8 @@ from fedpedbrain.models.sliding_window import Place, batches_of, cut_window, fil
 
 # Of an image (C, D, H, W) and a batch of it.
 _AXES = {"D": -3, "H": -2, "W": -1}
-# Of windows that go through a network at once: full-size features of 32 channels then take 64 MB.
-_VOXELS_AT_ONCE = 1 << 19
+# Of windows that go through a network at once: full-size features of 32 channels then take 32 MB.
+_VOXELS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
