@@ -5,8 +5,8 @@
 Runs a small study of the earlier checkout's settings in both, with several strategies, networks' and optimizers' kinds,
 and compares every kept model file by its SHA-256. Where all are equal, ``--certify`` writes
 ``fedpedbrain/planning/equal_code.tsv``: which digests of today's code stand for which of the earlier one, so that
-upgrading trains nothing again. What no certificate can explain (a package that is newly imported, a row that changed)
-is listed, and those rules run again.
+upgrading trains nothing again. What no certificate can say (a row that changed, a module that others reached before)
+is listed, and so are the jobs that run again.
 """
 
 import argparse
@@ -56,7 +56,7 @@ ARMS = [
     },
 ]
 # Prints what each script reaches for each arm of a study: modules with their digest and what it counts as, rows of
-# tables with what they count as, and packages.
+# tables with what they count as, and the fingerprint.
 PROBE = """
 import json, sys
 from pathlib import Path
@@ -82,7 +82,7 @@ for script in sys.argv[1:]:
                 for path, module in reached.modules.items()
             },
             "rows": {row: list(counted_digests(row)) for row in sorted(reached.rows)},
-            "packages": sorted(reached.packages),
+            "fingerprint": fingerprint.code_fingerprint(f"workflow_scripts/{script}.py", chosen),
         }
 print(json.dumps(found))
 """
@@ -152,13 +152,47 @@ def certificates(earlier: dict[str, Any], today: dict[str, Any]) -> tuple[dict[s
         table |= {row: (set(), "row of a table") for row in found["rows"].keys() - known_rows}
         unexplained += [f"{key}: no longer reaches {path}" for path in before["modules"].keys() - found["modules"]]
         unexplained += [f"{key}: a row is gone or changed" for _ in before["rows"].keys() - found["rows"].keys()]
-        unexplained += [f"{key}: imports {name}" for name in set(found["packages"]) ^ set(before["packages"])]
     return table, sorted(set(unexplained))
+
+
+def write_table(table: dict[str, tuple[set[str], str]]) -> None:
+    """Write the certificates."""
+    with open(TABLE, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["digest", "stands_for", "code"])
+        writer.writerows([digest, ";".join(sorted(old)), code] for digest, (old, code) in sorted(table.items()))
 
 
 def say(*lines: str) -> None:
     """Write lines to the terminal."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def small_study(earlier: Path) -> dict[str, Any]:
+    """The config of the study that both checkouts train, in the earlier one's words."""
+    small = read_yaml(REPOSITORY / "tests" / "e2e" / "tiny.yaml")
+    # The network of the other recipe needs a larger grid than the tests' study has.
+    return laid_over(read_yaml(earlier / "config.yaml"), small | {"arms": ARMS, "preprocessing": {"grid": [8, 32, 32]}})
+
+
+def named_studies(earlier: Path) -> dict[str, dict[str, Any]]:
+    """The earlier checkout's own studies."""
+    config = read_yaml(earlier / "config.yaml")
+    paths = sorted((earlier / "studies").glob("*.yaml"))
+    overlays = {path.stem: read_yaml(path) for path in paths if path.stem != "template"}
+    return {name: laid_over(config, overlay | {"cohort_root": "."}) for name, overlay in overlays.items()}
+
+
+def differing_models(earlier: Path, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Train the study with both checkouts; model files that differ, by their path."""
+    with tempfile.TemporaryDirectory() as folder:
+        old, new = (
+            model_digests(checkout, config, Path(folder, name))
+            for name, checkout, config in (("before", earlier, before), ("after", REPOSITORY, after))
+        )
+    differing = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+    say(f"{len(old)} model files, {len(differing)} of them differ")
+    return differing
 
 
 def main() -> None:
@@ -168,29 +202,21 @@ def main() -> None:
     parser.add_argument("--certify", action="store_true", help="write the table of certificates")
     arguments = parser.parse_args()
     earlier = arguments.earlier.resolve()
-    small = read_yaml(REPOSITORY / "tests" / "e2e" / "tiny.yaml")
-    # The network of the other recipe needs a larger grid than the tests' study has.
-    small |= {"arms": ARMS, "preprocessing": {"grid": [8, 32, 32]}}
-    before = laid_over(read_yaml(earlier / "config.yaml"), small)
-    after = laid_over(read_yaml(REPOSITORY / "config.yaml"), before)
-    with tempfile.TemporaryDirectory() as folder:
-        digests = [
-            model_digests(checkout, config, Path(folder, name))
-            for name, checkout, config in (("before", earlier, before), ("after", REPOSITORY, after))
-        ]
-    paths = digests[0].keys() | digests[1].keys()
-    differing = sorted(path for path in paths if digests[0].get(path) != digests[1].get(path))
-    say(f"{len(paths)} model files, {len(differing)} of them differ")
+    today = read_yaml(REPOSITORY / "config.yaml")
+    before = small_study(earlier)
+    after = laid_over(today, before)
+    differing = differing_models(earlier, before, after)
     if differing:
         sys.exit("\n".join(differing))
     table, unexplained = certificates(reached_by(earlier, before), reached_by(REPOSITORY, after))
-    say(f"{len(table)} digests stand for others; without a certificate: {len(unexplained)}", *unexplained)
+    say(f"{len(table)} digests stand for others; no certificate can say: {len(unexplained)}", *unexplained)
     if arguments.certify:
-        with open(TABLE, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-            writer.writerow(["digest", "stands_for", "code"])
-            writer.writerows([digest, ";".join(sorted(old)), code] for digest, (old, code) in sorted(table.items()))
+        write_table(table)
         say(f"{TABLE.relative_to(REPOSITORY)}: written")
+    for name, study in {"small study": before, **named_studies(earlier)}.items():
+        old, new = reached_by(earlier, study), reached_by(REPOSITORY, laid_over(today, study))
+        again = [key for key in sorted(old) if old[key]["fingerprint"] != new[key]["fingerprint"]]
+        say(f"{name}: of {len(old)} jobs of a kind and arm, {len(again)} run again", *again)
 
 
 if __name__ == "__main__":

@@ -318,7 +318,8 @@ def _reach(entry: Path, chosen: Collection[Choice]) -> _Reached:
         rows = _chosen_rows(module, chosen)
         paths, others = _split_imports([place for _, place in rows])
         reached.rows.update(digest for digest, _ in rows)
-        reached.packages.update(module.packages, others)
+        # Nor do the packages count that code imports which earlier results were made without.
+        reached.packages.update(module.packages if counted_digests(module.digest) else (), others)
         waiting += [*module.paths, *paths]
     return reached
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedpedbrain.base.cases import Case, Shard, read_cases
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.data.grid.memory_maps import ArrayReader
+from fedpedbrain.data.grid.mapped_rows import ArrayReader
 from fedpedbrain.data.grid.ragged import RaggedReader
 
 # Arrays of a shard, in the order in which a case states their digests.

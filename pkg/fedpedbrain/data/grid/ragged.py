@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 
 from fedpedbrain.base.errors import StudyError
-from fedpedbrain.data.grid.memory_maps import PartReader
+from fedpedbrain.data.grid.mapped_rows import PartReader
 
 # Of a header of version 1.0 with one axis of any length: NumPy fills it up to a multiple of 64 bytes.
 _HEADER_BYTES = 128
