@@ -1,8 +1,9 @@
 """Tables that compare the arms on the same held-out patients, and whether their differences are real.
 
 Intervals of means and differences are made by ``case_values.estimate`` (``intervals.bootstrap_interval``), those of
-scores that a group alone has by ``diagnosis_scores``. ``judge_differences`` tests differences and corrects them over
-the arms of one metric, and compares them with the margin (``significance``).
+scores that a group alone has by ``diagnosis_scores``. ``judge_differences`` tests differences
+(``significance.signed_rank_p_value``), corrects them over the arms of one target, metric and scope (``holm_p_values``)
+and compares them with the margin (``judge_margin``). Intervals are not corrected.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
