@@ -9,7 +9,7 @@ GPU ?= $(shell if [ -n "$${CUDA_VISIBLE_DEVICES+set}" ]; then echo "$$CUDA_VISIB
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := run
-.PHONY: run resume test test-long test-all lint benchmark overhead coverage disk kills clean
+.PHONY: run resume test test-long test-all lint benchmark gpu-benchmark overhead coverage disk kills clean
 
 $(READY): requirements.lock tests/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -47,6 +47,10 @@ lint: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python tests/benchmarks/run.py
+
+# At most four minutes on a GPU; without one, a short form on the CPU.
+gpu-benchmark: $(READY)
+	$(BIN)/python tests/benchmarks/gpu.py
 
 overhead: $(READY)
 	$(BIN)/python tests/benchmarks/overhead.py

@@ -5,9 +5,8 @@ computes and trains layers that feed nothing, everything is float32 in the defau
 """
 
 import numpy as np
-import scipy.ndimage
 import torch
-from fedpedbrain.models.architectures.i3d_unet import I3DUNet, Inception
+from fedpedbrain.models.architectures.i3d_unet import I3DUNet, build_inception
 from torch import nn
 
 
@@ -28,6 +27,9 @@ class NaiveSite:
 
     def sample(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
         """One augmented sample: image and mask float32 (1, D, H, W)."""
+        # Here alone, so that the network below needs no SciPy.
+        import scipy.ndimage
+
         image, mask = self.images[row].astype(np.float32) / 255.0, self.masks[row].astype(np.float32)
         height, width, _ = image.shape
         rows, columns = round(self.crop_fraction * height), round(self.crop_fraction * width)
@@ -47,15 +49,13 @@ class NaiveSite:
 
 
 class NaiveI3DUNet(I3DUNet):
-    """The reference network at width 1 with the layers behind the bottleneck that feed neither head."""
+    """The reference network with the layers behind the bottleneck that feed neither head."""
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(1, 1, num_classes, dropout=0.0)
-        self.unused = nn.Sequential(
-            Inception(832, 256, 160, 320, 32, 128, 128),
-            Inception(832, 384, 192, 384, 48, 128, 128),
-            nn.Conv3d(1024, 400, 1),
-        )
+    def __init__(self, num_classes: int, width: float = 1.0) -> None:
+        super().__init__(1, 1, num_classes, width=width, dropout=0.0)
+        first, channels = build_inception(self.encoder.out_channels, width, (256, 160, 320, 32, 128, 128))
+        second, channels = build_inception(channels, width, (384, 192, 384, 48, 128, 128))
+        self.unused = nn.Sequential(first, second, nn.Conv3d(channels, 400, 1))
         self.encoder.register_forward_hook(self._compute_unused)
 
     def _compute_unused(self, encoder: nn.Module, inputs: tuple, outputs: tuple) -> None:

@@ -2,7 +2,7 @@
 
 Compare ratios within one run: absolute times differ from machine to machine and from minute to minute. Whatever is
 compared is timed in turn. Names of parts (data start memory averaging step video curve duplicates) run these alone.
-With a GPU, the steps are timed there too, at the published size.
+What a GPU does is timed by ``gpu.py``.
 """
 
 import json
@@ -20,21 +20,26 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import yaml
-from averaging import NUM_CLASSES, NUM_UPDATES, averaging
-from fedpedbrain.base.cases import Case, write_cases
+from averaging import NUM_UPDATES, averaging
 from fedpedbrain.data.checks.duplicates import find_pairs
-from fedpedbrain.data.grid.dataset import digest_on_grid
 from fedpedbrain.jobs.devices import keep_freed_memory
-from fedpedbrain.models.networks import build_model
 from fedpedbrain.reporting.pictures.frames import CaseView, FramePainter, Panel
 from fedpedbrain.reporting.pictures.video import write_video
 from fedpedbrain.study.study import load_study
 from fedpedbrain.training.augmentation import Augmentation
-from fedpedbrain.training.execution import autocast, prepare_training
-from fedpedbrain.training.losses.joint import JointLoss
-from fedpedbrain.training.optimizers import build_optimizer
-from naive import NaiveI3DUNet, NaiveSite
+from naive import NaiveSite
 from scipy.ndimage import zoom
+from training_steps import (
+    PLAIN_CROP,
+    PRECISIONS,
+    REFERENCE_CROP,
+    NaiveTraining,
+    OurTraining,
+    StepShape,
+    seconds_in_turn,
+    simulated_site,
+    write_shard,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_THREADS = 2
@@ -42,95 +47,13 @@ PUBLISHED_GRID, SMALL_GRID = (64, 256, 256), (32, 64, 64)
 BATCH = 4
 PUBLISHED_CASES = 1414
 CURVE_STEPS = 50
-REFERENCE_CROP = 240 / 256
 CONFIG = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
 SCHEMA_PATH = REPOSITORY / "rules" / "schemas" / "config.schema.yaml"
 TRAINING = CONFIG["training"]
-PLAIN_CROP = dict.fromkeys(TRAINING["augmentation"], 0.0) | {"crop_fraction": REFERENCE_CROP}
-
-
-def seconds_in_turn(
-    actions: dict[str, Callable[[], object]], repeats: int, prepare: Callable[[], object] = lambda: None
-) -> dict[str, float]:
-    """Median wall time of each action, all of them run in turn, after one turn that does not count.
-
-    Parameters
-    ----------
-    prepare : called before each action, and not timed
-    """
-    times: dict[str, list[float]] = {name: [] for name in actions}
-    for turn in range(repeats + 1):
-        for name, action in actions.items():
-            prepare()
-            start = time.perf_counter()
-            action()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in times.items()}
-
-
-def simulated_site(num_cases: int, grid: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Images and masks uint8 (N, 1, D, H, W): noise with a bright ball that is the tumour."""
-    rng = np.random.default_rng(0)
-    where = np.indices(grid).astype(np.float32)
-    masks = np.zeros((num_cases, 1, *grid), np.uint8)
-    for mask in masks:
-        centre = [rng.uniform(0.3, 0.7) * size for size in grid]
-        distance = sum(((axis - middle) / size) ** 2 for axis, middle, size in zip(where, centre, grid, strict=True))
-        mask[0] = distance < rng.uniform(0.1, 0.2) ** 2
-    return rng.integers(0, 120, masks.shape, dtype=np.uint8) + 100 * masks, masks
-
-
-class OurTraining:
-    """Steps as a training job computes them."""
-
-    def __init__(self, name: str, grid: tuple[int, int, int], precision: str, device: torch.device) -> None:
-        torch.manual_seed(0)
-        options = {"width": 1.0, "dropout": 0.0} if name == "i3d_unet" else CONFIG["network"][name]
-        settings = TRAINING | {"precision": precision}
-        self.model = prepare_training(build_model(name, 1, 1, NUM_CLASSES, **options), settings, device)
-        self.optimizer = build_optimizer(self.model.parameters(), TRAINING["optimizer"] | {"weight_decay": 0.0}, 1e-4)
-        self.loss = JointLoss(TRAINING["loss"], torch.ones(NUM_CLASSES, device=device))
-        self.augmentation, self.precision, self.device = Augmentation(PLAIN_CROP), precision, device
-        self.images, self.masks = simulated_site(BATCH, grid)
-        self.classes = torch.arange(BATCH, device=device) % NUM_CLASSES
-        self.step_number = 0
-
-    def step(self) -> float:
-        """One optimizer step; returns its loss."""
-        self.step_number += 1
-        arrays = (torch.from_numpy(array).to(self.device) for array in (self.images, self.masks))
-        changes = [self.augmentation.draw(self.step_number, case) for case in range(BATCH)]
-        images, masks = self.augmentation(*arrays, changes)
-        self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.precision, self.device):
-            logits = self.model(images)
-        loss = self.loss(logits, masks, self.classes)
-        loss.backward()
-        self.optimizer.step()
-        return loss.item()
-
-
-class NaiveTraining:
-    """Steps as the baseline computes them."""
-
-    def __init__(self, name: str, grid: tuple[int, int, int], device: torch.device) -> None:
-        torch.manual_seed(0)
-        ours = build_model(name, 1, 1, NUM_CLASSES, **CONFIG["network"][name]) if name != "i3d_unet" else None
-        self.model = (ours or NaiveI3DUNet(NUM_CLASSES)).to(device).train()
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
-        self.loss = JointLoss(TRAINING["loss"], torch.ones(NUM_CLASSES, device=device))
-        self.site, self.device = NaiveSite(*simulated_site(BATCH, grid), REFERENCE_CROP), device
-        self.classes = torch.arange(BATCH, device=device) % NUM_CLASSES
-
-    def step(self) -> float:
-        """One optimizer step; returns its loss."""
-        images, masks = (tensor.to(self.device) for tensor in self.site.batch(list(range(BATCH))))
-        self.optimizer.zero_grad()
-        loss = self.loss(self.model(images), masks, self.classes)
-        loss.backward()
-        self.optimizer.step()
-        return loss.item()
+SHAPES = {
+    "unet": StepShape("unet", BATCH, SMALL_GRID),
+    "i3d_unet": StepShape("i3d_unet", BATCH, SMALL_GRID, {"width": 1.0, "dropout": 0.0}),
+}
 
 
 def data_path() -> dict[str, float]:
@@ -153,29 +76,25 @@ def data_path() -> dict[str, float]:
     return {name: BATCH / seconds for name, seconds in seconds_in_turn(actions, 5).items()}
 
 
-def steps(device: torch.device, grid: tuple[int, int, int], repeats: int) -> dict[str, float]:
+def steps() -> dict[str, float]:
     """Cases a second of a training step, augmentation included."""
-    found = {}
-    for name in ("unet", "i3d_unet"):
-        kinds = {f"{name}, naive": NaiveTraining(name, grid, device)}
-        kinds |= {
-            f"{name}, {precision}": OurTraining(name, grid, precision, device) for precision in ("float32", "bfloat16")
-        }
+    device, found = torch.device("cpu"), {}
+    for name, shape in SHAPES.items():
+        kinds = {f"{name}, naive": NaiveTraining(shape, device)}
+        kinds |= {f"{name}, {precision}": OurTraining(shape, device, precision=precision) for precision in PRECISIONS}
         actions = {kind: training.step for kind, training in kinds.items()}
-        found |= {kind: BATCH / seconds for kind, seconds in seconds_in_turn(actions, repeats).items()}
+        found |= {kind: shape.batch / seconds for kind, seconds in seconds_in_turn(actions, 5).items()}
     return found
 
 
 def curves() -> dict[str, list[float]]:
     """Losses of the first steps of i3d_unet at width 1."""
-    device = torch.device("cpu")
-    naive = NaiveTraining("i3d_unet", SMALL_GRID, device)
-    kinds = {"naive": naive} | {
-        precision: OurTraining("i3d_unet", SMALL_GRID, precision, device) for precision in ("float32", "bfloat16")
-    }
+    device, shape = torch.device("cpu"), SHAPES["i3d_unet"]
+    naive = NaiveTraining(shape, device)
+    kinds = {"naive": naive} | {precision: OurTraining(shape, device, precision=precision) for precision in PRECISIONS}
     # The same start for all.
     start = {key: value for key, value in naive.model.state_dict().items() if not key.startswith("unused.")}
-    for precision in ("float32", "bfloat16"):
+    for precision in PRECISIONS:
         kinds[precision].model.load_state_dict(start)
     return {kind: [round(training.step(), 4) for _ in range(CURVE_STEPS)] for kind, training in kinds.items()}
 
@@ -258,29 +177,11 @@ def memory() -> dict[str, float]:
     for num_cases in (10, 300):
         with tempfile.TemporaryDirectory() as folder:
             ones = np.ones((num_cases, 1, *grid), np.uint8)
-            for name in ("images", "masks"):
-                np.save(Path(folder, f"{name}.npy"), ones)
-            digests = (digest_on_grid(ones[0]),) * 2
-            names = [f"case-{number:03d}" for number in range(num_cases)]
-            cases = [
-                Case(name, name, "north", "a", (), "", grid, (1.0, 1.0, 1.0), "sha", "train", (1.0, 1.0, 1.0), digests)
-                for name in names
-            ]
-            write_cases(Path(folder, "cases.tsv"), cases)
+            write_shard(Path(folder), ones, ones)
             command = [sys.executable, "-c", MEMORY_JOB, folder, json.dumps(spec), json.dumps(plan)]
             job = subprocess.run(command, check=True, capture_output=True, text=True)
         found[f"{num_cases} cases ({num_cases * 2 * np.prod(grid) / 2**20:.0f} MB)"] = float(job.stdout)
     return found
-
-
-def gpu_steps() -> dict[str, float]:
-    """Cases a second, and peak memory in MB of the last kind, at the published size on a GPU."""
-    device = torch.device("cuda")
-    torch.backends.cudnn.benchmark = True
-    found = steps(device, PUBLISHED_GRID, 5)
-    torch.cuda.reset_peak_memory_stats()
-    OurTraining("i3d_unet", PUBLISHED_GRID, "bfloat16", device).step()
-    return found | {"i3d_unet, bfloat16, peak MB": torch.cuda.max_memory_allocated() / 2**20}
 
 
 def simulated_view() -> CaseView:
@@ -328,7 +229,7 @@ PARTS: dict[str, tuple[str, Callable[[], dict]]] = {
     "start": ("seconds from process start", start_up),
     "memory": ("peak MB of a training job", memory),
     "averaging": (f"seconds for {NUM_UPDATES} updates of i3d_unet at width 1, in a process each", averaging),
-    "step": ("cases a second of a training step, 32 x 64 x 64", lambda: steps(torch.device("cpu"), SMALL_GRID, 5)),
+    "step": ("cases a second of a training step, 32 x 64 x 64", steps),
     "video": ("seconds of a video of four panels, 64 x 256 x 256", videos),
     "duplicates": ("seconds to look for cases that are one image", duplicates),
     "curve": (f"loss of {CURVE_STEPS} steps of i3d_unet", curves),
@@ -345,9 +246,6 @@ def main(chosen: Iterable[str]) -> None:
     torch.set_num_threads(NUM_THREADS)
     keep_freed_memory()
     parts = {name: PARTS[name] for name in chosen}
-    if torch.cuda.is_available() and "step" in parts:
-        title = f"cases a second of a training step on {torch.cuda.get_device_name()}, 64 x 256 x 256"
-        parts["gpu"] = (title, gpu_steps)
     results = {"torch": torch.__version__, "threads": NUM_THREADS, "cpu": dict(torch.cpu.get_capabilities())}
     for name, (title, measure) in parts.items():
         results[name] = measure()

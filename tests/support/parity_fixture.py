@@ -5,7 +5,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference"
@@ -13,6 +12,9 @@ REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference"
 
 def reference_path(name: str) -> Path:
     """A file of the reference's facts; skips the test where it is not there."""
+    # Here alone, so that benchmarks need no pytest.
+    import pytest
+
     path = REFERENCE / name
     if not path.exists():
         pytest.skip(f"{path} is absent: the reference's facts are not part of the repository")
