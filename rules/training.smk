@@ -104,7 +104,8 @@ rule train_site:
         mem_mb=4000,
         # Functions only where they decide something: they are asked for every job that is planned.
         attempt=(lambda wildcards, attempt: attempt) if STUDY.allows_missing_sites else 1,
-        # The job's own threads are no more than the run has cores, and another number gives other bytes.
+        # The job's own threads are no more than the run has cores. Another number gives other bytes, but as a resource
+        # it trains nothing again.
         num_threads=STUDY.config["training"]["threads"],
         # No resource makes a round stale: leave for later failures trains nothing again.
         may_be_missing=may_be_missing if STUDY.allows_missing_sites else 0,
