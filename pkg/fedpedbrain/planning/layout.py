@@ -152,7 +152,8 @@ LAYOUT: Mapping[str, OutputKind] = {
         site_update=("updates/{site}.pth", "what a site sends to the server; temporary"),
         site_state=(
             "states/{site}.pth",
-            "what a site keeps for its next round, of train_site where planning/kept_rounds says that it stays, else of train_passing_site",
+            "what a site keeps for its next round: of train_site where planning/kept_rounds has it stay, "
+            "else temporary, of train_passing_site",
         ),
         site_metrics=("metrics/{site}.json", "the numbers of a site's training in one round; temporary"),
         global_model=("global.pth", "the model made of a round's updates; stays in rounds that study.keep_every keeps"),
