@@ -18,6 +18,26 @@ NETWORKS = {
         {"channels": [4, 6], "strides": [[1, 2, 2], [1, 2, 2]], "pooled_grid": [1, 2, 2]},
     ),
     "i3d_unet": ((8, 24, 24), {"width": 0.0625}),
+    "residual_unet": (
+        (4, 8, 8),
+        {
+            "features": [4, 6],
+            "strides": [[1, 1, 1], [2, 2, 2]],
+            "kernels": [[3, 3, 3]] * 2,
+            "blocks": [1, 1],
+            "pooled_grid": [2, 2, 2],
+        },
+    ),
+    "residual_unet of slices": (
+        (3, 8, 8),
+        {
+            "features": [4, 6],
+            "strides": [[1, 1, 1], [1, 2, 2]],
+            "kernels": [[1, 3, 3]] * 2,
+            "blocks": [1, 1],
+            "pooled_grid": [1, 2, 2],
+        },
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from fedpedbrain.base.errors import StudyError
+from fedpedbrain.models.architectures.residual_layers import InstanceNorm
 from fedpedbrain.models.networks import build_model, freeze_encoder
 from fedpedbrain.training.execution import (
     autocast,
@@ -16,7 +17,16 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 OPTIONS = {
     "unet": {"channels": [4, 6], "strides": [[1, 2, 2], [2, 2, 2]], "pooled_grid": [1, 2, 2], "dropout": 0.0},
     "i3d_unet": {"width": 0.0625, "dropout": 0.0},
+    "residual_unet": {
+        "features": [4, 6],
+        "strides": [[1, 1, 1], [2, 2, 2]],
+        "kernels": [[1, 3, 3], [3, 3, 3]],
+        "blocks": [1, 1],
+        "deep_supervision": False,
+        "dropout": 0.0,
+    },
 }
+NORMS = nn.BatchNorm3d | nn.InstanceNorm3d | InstanceNorm
 every_network = pytest.mark.parametrize("name", sorted(OPTIONS))
 
 
@@ -152,7 +162,7 @@ def test_checkpointed_stages_are_computed_again(name):
     calls = []
     for stage in net.stages():
         # It runs once forward, and once more where the stage is computed again.
-        first = next(layer for layer in stage.modules() if isinstance(layer, nn.BatchNorm3d | nn.InstanceNorm3d))
+        first = next(layer for layer in stage.modules() if isinstance(layer, NORMS))
         first.register_forward_hook(lambda layer, inputs, output: calls.append(layer))
     backward(net, make_images())
     assert len(calls) == len(net.stages())

@@ -1,120 +1,58 @@
 """A U-Net with a residual encoder, for volumes, slices, and slices with their neighbours.
 
-The form is that of nnU-Net's residual encoder (Isensee et al., "nnU-Net Revisited", MICCAI 2024): stages of residual
-blocks whose shortcut averages where the block strides (He et al., "Bag of Tricks", CVPR 2019), a decoder of one
-convolution per stage, instance normalisation, and segmentations of coarser stages for deep supervision (Lee et al.,
+The form is that of nnU-Net's residual encoder (Isensee et al., "nnU-Net Revisited", MICCAI 2024): a stem, stages of
+residual blocks whose shortcut averages where the block strides (He et al., "Bag of Tricks", CVPR 2019), a decoder of
+one convolution per stage, instance normalisation, and segmentations of coarser stages for deep supervision (Lee et al.,
 "Deeply-Supervised Nets", AISTATS 2015). It keeps no running statistics, so averaging its weights loses nothing.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedpedbrain.models.architectures.heads import build_classifier, expect_rare_regions
+from fedpedbrain.models.architectures.residual_layers import Layers, ResidualBlock
 from fedpedbrain.models.outputs import Logits
-
-_SLOPE = 0.01
-# About one voxel in a hundred of a field of view belongs to a region.
-_REGION_FRACTION = 0.01
-
-
-class _Layers:
-    """Layers of two or three axes: a network that never reaches along D works on slices.
-
-    Parameters
-    ----------
-    is_flat : convolve slices, with the last two numbers of kernels and strides
-    """
-
-    def __init__(self, is_flat: bool) -> None:
-        self._is_flat = is_flat
-        self.norm = nn.InstanceNorm2d if is_flat else nn.InstanceNorm3d
-        self._convolution = nn.Conv2d if is_flat else nn.Conv3d
-        self._transposed = nn.ConvTranspose2d if is_flat else nn.ConvTranspose3d
-        self._mean = nn.AvgPool2d if is_flat else nn.AvgPool3d
-
-    def _axes(self, sizes: Sequence[int]) -> tuple[int, ...]:
-        return tuple(sizes)[1:] if self._is_flat else tuple(sizes)
-
-    def convolve(self, source: int, target: int, kernel: Sequence[int], stride: Sequence[int] = (1, 1, 1)) -> nn.Module:
-        """A convolution that keeps the size, up to its stride."""
-        size, padding = self._axes(kernel), self._axes([extent // 2 for extent in kernel])
-        return self._convolution(source, target, size, self._axes(stride), padding, bias=False)
-
-    def project(self, source: int, target: int) -> nn.Module:
-        """A linear map of the features of each voxel."""
-        return self._convolution(source, target, 1)
-
-    def upsample(self, source: int, target: int, stride: Sequence[int]) -> nn.Module:
-        """A transposed convolution that undoes a stride."""
-        return self._transposed(source, target, self._axes(stride), self._axes(stride))
-
-    def average(self, stride: Sequence[int]) -> nn.Module:
-        """The mean over each stride."""
-        return self._mean(self._axes(stride), self._axes(stride))
-
-    def convolve_and_scale(self, source: int, target: int, kernel: Sequence[int]) -> nn.Sequential:
-        """Convolution, instance normalisation, LeakyReLU."""
-        layers = (self.convolve(source, target, kernel), self.norm(target, affine=True))
-        return nn.Sequential(*layers, nn.LeakyReLU(_SLOPE, inplace=True))
-
-
-class _ResidualBlock(nn.Module):
-    """Two convolutions around which the features go, averaged where the first one strides."""
-
-    def __init__(self, layers: _Layers, source: int, target: int, kernel: Sequence[int], stride: Sequence[int]) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            layers.convolve(source, target, kernel, stride),
-            layers.norm(target, affine=True),
-            nn.LeakyReLU(_SLOPE, inplace=True),
-            layers.convolve(target, target, kernel),
-            layers.norm(target, affine=True),
-        )
-        shortcut: list[nn.Module] = [] if math.prod(stride) == 1 else [layers.average(stride)]
-        if source != target:
-            shortcut += [layers.convolve(source, target, (1, 1, 1)), layers.norm(target, affine=True)]
-        self.shortcut = nn.Sequential(*shortcut)
-        self.activation = nn.LeakyReLU(_SLOPE, inplace=True)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Run the block."""
-        return self.activation(self.body(features) + self.shortcut(features))
 
 
 class _Decoder(nn.Module):
-    """From the deepest features back to the size of the first stage's, with a segmentation after each stage."""
+    """From the deepest features back to the size of the first stage's, with a segmentation after the last stage.
+
+    Parameters
+    ----------
+    is_supervised : also with one after each stage before, for training
+    """
 
     def __init__(
         self,
-        layers: _Layers,
+        layers: Layers,
         num_regions: int,
         features: Sequence[int],
         strides: Sequence[Sequence[int]],
         kernels: Sequence[Sequence[int]],
+        is_supervised: bool,
     ) -> None:
         super().__init__()
-        self.upsamplers, self.blocks, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.upsamplers, self.blocks = nn.ModuleList(), nn.ModuleList()
         for stage in range(len(features) - 1, 0, -1):
             shallow = features[stage - 1]
             self.upsamplers.append(layers.upsample(features[stage], shallow, strides[stage]))
             self.blocks.append(layers.convolve_and_scale(2 * shallow, shallow, kernels[stage - 1]))
-            head = layers.project(shallow, num_regions)
-            # Start from how rare voxels of a region are, so that the first steps need not learn it (Lin et al., 2017).
-            nn.init.constant_(head.bias, -math.log(1.0 / _REGION_FRACTION - 1.0))
-            self.heads.append(head)
+        segmented = features[:-1] if is_supervised else features[:1]
+        self.heads = nn.ModuleList(layers.project(number, num_regions) for number in segmented)
+        for head in self.heads:
+            expect_rare_regions(head)
 
-    def forward(self, skips: Sequence[Tensor], is_supervised: bool) -> list[Tensor]:
-        """Logits from the finest stage to the coarsest, of the finest alone where nothing coarser is asked for."""
-        features, logits = skips[-1], []
-        stages = zip(self.upsamplers, self.blocks, self.heads, skips[-2::-1], strict=True)
-        for number, (upsample, block, head, skip) in enumerate(stages, start=1):
+    def forward(self, skips: Sequence[Tensor]) -> list[Tensor]:
+        """Logits from the finest stage to the coarsest, of the finest alone outside of training."""
+        features, decoded = skips[-1], []
+        for upsample, block, skip in zip(self.upsamplers, self.blocks, skips[-2::-1], strict=True):
             features = block(torch.cat([upsample(features), skip], dim=1))
-            if is_supervised or number == len(self.heads):
-                logits.insert(0, head(features))
-        return logits
+            decoded.insert(0, features)
+        heads = self.heads if self.training else self.heads[:1]
+        return [head(part) for head, part in zip(heads, decoded, strict=False)]
 
 
 class ResidualUNet(nn.Module):
@@ -129,14 +67,14 @@ class ResidualUNet(nn.Module):
     num_regions : segmentation outputs R; 0 leaves the decoder out
     num_classes : classification outputs K; 0 leaves the classifier out
     features : of each stage, from the finest to the deepest
-    strides : downsampling (D, H, W) at the entry of each stage; that of the first is undone by interpolating the logits
+    strides : downsampling (D, H, W) at the entry of each stage; that of the first is the stem's, and undone by
+        interpolating the logits
     kernels : size of the convolutions (D, H, W) of each stage, odd numbers
     blocks : residual blocks of each stage
     neighbours : slices on either side that a slice is seen with; the network then takes as many more of each image
     deep_supervision : give the segmentations of coarser stages, too, in training
     exclusive_regions : no voxel belongs to two regions: probabilities are a softmax over them and the background
-    pooled_grid : the classifier sees the deepest features averaged on this grid (D, H, W)
-    dropout : probability in the classifier
+    pooled_grid, dropout : of ``build_classifier``
 
     Attributes
     ----------
@@ -171,27 +109,20 @@ class ResidualUNet(nn.Module):
         if neighbours and not self._is_flat:
             raise ValueError("residual_unet: neighbours are for kernels and strides of 1 along D")
         self.context, self._is_exclusive = neighbours, exclusive_regions
-        self._is_supervised = deep_supervision
-        layers = _Layers(self._is_flat)
-        sources = [in_channels * (2 * neighbours + 1), *features[:-1]]
-        self.encoder = nn.ModuleList(
-            nn.Sequential(
-                _ResidualBlock(layers, source, target, kernel, stride),
-                *(_ResidualBlock(layers, target, target, kernel, (1, 1, 1)) for _ in range(number - 1)),
-            )
-            for source, target, kernel, stride, number in zip(sources, features, kernels, strides, blocks, strict=True)
-        )
-        self.decoder = _Decoder(layers, num_regions, features, strides, kernels) if num_regions else None
-        self.classifier: nn.Module | None = None
+        layers = Layers(self._is_flat)
+        stem = layers.convolve_and_scale(in_channels * (2 * neighbours + 1), features[0], kernels[0], strides[0])
+        self.encoder = nn.ModuleList()
+        source, steps = features[0], [(1, 1, 1), *strides[1:]]
+        for target, kernel, stride, number in zip(features, kernels, steps, blocks, strict=True):
+            first = ResidualBlock(layers, source, target, kernel, stride)
+            others = (ResidualBlock(layers, target, target, kernel, (1, 1, 1)) for _ in range(number - 1))
+            self.encoder.append(nn.Sequential(*(() if self.encoder else (stem,)), first, *others))
+            source = target
+        self.decoder, self.classifier = None, None
+        if num_regions:
+            self.decoder = _Decoder(layers, num_regions, features, strides, kernels, deep_supervision)
         if num_classes:
-            self.classifier = nn.Sequential(
-                nn.AdaptiveAvgPool3d(tuple(pooled_grid)),
-                nn.Flatten(),
-                nn.Dropout(dropout),
-                nn.Linear(features[-1] * math.prod(pooled_grid), features[-1]),
-                nn.LeakyReLU(_SLOPE),
-                nn.Linear(features[-1], num_classes),
-            )
+            self.classifier = build_classifier(features[-1], num_classes, pooled_grid, dropout)
 
     def stages(self) -> list[nn.Module]:
         """Blocks whose activations take most of the memory."""
@@ -219,7 +150,7 @@ class ResidualUNet(nn.Module):
             classification = self.classifier(self._to_volumes(features, num_slices))
         if self.decoder is None:
             return Logits(None, classification)
-        logits = [self._to_volumes(part, num_slices) for part in self.decoder(skips, self._asks_for_deeper())]
+        logits = [self._to_volumes(part, num_slices) for part in self.decoder(skips)]
         if logits[0].shape[2:] != (num_slices, *size):
             logits[0] = functional.interpolate(logits[0], (num_slices, *size), mode="trilinear", align_corners=False)
         return Logits(logits[0], classification, tuple(logits[1:]))
@@ -230,9 +161,6 @@ class ResidualUNet(nn.Module):
             return torch.sigmoid(logits.float())
         background = torch.zeros_like(logits[:, :1])
         return torch.softmax(torch.cat([background, logits], dim=1).float(), dim=1)[:, 1:]
-
-    def _asks_for_deeper(self) -> bool:
-        return self._is_supervised and self.training
 
     def _to_slices(self, images: Tensor) -> Tensor:
         """Every slice with its neighbours as channels: (B D, C (2 context + 1), H, W), channels last in memory."""

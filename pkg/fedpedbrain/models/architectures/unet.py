@@ -4,16 +4,13 @@ After Cicek et al., "3D U-Net" (MICCAI 2016), with instance normalisation and st
 (Isensee et al., Nature Methods 2021). It keeps no running statistics, so averaging its weights loses nothing.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from fedpedbrain.models.architectures.heads import build_classifier, expect_rare_regions
 from fedpedbrain.models.outputs import Logits
-
-# About one voxel in a hundred of a field of view belongs to a region.
-REGION_VOXEL_FRACTION = 0.01
 
 
 def _block(in_channels: int, out_channels: int, stride: Sequence[int]) -> nn.Sequential:
@@ -37,9 +34,7 @@ class UNet(nn.Module):
     num_classes : classification outputs K; 0 leaves the classifier out
     channels : features of each encoder stage, from the finest to the deepest
     strides : downsampling (D, H, W) at the entry of each stage; the first one is the stem's, undone at the output
-    pooled_grid : the classifier sees the deepest features averaged on this grid (D, H, W): where a region lies counts.
-        Not a global mean: instance normalisation makes that the same for every image
-    dropout : probability in the classifier
+    pooled_grid, dropout : of ``build_classifier``
     """
 
     def __init__(
@@ -73,17 +68,9 @@ class UNet(nn.Module):
                 self.decoder.append(_block(2 * shallow, shallow, (1, 1, 1)))
             stem = tuple(strides[0])
             self.segmentation_head = nn.ConvTranspose3d(channels[0], num_regions, stem, stem)
-            # Start from how rare voxels of a region are, so that the first steps need not learn it (Lin et al., 2017).
-            nn.init.constant_(self.segmentation_head.bias, -math.log(1.0 / REGION_VOXEL_FRACTION - 1.0))
+            expect_rare_regions(self.segmentation_head)
         if num_classes:
-            self.classifier = nn.Sequential(
-                nn.AdaptiveAvgPool3d(tuple(pooled_grid)),
-                nn.Flatten(),
-                nn.Dropout(dropout),
-                nn.Linear(channels[-1] * math.prod(pooled_grid), channels[-1]),
-                nn.LeakyReLU(0.01),
-                nn.Linear(channels[-1], num_classes),
-            )
+            self.classifier = build_classifier(channels[-1], num_classes, pooled_grid, dropout)
 
     def stages(self) -> list[nn.Module]:
         """Blocks whose activations take most of the memory."""

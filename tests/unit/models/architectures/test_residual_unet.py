@@ -68,6 +68,12 @@ def test_channels_of_neighbours_lie_as_the_first_layer_reads_them() -> None:
     torch.testing.assert_close(seen[0], images[0].flatten(0, 1))
 
 
+def test_a_first_stride_is_the_stems() -> None:
+    model = build(VOLUME | {"strides": [[1, 2, 2], [1, 2, 2], [2, 2, 2]]})
+    assert model.encoder[0][0](torch.rand(1, 2, 4, 32, 32)).shape == (1, 4, 4, 16, 16)
+    assert model.encoder[0](torch.rand(1, 2, 4, 32, 32)).shape == (1, 4, 4, 16, 16)
+
+
 def test_a_first_stride_is_undone() -> None:
     options = VOLUME | {"strides": [[1, 2, 2], [1, 2, 2], [2, 2, 2]]}
     assert build(options)(torch.rand(1, 2, 4, 32, 32)).segmentation.shape == (1, 2, 4, 32, 32)
@@ -88,6 +94,26 @@ def test_residual_blocks_start_from_what_goes_in() -> None:
     torch.nn.init.zeros_(block.body[-1].weight)
     features = torch.rand(1, 8, 4, 4)
     torch.testing.assert_close(block(features), features)
+
+
+@pytest.mark.parametrize("options", [FLAT, VOLUME], ids=["slices", "volumes"])
+def test_a_volume_is_predicted_alike_alone_and_in_a_batch(options) -> None:
+    model = build(options, num_classes=2).eval()
+    images = torch.rand(3, 2, 4, 16, 16)
+    together, alone = model(images), model(images[1:2])
+    torch.testing.assert_close(alone.segmentation, together.segmentation[1:2])
+    torch.testing.assert_close(alone.classification, together.classification[1:2])
+
+
+def test_without_deep_supervision_nothing_is_sent_that_no_loss_sees() -> None:
+    model = build(FLAT | {"deep_supervision": False})
+    model(torch.rand(2, 2, 2, 16, 16)).segmentation.square().mean().backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+
+
+def test_nothing_but_parameters_is_averaged() -> None:
+    model = build(VOLUME, num_classes=2)
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
 
 
 @pytest.mark.parametrize("options", [FLAT | {"neighbours": 1}, VOLUME], ids=["slices", "volumes"])
