@@ -74,7 +74,7 @@ def check_recipe(where: str, recipe: ArmRecipe, config: Mapping[str, Any]) -> No
             f"{where}training.loss.class_weights: {min(unknown)!r} is not one of cohort.classes; correct it"
         )
     _check_loss_weights(where, loss, cohort)
-    _check_label_loss(where, loss, recipe.network_settings)
+    _check_label_loss(where, loss, recipe.network_settings, cohort["regions"])
     check_patch(where, recipe.training["patch"])
     check_augmentation(where, recipe.training_settings["augmentation"], cohort["anatomy"]["mirror_axes"])
     check_powers(where, recipe.training_settings["augmentation"], config["preprocessing"]["intensity"]["name"])
@@ -105,8 +105,10 @@ def _check_loss_weights(where: str, loss: Mapping[str, Any], cohort: Mapping[str
         raise StudyError(f"{where}training.loss: nothing is learnt with {named}; raise one")
 
 
-def _check_label_loss(where: str, loss: Mapping[str, Any], network: Mapping[str, Any]) -> None:
-    """Refuse a loss over labels of a network that lets regions overlap, and the other way round."""
+def _check_label_loss(
+    where: str, loss: Mapping[str, Any], network: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]
+) -> None:
+    """Refuse a loss over labels where regions may overlap, and the other way round."""
     over_labels = SEGMENTATION_LOSSES[loss["segmentation"]].is_over_labels
     is_exclusive = network["options"].get("exclusive_regions", False)
     if over_labels != is_exclusive:
@@ -114,6 +116,14 @@ def _check_label_loss(where: str, loss: Mapping[str, Any], network: Mapping[str,
             f"{where}training.loss.segmentation: {loss['segmentation']} is over "
             f"{'labels' if over_labels else 'regions that may overlap'}, found exclusive_regions "
             f"{str(is_exclusive).lower()} of network.{network['name']}; change one of them"
+        )
+    labels = [label for region in regions for label in region["labels"]]
+    twice = [label for label in labels if labels.count(label) > 1]
+    if is_exclusive and twice:
+        names = " and ".join(region["name"] for region in regions if twice[0] in region["labels"])
+        raise StudyError(
+            f"{where}network.{network['name']}.exclusive_regions: true, but label {twice[0]} is of {names}; set it "
+            "to false, or give each label of cohort.regions to one region"
         )
 
 

@@ -17,8 +17,14 @@ FLAT = {
 }
 
 
-def load(options: dict[str, Any], loss: str = "dice_cross_entropy", grid: tuple[int, ...] = (24, 48, 48)) -> None:
+def load(
+    options: dict[str, Any],
+    loss: str = "dice_cross_entropy",
+    grid: tuple[int, ...] = (24, 48, 48),
+    regions: list[dict[str, Any]] | None = None,
+) -> None:
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    config["cohort"] |= {"regions": regions} if regions else {}
     config["preprocessing"]["grid"] = list(grid)
     config["network"] |= {"name": "residual_unet", "residual_unet": options}
     config["training"]["loss"]["segmentation"] = loss
@@ -54,3 +60,11 @@ def test_slices_with_neighbours_are_taken() -> None:
 def test_contradictions_are_refused(options, loss, grid, message) -> None:
     with pytest.raises(StudyError, match=message):
         load(options, loss, grid)
+
+
+def test_regions_that_share_a_label_do_not_exclude_each_other() -> None:
+    regions = [{"name": "whole", "labels": [1, 2]}, {"name": "core", "labels": [2]}]
+    options = FLAT | {"exclusive_regions": True}
+    with pytest.raises(StudyError, match="exclusive_regions: true, but label 2 is of whole and core; set it to"):
+        load(options, "dice_label_cross_entropy", regions=regions)
+    load(options, "dice_label_cross_entropy", regions=[{"name": "whole", "labels": [1, 2]}])
