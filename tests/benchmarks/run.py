@@ -1,8 +1,8 @@
 """Benchmarks of what a study spends its time on. Prints tables and writes results/benchmark.json.
 
 Compare ratios within one run: absolute times differ from machine to machine and from minute to minute. Whatever is
-compared is timed in turn. Names of parts (data start memory averaging step video curve duplicates) run these alone.
-What a GPU does is timed by ``gpu.py``.
+compared is timed in turn. Names of parts (data start memory averaging step residual video curve duplicates) run these
+alone. What a GPU does is timed by ``gpu.py``.
 """
 
 import json
@@ -28,6 +28,7 @@ from fedpedbrain.reporting.pictures.video import write_video
 from fedpedbrain.study.study import load_study
 from fedpedbrain.training.augmentation import Augmentation
 from naive import NaiveSite
+from residual_steps import residual_steps
 from scipy.ndimage import zoom
 from training_steps import (
     PLAIN_CROP,
@@ -230,6 +231,7 @@ PARTS: dict[str, tuple[str, Callable[[], dict]]] = {
     "memory": ("peak MB of a training job", memory),
     "averaging": (f"seconds for {NUM_UPDATES} updates of i3d_unet at width 1, in a process each", averaging),
     "step": ("cases a second of a training step, 32 x 64 x 64", steps),
+    "residual": ("CPU ms of a training step of residual_unet, one thread", residual_steps),
     "video": ("seconds of a video of four panels, 64 x 256 x 256", videos),
     "duplicates": ("seconds to look for cases that are one image", duplicates),
     "curve": (f"loss of {CURVE_STEPS} steps of i3d_unet", curves),

@@ -39,13 +39,13 @@ class PooledProjection(nn.Module):
 
     def __init__(self, convolution: nn.Module, stride: tuple[int, ...]) -> None:
         super().__init__()
-        self.weight, self._stride = convolution.weight, stride
+        self.weight, self.stride = convolution.weight, stride
         self._convolve = functional.conv2d if len(stride) == 2 else functional.conv3d
 
     def forward(self, features: Tensor) -> Tensor:
         """Map float (B, F, ...) to float (B, F', ...), sizes divided by the stride."""
-        kernel = self.weight.expand(-1, -1, *self._stride) / math.prod(self._stride)
-        return self._convolve(features, kernel, stride=self._stride)
+        kernel = self.weight.expand(-1, -1, *self.stride) / math.prod(self.stride)
+        return self._convolve(features, kernel, stride=self.stride)
 
 
 class Layers:
