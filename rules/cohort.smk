@@ -157,6 +157,32 @@ rule split_shard:
         "../workflow_scripts/split_shard.py"
 
 
+rule lay_out_scans:
+    """Held-out cases in their scans' own voxels: what scores are computed on and pictures show. No training waits."""
+    input:
+        cases="results/cohort/sites/{site}/cases.tsv",
+        receipts=receipts_of_site,
+    output:
+        images="results/cohort/sites/{site}/scan_images.npy",
+        masks="results/cohort/sites/{site}/scan_masks.npy",
+        table="results/cohort/sites/{site}/scans.tsv",
+    log:
+        "results/logs/cohort/scans-{site}.log",
+    conda:
+        "../envs/study.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        source=source_of_site,
+        foreground=STUDY.anatomy["foreground"],
+        code=code("lay_out_scans"),
+    message:
+        "cohort: laying out the scans of site {wildcards.site}"
+    script:
+        "../workflow_scripts/lay_out_scans.py"
+
+
 # What is in the preprocessed cohort, and what a careful reader should know of it. No training waits for it: what must not
 # be, such as a patient in two splits, check_cohort has refused before.
 

@@ -115,6 +115,27 @@ def shards(sites):
     )
 
 
+# Files of a site that hold its held-out cases in a geometry.
+FILES_OF_GEOMETRY = {"scan": ["scan_images.npy", "scan_masks.npy", "scans.tsv"], "grid": ["images.npy", "masks.npy"]}
+
+
+def held_out_cases(*geometries):
+    """Held-out cases of all sites in these geometries, and the tables of their splits, by the order of the sites."""
+    parts = [part for geometry in geometries for part in FILES_OF_GEOMETRY[geometry]]
+    return expand("results/cohort/sites/{site}/{part}", site=SITES, part=[*parts, "cases.tsv"])
+
+
+def frames(sites):
+    """Tables of where grids and scans lie."""
+    return expand("results/cohort/sites/{site}/frames.tsv", site=sites)
+
+
+def predicted_masks(geometry):
+    """Masks that a candidate predicts, in a geometry."""
+    name = "masks" if geometry == STUDY.geometries[0] else f"masks_on_{geometry}"
+    return f"results/predictions/{{candidate}}/seed-{{seed}}/{name}.npy"
+
+
 # Whether jobs read from a storage, which brings them the files that they name and no others.
 READS_FROM_STORAGE = bool(workflow.storage_settings.default_storage_prefix)
 

@@ -8,8 +8,9 @@ rule predict_cases:
         personal=personal_models_of_candidate,
         filters=filters_of_candidate,
         shards=shards(SITES),
+        frames=frames(SITES),
     output:
-        masks="results/predictions/{candidate}/seed-{seed}/masks.npy",
+        masks=[predicted_masks(geometry) for geometry in STUDY.geometries],
         probabilities="results/predictions/{candidate}/seed-{seed}/probabilities.tsv",
     log:
         "results/logs/evaluation/{candidate}/seed-{seed}/predict.log",
@@ -26,7 +27,8 @@ rule predict_cases:
         plan=prediction_plan_of_candidate,
         component_filter=STUDY.prediction.tried_filters[0],
         expected=STUDY.scored_spec,
-        code=code("predict_cases"),
+        geometries=STUDY.geometries,
+        code=code("predict_cases", *STUDY.geometry_choices),
     message:
         "{wildcards.candidate}, seed {wildcards.seed}: predicting the held-out patients"
     script:
@@ -36,9 +38,9 @@ rule predict_cases:
 rule restore_predictions:
     """On request: a candidate's predictions as one NIfTI mask per held-out case, in the scans' own geometry."""
     input:
-        masks="results/predictions/{candidate}/seed-{seed}/masks.npy",
+        masks=predicted_masks(STUDY.geometries[0]),
         shards=shards(SITES),
-        frames=expand("results/cohort/sites/{site}/frames.tsv", site=SITES),
+        frames=frames(SITES),
     output:
         folder=directory("results/predictions/{candidate}/seed-{seed}/scans"),
     log:
@@ -50,7 +52,9 @@ rule restore_predictions:
         mem_mb=2000,
     params:
         shards=shards_read,
-        code=code("restore_predictions"),
+        geometry=STUDY.geometries[0],
+        num_regions=len(STUDY.regions),
+        code=code("restore_predictions", STUDY.geometry_choices[0]),
     message:
         "{wildcards.candidate}, seed {wildcards.seed}: laying the predictions back into the scans"
     script:
@@ -60,9 +64,9 @@ rule restore_predictions:
 rule score_predictions:
     """Score a candidate's predictions, one row per case, target and metric."""
     input:
-        masks="results/predictions/{candidate}/seed-{seed}/masks.npy",
+        masks=[predicted_masks(geometry) for geometry in STUDY.geometries],
         probabilities="results/predictions/{candidate}/seed-{seed}/probabilities.tsv",
-        shards=shards(SITES),
+        shards=held_out_cases(*STUDY.geometries),
     output:
         scores="results/scores/{candidate}/seed-{seed}.tsv",
     log:
@@ -76,7 +80,8 @@ rule score_predictions:
         shards=shards_read,
         regions=STUDY.regions,
         settings=STUDY.scoring_settings,
-        code=code("score_predictions"),
+        geometries=STUDY.geometries,
+        code=code("score_predictions", *STUDY.geometry_choices),
     message:
         "{wildcards.candidate}, seed {wildcards.seed}: scoring"
     script:

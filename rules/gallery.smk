@@ -5,7 +5,7 @@ rule choose_cases:
     """Choose by rule which held-out cases the gallery shows: once, for videos and explanations."""
     input:
         scores=of_gallery_arms("results/scores/{candidate}/seed-{seed}.tsv")[0],
-        shards=shards(SITES),
+        shards=held_out_cases(STUDY.geometries[0]),
     output:
         choice="results/gallery/cases.tsv",
     log:
@@ -19,7 +19,8 @@ rule choose_cases:
         shards=shards_read,
         classes=STUDY.config["cohort"]["classes"],
         num_cases=STUDY.config["reporting"]["video"]["num_cases"],
-        code=code("choose_cases"),
+        geometry=STUDY.geometries[0],
+        code=code("choose_cases", STUDY.geometry_choices[0]),
     message:
         "report: choosing cases"
     script:
@@ -33,6 +34,7 @@ rule explain_cases:
         personal=personal_models_of_candidate,
         choice="results/gallery/cases.tsv",
         shards=shards(SITES),
+        frames=frames(SITES),
     output:
         explanations="results/gallery/{candidate}/seed-{seed}.npz",
     log:
@@ -47,7 +49,8 @@ rule explain_cases:
         shards=shards_read,
         personal_sites=personal_sites_of_candidate,
         plan=prediction_plan_of_candidate,
-        code=code("explain_cases"),
+        geometry=STUDY.geometries[0],
+        code=code("explain_cases", STUDY.geometry_choices[0]),
     message:
         "{wildcards.candidate}, seed {wildcards.seed}: explaining the chosen cases"
     script:
@@ -60,7 +63,7 @@ rule plot_explanations:
         choice="results/gallery/cases.tsv",
         explanations=of_gallery_arms("results/gallery/{candidate}/seed-{seed}.npz"),
         scores=of_gallery_arms("results/scores/{candidate}/seed-{seed}.tsv"),
-        shards=shards(SITES),
+        shards=held_out_cases(STUDY.geometries[0]),
     output:
         pictures=directory("results/figures/explanations"),
     log:
@@ -75,7 +78,8 @@ rule plot_explanations:
         arms=GALLERY_ARMS,
         regions=STUDY.regions,
         dpi=STUDY.config["reporting"]["figure_dpi"],
-        code=code("plot_explanations"),
+        geometry=STUDY.geometries[0],
+        code=code("plot_explanations", STUDY.geometry_choices[0]),
     message:
         "report: explanations"
     script:
@@ -86,9 +90,9 @@ rule render_videos:
     """The chosen cases slice by slice: image, truth and arms side by side."""
     input:
         choice="results/gallery/cases.tsv",
-        masks=of_gallery_arms("results/predictions/{candidate}/seed-{seed}/masks.npy"),
+        masks=of_gallery_arms(predicted_masks(STUDY.geometries[0])),
         scores=of_gallery_arms("results/scores/{candidate}/seed-{seed}.tsv"),
-        shards=shards(SITES),
+        shards=held_out_cases(STUDY.geometries[0]),
     output:
         videos=directory("results/videos"),
     log:
@@ -101,7 +105,7 @@ rule render_videos:
     params:
         shards=shards_read,
         style=STUDY.video_style,
-        code=code("render_videos"),
+        code=code("render_videos", STUDY.geometry_choices[0]),
     message:
         "report: videos"
     script:

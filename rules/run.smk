@@ -46,10 +46,28 @@ def voxels_at(site):
     return disk.voxels_of_site(STUDY.config["preprocessing"], sizes_of_sites()[site], extent_mm, index)
 
 
+def scan_voxels_at(site):
+    """Voxels of the scans of a site's cases, as well as they are known by now."""
+    native = {"grid": None, "voxel_spacing_mm": "native"}
+    index, largest_mm = f"results/cohort/sites/{site}/index.tsv", STUDY.anatomy["extent_mm"][1]
+    return disk.voxels_of_site(native, sizes_of_sites()[site], largest_mm, index)
+
+
+def held_out_fraction(site):
+    """Part of a site's cases that no training sees."""
+    return 1.0 if site in STUDY.external_sites else STUDY.config["cohort"]["splits"]["test_fraction"]
+
+
+def bits_of_held_out(site, voxels):
+    """Bits of the masks of the held-out part of a site's voxels."""
+    return REGIONS * held_out_fraction(site) * voxels
+
+
 def bytes_of_predictions(wildcards):
     """Bytes of the masks of the cases that every model predicts, about."""
-    tested = STUDY.config["cohort"]["splits"]["test_fraction"] * sum(map(voxels_at, STUDY.training_sites))
-    return REGIONS * (tested + sum(map(voxels_at, STUDY.external_sites)))
+    on_grid = sum(bits_of_held_out(site, voxels_at(site)) for site in SITES)
+    in_scans = sum(bits_of_held_out(site, scan_voxels_at(site)) for site in SITES)
+    return sum({"grid": on_grid, "scan": in_scans}[geometry] for geometry in STUDY.geometries) / 8
 
 
 CHANNELS, REGIONS = len(STUDY.config["cohort"]["channels"]), len(STUDY.regions)
@@ -58,6 +76,10 @@ BYTES_OF_VOXEL = CHANNELS * disk.bytes_of_intensity(STUDY.config["preprocessing"
 LARGE_OUTPUTS = {
     ("build_shard", "images"): ("cohort", lambda wildcards: BYTES_OF_VOXEL * voxels_at(wildcards.site)),
     ("build_shard", "masks"): ("cohort", lambda wildcards: REGIONS * voxels_at(wildcards.site)),
+    ("lay_out_scans", "images"): (
+        "cohort",
+        lambda wildcards: held_out_fraction(wildcards.site) * scan_voxels_at(wildcards.site),
+    ),
     ("initialize_model", "model"): ("models", bytes_of_model),
     ("train_site", "site_update"): ("updates", lambda wildcards: sizes_of(wildcards).update(STUDY.arms[wildcards.arm])),
     ("train_site", "state"): ("states", lambda wildcards: sizes_of(wildcards).site_state(STUDY.arms[wildcards.arm])),

@@ -14,6 +14,7 @@ import yaml
 from fedpedbrain.base.cases import Case, Shard, write_cases
 from fedpedbrain.base.files import write_table
 from fedpedbrain.data.grid.dataset import digest_on_grid
+from fedpedbrain.data.grid.frame_table import CaseFrame, Geometry, write_frames
 from fedpedbrain.data.grid.ragged import RaggedWriter
 from journalled_disk import JournalledDisk
 
@@ -209,6 +210,14 @@ def _write_rows(path: Path, arrays) -> None:
             writer.append(array)
 
 
+def _frame_of(case: Case) -> CaseFrame:
+    """A grid that is the scan."""
+    scan = Geometry(
+        case.grid_shape[::-1], (0.0, 0.0, 0.0), case.grid_spacing_mm[::-1], tuple(np.eye(3).ravel().tolist())
+    )
+    return CaseFrame(case.case, scan, scan)
+
+
 def _write_shard(folder: Path, cases: list[Case], images=None, masks=None) -> Shard:
     if images is None:
         images = np.random.default_rng(len(cases)).integers(0, 256, (len(cases), 1, *GRID), dtype=np.uint8)
@@ -222,12 +231,15 @@ def _write_shard(folder: Path, cases: list[Case], images=None, masks=None) -> Sh
         for case, image, mask in zip(cases, images, masks, strict=True)
     ]
     write_cases(folder / "cases.tsv", rows)
+    write_frames(folder / "frames.tsv", map(_frame_of, rows))
     return Shard(folder, folder / "cases.tsv")
 
 
 @pytest.fixture
 def write_shard():
     """``write_shard(folder, cases, images, masks)``; without arrays, noise whose bright half is the region.
+
+    Frames say that each grid is its scan.
 
     Lists of arrays are cases of their own size.
     """

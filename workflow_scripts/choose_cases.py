@@ -11,4 +11,5 @@ with job_log(snakemake.log[0]):
         choice_path=snakemake.output.choice,
         classes=snakemake.params.classes,
         num_cases=snakemake.params.num_cases,
+        geometry=snakemake.params.geometry,
     )

@@ -17,4 +17,5 @@ with job_log(snakemake.log[0]):
         explanations_path=snakemake.output.explanations,
         device=take_device(snakemake.resources.gpu, snakemake.threads),
         plan=PredictionPlan(**snakemake.params.plan),
+        geometry=snakemake.params.geometry,
     )

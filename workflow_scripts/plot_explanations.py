@@ -14,4 +14,5 @@ with job_log(snakemake.log[0]):
         arms=snakemake.params.arms,
         regions=snakemake.params.regions,
         dpi=snakemake.params.dpi,
+        geometry=snakemake.params.geometry,
     )

@@ -13,7 +13,7 @@ with job_log(snakemake.log[0]):
         model_paths=snakemake.input.models,
         personal_paths=dict(zip(snakemake.params.personal_sites, snakemake.input.personal, strict=True)),
         shards=snakemake.params.shards,
-        masks_path=snakemake.output.masks,
+        masks_paths=dict(zip(snakemake.params.geometries, snakemake.output.masks, strict=True)),
         probabilities_path=snakemake.output.probabilities,
         decision=snakemake.params.decision,
         expected=snakemake.params.expected,

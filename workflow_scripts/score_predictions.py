@@ -6,7 +6,7 @@ with job_log(snakemake.log[0]):
     from fedpedbrain.evaluation.scores import score_predictions_files
 
     score_predictions_files(
-        masks_path=snakemake.input.masks,
+        masks_paths=dict(zip(snakemake.params.geometries, snakemake.input.masks, strict=True)),
         probabilities_path=snakemake.input.probabilities,
         shards=snakemake.params.shards,
         scores_path=snakemake.output.scores,

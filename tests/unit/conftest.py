@@ -1,7 +1,7 @@
 """Unit tests compute on one thread: their arrays are too small to share out, and the machine may be busy.
 
 The study of a config and an overlay. A site that trains: its start, its shard and one round of its work. A Hugging
-Face hub on the loopback interface.
+Face hub on the loopback interface. A site of made scans.
 """
 
 import importlib
@@ -12,7 +12,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
+from fedpedbrain.base.cases import Shard, read_cases, write_cases
+from fedpedbrain.data.index import index_site_files
+from fedpedbrain.data.scans import lay_out_scans_files
+from fedpedbrain.data.shards import build_shard_files
+from fedpedbrain.data.sources.source_files import settings_of_site
 from fedpedbrain.federated.site import SitePlan
 from fedpedbrain.federated.site_files import SiteFiles, run_site_round
 from fedpedbrain.models.files import (
@@ -24,6 +30,7 @@ from fedpedbrain.study.strategy_facts import WITHOUT_EXCHANGE, merged_block
 from fedpedbrain.study.study import Study, load_study
 from fedpedbrain.training.batches import SiteRound
 from hub_server import Hub
+from scanned_heads import MADE_SCANS
 from snakemake.utils import update_config
 
 torch.set_num_threads(1)
@@ -186,3 +193,28 @@ def use_hub(monkeypatch, tmp_path):
     yield _use_hub
     monkeypatch.undo()
     importlib.reload(constants)
+
+
+@pytest.fixture
+def scanned_site(tmp_path, bids, source_settings, config) -> Shard:
+    """A site whose first case trains and whose other cases are the made scans, with shard, frames and scans."""
+    source_settings["cohort"]["regions"] = [{"name": "whole", "labels": [1, 2]}, {"name": "core", "labels": [2]}]
+    for number, scan in enumerate(MADE_SCANS.values()):
+        subject = f"sub-1{number}"
+        bids.add(subject, "west", "dipg")
+        sitk.WriteImage(scan.stored(scan.head()), str(bids.image(subject)))
+        sitk.WriteImage(scan.stored(scan.labels(number)), str(bids.mask(subject)))
+    bids.add("sub-00", "west", "dipg")
+    source_settings["cohort"]["sites"]["training"].append("west")
+    settings, folder = settings_of_site(source_settings, "west"), tmp_path / "west"
+    folder.mkdir()
+    index_site_files(settings, folder / "index.tsv")
+    shard = [folder / name for name in ("images.npy", "masks.npy", "shard.tsv", "outlines.tsv", "frames.tsv")]
+    preprocessing = config["preprocessing"] | {"grid": [10, 20, 20], "field_of_view": "foreground"}
+    build_shard_files(folder / "index.tsv", *shard, settings, preprocessing)
+    cases = read_cases(folder / "shard.tsv")
+    splits = zip(cases, ["train", "test", "external", "test"], strict=True)
+    write_cases(folder / "cases.tsv", [replace(case, split=split) for case, split in splits])
+    scans = [folder / name for name in ("scan_images.npy", "scan_masks.npy", "scans.tsv")]
+    lay_out_scans_files(folder / "cases.tsv", *scans, settings, config["cohort"]["anatomy"]["foreground"])
+    return Shard(folder, folder / "cases.tsv")

@@ -31,11 +31,14 @@ BIDS = "bids/dataset_description.json"
 
 @pytest.fixture(scope="module")
 def rules(tmp_path_factory):
-    """What ``PROBE`` writes of the default study's rules; a BIDS folder that is asked for lies outside the results."""
+    """What ``PROBE`` writes of the default study's rules in both geometries.
+
+    A BIDS folder that is asked for lies outside the results.
+    """
     workspace = Workspace(tmp_path_factory.mktemp("layout"))
     with open(workspace.folder / "Snakefile", "a") as file:
         file.write(PROBE)
-    result = workspace.without_jobs("--list-rules", "--config", "bids_root=bids")
+    result = workspace.without_jobs("--list-rules", "--config", "bids_root=bids", "evaluation={geometry: both}")
     assert result.returncode == 0, result.stdout
     return json.loads((workspace.folder / "rules.json").read_text())
 

@@ -25,6 +25,12 @@ INFERENCE_MAY_IMPORT = {"base", "jobs", "data", "models", "inference"}
 
 # The rules that are made from a table of choices, one per row and named after it, run one script.
 MADE_FROM_A_TABLE = "plot_figure"
+# Rules whose code depends on where held-out cases are compared or shown.
+IN_A_GEOMETRY = dict.fromkeys(["predict_cases", "score_predictions"], ", *STUDY.geometry_choices")
+IN_A_GEOMETRY |= dict.fromkeys(
+    ["restore_predictions", "choose_cases", "explain_cases", "plot_explanations", "render_videos"],
+    ", STUDY.geometry_choices[0]",
+)
 
 
 # Names for what users ask of the requests, beside the rules that make it; the study's own stand in the Snakefile.
@@ -78,7 +84,7 @@ def test_every_rule_is_complete(name, block):
     # Snakemake's measurements see the process that waits for a forked job: jobs measure themselves.
     assert "    benchmark:" not in block
     assert name != ALWAYS_RUN or "    input:" not in block
-    own = ', ("FIGURES", figure)' if name == MADE_FROM_A_TABLE else ""
+    own = {MADE_FROM_A_TABLE: ', ("FIGURES", figure)'}.get(name, IN_A_GEOMETRY.get(name, ""))
     assert (f'code=code("{name}"{own})' in block) == (name != ONCE_ONLY)
     assert not re.search(r"^\s+run:", block, re.MULTILINE)
 

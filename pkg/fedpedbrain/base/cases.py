@@ -65,11 +65,6 @@ class Case:
         """Volume of one voxel of the network's grid."""
         return math.prod(self.grid_spacing_mm) / 1000.0
 
-    def plane_aspect(self, height: int, width: int) -> float:
-        """Height (front to back) over width, both in mm, of a grid's plane of so many voxels."""
-        _, height_mm, width_mm = self.grid_spacing_mm
-        return height * height_mm / (width * width_mm)
-
     def to_row(self) -> dict[str, str]:
         """The case as a table row."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}

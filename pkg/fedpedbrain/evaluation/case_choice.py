@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedpedbrain.base.cases import HELD_OUT, TEST, UNKNOWN_CLASS, Shard
+from fedpedbrain.base.cases import TEST, UNKNOWN_CLASS, Shard
 from fedpedbrain.base.files import read_table, write_table
-from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.study.geometry_facts import GEOMETRIES
 
 MEDIAN, WORST, BEST, ONLY, BETWEEN = "median", "worst", "best", "only", "between"
 # How many of a group's first cases are the median, the worst and the best.
@@ -127,6 +127,7 @@ def choose_cases_files(
     choice_path: str | Path,
     classes: Sequence[str],
     num_cases: int,
+    geometry: str,
 ) -> None:
     """Write the cases to show, with the slice of each that stands for it: that of the largest true region.
 
@@ -135,8 +136,9 @@ def choose_cases_files(
     scores_path : of the arm that decides, one seed
     shards : of all sites
     classes, num_cases : see ``choose_cases``
+    geometry : in which the cases are shown, a word of ``GEOMETRIES``
     """
-    dataset = ShardDataset(shards, HELD_OUT)
+    dataset = GEOMETRIES.load(geometry)().open(shards)
     row_of = {case.case: row for row, case in enumerate(dataset.cases)}
     chosen = choose_cases(read_table(scores_path), classes, num_cases)
     slices = [largest_slice(dataset.mask(row_of[case.case])) for case in chosen]

@@ -20,6 +20,7 @@ from fedpedbrain.base.cases import HELD_OUT, Shard
 from fedpedbrain.base.files import replacing
 from fedpedbrain.data.grid.dataset import ShardDataset
 from fedpedbrain.evaluation.case_choice import read_choice
+from fedpedbrain.evaluation.case_geometry import read_frames_of
 from fedpedbrain.models.files import load_model_file
 from fedpedbrain.models.prediction import (
     CaseMean,
@@ -29,6 +30,7 @@ from fedpedbrain.models.prediction import (
     predict_probabilities,
 )
 from fedpedbrain.models.sliding_window import fill_up
+from fedpedbrain.study.geometry_facts import GEOMETRIES
 
 
 @dataclass(frozen=True)
@@ -143,27 +145,29 @@ def explain_cases_files(
     explanations_path: str | Path,
     device: torch.device,
     plan: PredictionPlan,
+    geometry: str,
 ) -> None:
     """Explain the chosen cases, each on the slice that stands for it.
 
-    Writes ``cases`` and ``predicted_classes`` as text (N,), "" for none, as float16 ``regions`` (N, R, H, W) and
-    ``saliency`` (N, S, H, W), and as integers ``saliency_cells`` (3,), or (0,) where S = 0; see ``Explanation``.
+    Writes ``cases`` and ``predicted_classes`` as text (N,), "" for none, as integers ``saliency_cells`` (3,), or (0,)
+    where S = 0, and of case n as float16 ``regions_n`` (R, H, W) and ``saliency_n`` (S, H, W); see ``Explanation``.
 
     Parameters
     ----------
     model_paths : for all sites that are not in ``personal_paths``; of several models the mean is explained
     personal_paths : site to the model that predicts its cases
-    choice_path : the chosen cases
+    shards : each folder has ``frames.tsv``
+    choice_path : the chosen cases, with slices of ``geometry``
     plan : as in the predictions
+    geometry : in which the cases are shown, a word of ``GEOMETRIES``
     """
     dataset = ShardDataset(shards, HELD_OUT)
     row_of = {case.case: row for row, case in enumerate(dataset.cases)}
     common, networks = [load_model_file(path) for path in model_paths], {}
     personal = {site: [load_model_file(path)] for site, path in personal_paths.items()}
     choice, spec = read_choice(choice_path), common[0].spec
-    height, width = spec.preprocessing["grid"][1:]
-    regions = np.zeros((len(choice), len(spec.regions), height, width), np.float16)
-    saliency = np.zeros((len(choice), int(bool(spec.classes)), height, width), np.float16)
+    frames, shown = read_frames_of(shards), GEOMETRIES.load(geometry)()
+    arrays: dict[str, np.ndarray] = {}
     predicted, cells = [], ()
     for number, chosen in enumerate(choice):
         row = row_of[chosen.case]
@@ -172,13 +176,16 @@ def explain_cases_files(
         if owner not in networks:
             networks[owner] = [WindowedNetwork.of(model_file) for model_file in personal.get(site, common)]
         found = explain_case(networks[owner], spec.classes, dataset.image(row), device, plan)
-        regions[number] = found.regions[:, chosen.slice_index]
-        saliency[number] = found.saliency[:, chosen.slice_index]
+        frame = frames[chosen.case]
+        _, height, width = shown.shape(frame)
+        for name, maps in (("regions", found.regions), ("saliency", found.saliency)):
+            slices = arrays[f"{name}_{number}"] = np.zeros((len(maps), height, width), np.float16)
+            for plane, laid in zip(slices, shown.lay(frame, maps), strict=True):
+                plane[:] = laid[chosen.slice_index]
         predicted.append(found.predicted_class or "")
-        # One network, one grid: the same of every case.
+        # Of one network the same for every case.
         cells = found.saliency_cells
     with replacing(explanations_path) as temporary, open(temporary, "wb") as file:
         names = np.array([chosen.case for chosen in choice], dtype=np.str_)
         classes = np.array(predicted, dtype=np.str_)
-        arrays = {"regions": regions, "saliency": saliency, "saliency_cells": np.array(cells, dtype=np.int64)}
-        np.savez(file, cases=names, predicted_classes=classes, **arrays)
+        np.savez(file, cases=names, predicted_classes=classes, saliency_cells=np.array(cells, dtype=np.int64), **arrays)

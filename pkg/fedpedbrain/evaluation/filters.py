@@ -14,7 +14,7 @@ from fedpedbrain.evaluation.dice import dice_coefficient
 from fedpedbrain.evaluation.predictions import load_candidate, predict_dataset
 from fedpedbrain.models.components import ComponentFilter
 from fedpedbrain.models.files import load_model_file
-from fedpedbrain.models.prediction import PredictionPlan
+from fedpedbrain.models.prediction import PredictionPlan, decide_regions, most_probable_class
 
 
 class ValidatedCase(NamedTuple):
@@ -88,10 +88,17 @@ def choose_filters_files(
     model_files = load_candidate(model_paths, expected)
     personal = {site: load_model_file(path) for site, path in personal_paths.items()}
     dataset = ShardDataset(shards, {VALIDATION})
-    predictions = predict_dataset(model_files, personal, dataset, {**decision, "smallest_region_ml": 0.0}, device, plan)
+    predictions = predict_dataset(model_files, personal, dataset, device, plan)
+    unfiltered, classes = {**decision, "smallest_region_ml": 0.0}, model_files[0].spec.classes
     cases = (
-        ValidatedCase(prediction.regions, dataset.mask(row), dataset.cases[row].grid_voxel_ml)
-        for row, prediction in enumerate(predictions)
+        ValidatedCase(
+            decide_regions(
+                regions, case.grid_voxel_ml, predicted_class=most_probable_class(of_classes, classes), **unfiltered
+            ),
+            dataset.mask(row),
+            case.grid_voxel_ml,
+        )
+        for row, (case, (regions, of_classes)) in enumerate(zip(dataset.cases, predictions, strict=True))
     )
     filters = [ComponentFilter(**settings) for settings in tried]
     write_json(filters_path, try_filters(cases, model_files[0].spec.regions, filters, decision["smallest_region_ml"]))

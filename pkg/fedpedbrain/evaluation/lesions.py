@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import label
+from scipy.ndimage import find_objects, label
 
 # Voxels that share a face, an edge or a corner are one lesion.
 _NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
@@ -40,7 +40,10 @@ def count_lesions(mask: np.ndarray, other: np.ndarray, least_overlap: float) -> 
     mask, other : bool (D, H, W)
     least_overlap : part of a lesion's voxels, above 0
     """
-    labels, number = label(mask, _NEIGHBOURS)
+    (box,) = find_objects(mask.astype(np.uint8), max_label=1)
+    if box is None:
+        return LesionCounts(0, 0)
+    labels, number = label(mask[box], _NEIGHBOURS)
     sizes = np.bincount(labels.ravel(), minlength=number + 1)[1:]
-    filled = np.bincount(labels[other], minlength=number + 1)[1:]
+    filled = np.bincount(labels[other[box]], minlength=number + 1)[1:]
     return LesionCounts(int(number), int(np.sum(filled >= least_overlap * sizes)))

@@ -37,12 +37,12 @@ class MaskPair:
 
     @cached_property
     def true_ml(self) -> float:
-        """True volume, in voxels of the grid."""
+        """True volume."""
         return self._volume_ml(self.truth)
 
     @cached_property
     def predicted_ml(self) -> float:
-        """Predicted volume, in voxels of the grid."""
+        """Predicted volume."""
         return self._volume_ml(self.predicted)
 
     def _volume_ml(self, mask: np.ndarray) -> float:

@@ -1,20 +1,32 @@
 """Predictions of an arm's best model on the held-out patients."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fedpedbrain.base.cases import HELD_OUT, Shard
 from fedpedbrain.base.errors import StudyError
 from fedpedbrain.base.files import replacing, write_table
 from fedpedbrain.data.grid.dataset import ShardDataset
-from fedpedbrain.data.grid.memory_maps import create_array
+from fedpedbrain.data.grid.frame_table import CaseFrame
+from fedpedbrain.data.grid.packed_masks import pack_masks
+from fedpedbrain.data.grid.ragged import RaggedWriter
+from fedpedbrain.evaluation.case_geometry import CaseGeometry, read_frames_of
 from fedpedbrain.models.components import ComponentFilter, read_filters
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file
-from fedpedbrain.models.prediction import Prediction, PredictionPlan, predict_cases
+from fedpedbrain.models.prediction import (
+    PredictionPlan,
+    WindowedNetwork,
+    decide_regions,
+    most_probable_class,
+    predict_probabilities,
+)
+from fedpedbrain.study.geometry_facts import GEOMETRIES
 
 PROBABILITY_COLUMNS = ("case", "class", "probability")
 
@@ -23,18 +35,46 @@ def predict_dataset(
     model_files: Sequence[ModelFile],
     personal: Mapping[str, ModelFile],
     dataset: ShardDataset,
-    decision: Mapping[str, Any],
     device: torch.device,
     plan: PredictionPlan,
-    filters: Sequence[ComponentFilter] = (),
-) -> Iterator[Prediction]:
-    """Predict every case of a data set, a site's with its personal model where it has one, in the order of the rows."""
+) -> Iterator[tuple[np.ndarray | None, np.ndarray | None]]:
+    """Predict every case of a data set, a site's with its personal model where it has one, in the order of the rows.
+
+    Yields
+    ------
+    probabilities of regions and classes, see ``predict_probabilities``
+    """
     for site, rows in groupby(range(len(dataset)), lambda row: dataset.cases[row].site):
         part = dataset.select(list(rows))
-        images = map(part.image, range(len(part)))
-        voxels_ml = [case.grid_voxel_ml for case in part.cases]
         files = [personal[site]] if site in personal else model_files
-        yield from predict_cases(files, images, voxels_ml, decision, device, plan, filters)
+        networks = [WindowedNetwork.of(model_file) for model_file in files]
+        yield from predict_probabilities(networks, map(part.image, range(len(part))), device, plan)
+
+
+def decide_in(
+    geometry: CaseGeometry,
+    frame: CaseFrame,
+    probabilities: Sequence[np.ndarray],
+    filters: Sequence[ComponentFilter],
+    decision: Mapping[str, Any],
+) -> np.ndarray:
+    """Lay probabilities out in a geometry and decide there, region by region: one map of a scan is in memory at a time.
+
+    Parameters
+    ----------
+    probabilities : float32 (R, D, H, W) on the case's grid
+    filters : of each region's components
+    decision : all other arguments of ``decide_regions``, without the volume of a voxel
+
+    Returns
+    -------
+    bool (R, D, H, W) in the geometry
+    """
+    regions = np.zeros((len(probabilities), *geometry.shape(frame)), dtype=bool)
+    voxel_ml = geometry.voxel_ml(frame)
+    for region, laid, component_filter in zip(regions, geometry.lay(frame, probabilities), filters, strict=True):
+        region[:] = decide_regions(laid[None], voxel_ml, filters=[component_filter], **decision)[0]
+    return regions
 
 
 def check_agreement(path: str | Path, spec: ModelSpec, expected: Mapping[str, Any]) -> None:
@@ -79,7 +119,7 @@ def predict_cases_files(
     model_paths: Sequence[str | Path],
     personal_paths: Mapping[str, str | Path],
     shards: Sequence[Shard],
-    masks_path: str | Path,
+    masks_paths: Mapping[str, str | Path],
     probabilities_path: str | Path,
     decision: Mapping[str, Any],
     expected: Mapping[str, Any],
@@ -90,33 +130,40 @@ def predict_cases_files(
 ) -> None:
     """Predict the held-out cases of the given shards.
 
-    Writes ``masks`` uint8 (N, R, D, H, W), 0 or 1, rows in the order of the shards' held-out cases, and one row a case
-    and class of probabilities.
+    Writes masks (``PackedMasks``), rows in the order of the shards' held-out cases, and one row a case and class of
+    probabilities.
 
     Parameters
     ----------
     model_paths : for all sites that are not in ``personal_paths``; of several models the mean is taken
     personal_paths : site to the model that predicts its cases
+    shards : each folder has ``frames.tsv``
+    masks_paths : word of ``GEOMETRIES`` to where the masks in that geometry are written
     decision : arguments of ``decide_regions`` from the config
     expected : ``channels``, ``regions``, ``classes`` and ``preprocessing`` of the study
     plan : how windows, mirrored copies and models are averaged
     filters_path, component_filter : see ``read_filters``
     """
     model_files = load_candidate(model_paths, expected)
-    dataset, spec = ShardDataset(shards, HELD_OUT), model_files[0].spec
-    grid = tuple(spec.preprocessing["grid"])
     personal = {site: load_model_file(path) for site, path in personal_paths.items()}
-    filters = read_filters(filters_path, spec.regions, component_filter)
-    predictions = predict_dataset(model_files, personal, dataset, decision, device, plan, filters)
+    classes, region_names = model_files[0].spec.classes, model_files[0].spec.regions
+    filters = read_filters(filters_path, region_names, component_filter)
+    dataset, frames = ShardDataset(shards, HELD_OUT), read_frames_of(shards)
     rows = []
-    with replacing(masks_path) as temporary:
-        masks = create_array(temporary, (len(dataset), len(spec.regions), *grid))
-        for row, prediction in enumerate(predictions):
-            if prediction.regions is not None:
-                masks[row] = prediction.regions
-            rows += [
-                {"case": dataset.cases[row].case, "class": name, "probability": probability}
-                for name, probability in prediction.probabilities.items()
-            ]
-        masks.flush()
+    with ExitStack() as stack:
+        writers = [
+            (GEOMETRIES.load(word)(), stack.enter_context(RaggedWriter(stack.enter_context(replacing(path)), np.uint8)))
+            for word, path in masks_paths.items()
+        ]
+        predictions = predict_dataset(model_files, personal, dataset, device, plan)
+        for case, (regions, of_classes) in zip(dataset.cases, predictions, strict=True):
+            decided = {**decision, "predicted_class": most_probable_class(of_classes, classes)}
+            for geometry, writer in writers:
+                maps = [] if regions is None else regions
+                writer.append(pack_masks(decide_in(geometry, frames[case.case], maps, filters, decided)))
+            if of_classes is not None:
+                rows += [
+                    {"case": case.case, "class": name, "probability": float(probability)}
+                    for name, probability in zip(classes, of_classes, strict=True)
+                ]
     write_table(probabilities_path, PROBABILITY_COLUMNS, rows)

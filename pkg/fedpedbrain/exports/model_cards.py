@@ -17,7 +17,7 @@ from fedpedbrain.reporting.numbers import NO_VALUE, format_names
 from fedpedbrain.reporting.results import Estimate, Measure, headline_measures, measure_groups
 from fedpedbrain.reporting.words.answers import describe_value
 from fedpedbrain.reporting.words.arms_in_words import weight_in_words
-from fedpedbrain.reporting.words.reading_notes import grid_in_words
+from fedpedbrain.reporting.words.reading_notes import describe_geometry, grid_in_words
 from fedpedbrain.reporting.words.source_notes import SOURCE_NOTES
 from fedpedbrain.study.metric_facts import GROUP_METRICS
 
@@ -77,6 +77,7 @@ def build_card(run: ModelRun, facts: CardFacts) -> ModelCard:
         "source_note": SOURCE_NOTES.get(study["source"], ""),
         "settings": {words: run.parameters[place] for place, words in names.items()}
         | {_GRID: grid_in_words(study["config"]["preprocessing"])},
+        "geometry_note": describe_geometry(study),
         "weight": weight_in_words(arm),
         "sites": _site_rows(arm, facts.audit),
         "classes": _class_counts(arm, study["classes"], facts.audit),

@@ -96,6 +96,7 @@ _SEED = "models/{arm}/seed-{seed}/"
 _ROUND = f"{_SEED}round-{{round}}/"
 _AUDIT, _SPLITS = "how-to/reading-the-audit.md", "explanation/from-scan-to-grid.md#splits"
 _SHARDS = "explanation/from-scan-to-grid.md#shards"
+_SCANS = "explanation/from-scan-to-grid.md#back-into-the-scan"
 _MODEL_FILES, _LINEAGE = "reference/model-files.md", "reference/model-files.md#lineage"
 _REPORT = "reference/outputs.md#the-report"
 # In the order of the data.
@@ -117,11 +118,10 @@ LAYOUT: Mapping[str, OutputKind] = {
         shard_table=("shard.tsv", "the cases of a site's arrays, with size and SHA-256 of images and masks", _SHARDS),
         shard_cases=("cases.tsv", "the cases of shard.tsv with their splits; every job that reads a case checks it"),
         outlines=("outlines.tsv", "the volume of each outline in the scan, and what the grid cuts of it", _AUDIT),
-        frames=(
-            "frames.tsv",
-            "where each case's grid and scan lie",
-            "explanation/from-scan-to-grid.md#back-into-the-scan",
-        ),
+        frames=("frames.tsv", "where each case's grid and scan lie", _SCANS),
+        scan_images=("scan_images.npy", "the first channel of a site's held-out cases in their scans' voxels", _SCANS),
+        scan_masks=("scan_masks.npy", "their outlines in these voxels, one bit per voxel", _SCANS),
+        scan_table=("scans.tsv", "sizes, spacings and SHA-256 of these scans", _SCANS),
         audited_cases=("audit.tsv", "every case of a site with its problems", _AUDIT),
     ),
     **_kinds(
@@ -202,7 +202,16 @@ LAYOUT: Mapping[str, OutputKind] = {
         "evaluation",
         "predictions/{candidate}/seed-{seed}/",
         "",
-        predicted_masks=("masks.npy", "predicted masks of the held-out cases, on the network's grid"),
+        predicted_masks=(
+            "masks.npy",
+            "predicted masks of the held-out cases, one bit per voxel, where evaluation.geometry says",
+            _SCANS,
+        ),
+        masks_on_grid=(
+            "masks_on_grid.npy",
+            "the same on the network's grid, where evaluation.geometry is both",
+            _SCANS,
+        ),
         predicted_classes=("probabilities.tsv", "predicted class probabilities of the held-out cases"),
         restored_masks=(
             "scans/",

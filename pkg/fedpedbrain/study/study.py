@@ -17,6 +17,7 @@ from fedpedbrain.study.candidates import Candidate, build_candidates
 from fedpedbrain.study.checks import check_arms, check_cohort, check_recipe
 from fedpedbrain.study.colours import arm_colours
 from fedpedbrain.study.description import study_in_plain_values
+from fedpedbrain.study.geometry_facts import geometries_of
 from fedpedbrain.study.prediction_settings import PredictionSettings
 from fedpedbrain.study.recipes import ArmRecipe, build_recipe
 from fedpedbrain.study.requests import Requests
@@ -310,11 +311,22 @@ class Study:
         return arms | {"configured_colours": colours, "dpi": dpi}
 
     @property
+    def geometries(self) -> list[str]:
+        """Geometries that held-out cases are scored in; the first is that of the main scores and of what is shown."""
+        return geometries_of(self.config["evaluation"]["geometry"])
+
+    @property
+    def geometry_choices(self) -> list[Choice]:
+        """What scores take from the tables of choices beside what is scored."""
+        return [("GEOMETRIES", word) for word in self.geometries]
+
+    @property
     def video_style(self) -> dict[str, Any]:
         """What the report's videos show: colours of arms that they do not show are none of their business."""
         colours = arm_colours(list(self.candidates), self.config["reporting"]["arm_colours"])
         shown = {arm: colours[arm] for arm in self.config["reporting"]["video"]["arms"]}
         finding = {"regions": self.regions, "classes": self.config["cohort"]["classes"]}
+        finding |= {"geometry": self.geometries[0]}
         return {"colours": shown} | finding | self.video_settings
 
     @property

@@ -5,6 +5,7 @@ from typing import Any
 
 from fedpedbrain.base.choices import Choices
 from fedpedbrain.study.augmentation_facts import AUGMENTATIONS
+from fedpedbrain.study.geometry_facts import GEOMETRIES
 from fedpedbrain.study.network_facts import NETWORKS
 from fedpedbrain.study.source_facts import SOURCES
 from fedpedbrain.study.strategy_facts import STRATEGIES
@@ -28,6 +29,7 @@ TABLES: Mapping[str, Choices] = {
     "SCHEDULES": SCHEDULES,
     "AUGMENTATIONS": AUGMENTATIONS,
     "SAMPLERS": SAMPLERS,
+    "GEOMETRIES": GEOMETRIES,
 }
 # A table's name and one of its words.
 Choice = tuple[str, str]

@@ -95,6 +95,6 @@ def test_the_choice_is_read_as_it_was_written(tmp_path, make_case, write_shard):
     shard = write_shard(tmp_path / "north", [make_case("a"), make_case("b", split="test")], masks=masks)
     rows = score_rows("b", "dipg", 0.5)
     write_table(tmp_path / "scores.tsv", tuple(rows[0]), rows)
-    choose_cases_files(tmp_path / "scores.tsv", [shard], tmp_path / "cases.tsv", ["dipg"], 3)
+    choose_cases_files(tmp_path / "scores.tsv", [shard], tmp_path / "cases.tsv", ["dipg"], 3, "grid")
     (chosen,) = read_choice(tmp_path / "cases.tsv")
     assert (chosen.case, chosen.class_name, chosen.place, chosen.slice_index) == ("b", "dipg", "only", 1)

@@ -9,32 +9,34 @@ from fedpedbrain.base.lineage import Lineage
 from fedpedbrain.evaluation.predictions import check_agreement, load_candidate, predict_cases_files
 from fedpedbrain.models.files import ModelFile, ModelSpec, load_model_file, save_model_file
 from fedpedbrain.models.prediction import PredictionPlan
+from predicted_masks import read_masks
 
+GRID = (4, 8, 8)
 CPU = torch.device("cpu")
 ALONE = PredictionPlan()
 DECISION = {"threshold": 0.5, "smallest_region_ml": 0.0}
 
 
 @pytest.fixture
-def predict(tmp_path, make_case, write_shard, write_constant_model):
+def predict(tmp_path, spec, make_case, write_shard, write_constant_model):
     """Predict the held-out cases of two shards with a constant model; returns masks and probabilities."""
     north = [make_case("a", split="train"), make_case("b", split="test"), make_case("c", split="validation")]
     west = [make_case("d", "west", "external")]
     shards = [write_shard(tmp_path / "west", west), write_shard(tmp_path / "north", north)]
 
-    def _predict(decision=DECISION, **model) -> tuple[np.ndarray, list[dict[str, str]]]:
+    def _predict(decision=DECISION, **model) -> tuple[list[np.ndarray], list[dict[str, str]]]:
         write_constant_model(tmp_path / "best.pth", **model)
         outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
-        predict_cases_files([tmp_path / "best.pth"], {}, shards, *outputs, decision, {}, CPU, ALONE, None, {})
-        return np.load(outputs[0]), read_table(outputs[1])
+        files = ([tmp_path / "best.pth"], {}, shards, {"grid": outputs[0]}, outputs[1])
+        predict_cases_files(*files, decision, {}, CPU, ALONE, None, {})
+        return read_masks(outputs[0], [(len(spec["regions"]), *GRID)] * 2), read_table(outputs[1])
 
     return _predict
 
 
 def test_test_and_external_cases_are_predicted_in_the_order_of_the_shards(predict):
     masks, rows = predict(regions=["whole_tumour"], class_name="dipg")
-    assert (masks.shape, masks.dtype) == ((2, 1, 4, 8, 8), np.uint8)
-    assert masks.all()
+    assert np.all(masks)
     assert [(row["case"], row["class"]) for row in rows] == [
         ("d", "normal"),
         ("d", "dipg"),
@@ -46,27 +48,27 @@ def test_test_and_external_cases_are_predicted_in_the_order_of_the_shards(predic
 
 
 def test_the_decision_of_the_study_is_taken(predict):
-    assert not predict({"threshold": 0.99999, "smallest_region_ml": 0.0}, regions=["whole_tumour"])[0].any()
-    assert not predict({"threshold": 0.5, "smallest_region_ml": 500.0}, regions=["whole_tumour"])[0].any()
+    assert not np.any(predict({"threshold": 0.99999, "smallest_region_ml": 0.0}, regions=["whole_tumour"])[0])
+    assert not np.any(predict({"threshold": 0.5, "smallest_region_ml": 500.0}, regions=["whole_tumour"])[0])
 
 
 def test_a_case_diagnosed_as_normal_has_no_region_in_its_mask(predict):
     decision = DECISION | {"empty_class": "normal"}
-    assert not predict(decision, regions=["whole_tumour"], class_name="normal")[0].any()
-    assert predict(decision, regions=["whole_tumour"], class_name="dipg")[0].all()
+    assert not np.any(predict(decision, regions=["whole_tumour"], class_name="normal")[0])
+    assert np.all(predict(decision, regions=["whole_tumour"], class_name="dipg")[0])
 
 
 def test_a_study_without_regions_has_masks_of_no_region(predict, spec):
     spec["regions"] = []
     masks, rows = predict(class_name="normal")
-    assert masks.shape == (2, 0, 4, 8, 8)
+    assert [regions.shape for regions in masks] == [(0, *GRID)] * 2
     assert len(rows) == 4
 
 
 def test_a_study_without_classes_has_no_probabilities(predict, spec):
     spec["classes"] = []
     masks, rows = predict(regions=["whole_tumour"])
-    assert masks.all()
+    assert np.all(masks)
     assert rows == []
 
 
@@ -84,9 +86,8 @@ def test_flips_average_the_held_out_cases_over_their_mirror_images(tmp_path, spe
     probabilities = {}
     for flips in ("", "W"):
         outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
-        predict_cases_files(
-            [tmp_path / "best.pth"], {}, [shard], *outputs, DECISION, {}, CPU, PredictionPlan(flips), None, {}
-        )
+        files = ([tmp_path / "best.pth"], {}, [shard], {"grid": outputs[0]}, outputs[1])
+        predict_cases_files(*files, DECISION, {}, CPU, PredictionPlan(flips), None, {})
         probabilities[flips] = [float(row["probability"]) for row in read_table(outputs[1]) if row["class"] == "dipg"]
     first, second = probabilities["W"]
     assert first == pytest.approx(second, abs=1e-6)
@@ -109,7 +110,7 @@ def test_several_models_are_scored_as_their_mean(tmp_path, make_case, write_shar
     shard = write_shard(tmp_path / "north", [make_case("a", split="test")])
     paths = [write_constant_model(tmp_path / f"{name}.pth", class_name=name) for name in ("normal", "dipg")]
     outputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv")
-    predict_cases_files(paths, {}, [shard], *outputs, DECISION, {}, CPU, ALONE, None, {})
+    predict_cases_files(paths, {}, [shard], {"grid": outputs[0]}, outputs[1], DECISION, {}, CPU, ALONE, None, {})
     assert [float(row["probability"]) for row in read_table(outputs[1])] == pytest.approx([0.5, 0.5])
 
 
@@ -130,5 +131,6 @@ def test_filters_that_were_chosen_are_applied(tmp_path, make_case, write_shard, 
         chosen = {"chosen": {"smallest_component_ml": smallest_ml, "largest_only": False}}
         write_json(tmp_path / "filters.json", {"whole_tumour": chosen})
         filters = (tmp_path / "filters.json", {"smallest_component_ml": 1e6})
-        predict_cases_files([path], {}, [shard], *outputs, DECISION, {}, CPU, ALONE, *filters)
-        assert np.load(outputs[0]).any() == is_left
+        files = ([path], {}, [shard], {"grid": outputs[0]}, outputs[1])
+        predict_cases_files(*files, DECISION, {}, CPU, ALONE, *filters)
+        assert np.any(read_masks(outputs[0], [(1, *GRID)])) == is_left

@@ -3,7 +3,9 @@ import pytest
 import SimpleITK as sitk
 from fedpedbrain.data.grid.frame_table import CaseFrame, Geometry, write_frames
 from fedpedbrain.data.grid.geometry import grid_frame
+from fedpedbrain.evaluation.grid_geometry import GridGeometry
 from fedpedbrain.evaluation.restoration import restore_labels, restore_predictions_files
+from predicted_masks import write_masks
 
 GRID = (4, 8, 8)
 
@@ -21,7 +23,7 @@ def test_the_smaller_region_lies_on_top_of_the_larger_one(larger, smaller):
     regions = np.zeros((2, *GRID), np.uint8)
     regions[larger, :, 2:6, 2:6] = 1
     regions[smaller, :, 4:6, 4:8] = 1
-    labels = sitk.GetArrayFromImage(restore_labels(regions, make_frame("a")))
+    labels = sitk.GetArrayFromImage(restore_labels(regions, make_frame("a"), GridGeometry()))
     expected = np.zeros((6, 10, 12), np.uint8)
     # The grid is the middle of the scan.
     expected[1:5, 3:7, 4:8] = larger + 1
@@ -30,7 +32,7 @@ def test_the_smaller_region_lies_on_top_of_the_larger_one(larger, smaller):
 
 
 def test_a_study_without_regions_has_empty_masks():
-    image = restore_labels(np.zeros((0, *GRID), np.uint8), make_frame("a"))
+    image = restore_labels(np.zeros((0, *GRID), np.uint8), make_frame("a"), GridGeometry())
     assert image.GetSize() == (12, 10, 6)
     assert not sitk.GetArrayFromImage(image).any()
 
@@ -46,8 +48,8 @@ def test_each_held_out_case_has_its_own_prediction_in_its_own_geometry(tmp_path,
     masks = np.zeros((2, 1, *GRID), np.uint8)
     # Row 0 is the one of the first shard, west.
     masks[0, 0, 1, 2, 3] = 1
-    np.save(tmp_path / "masks.npy", masks)
-    restore_predictions_files(tmp_path / "masks.npy", shards, tmp_path / "scans")
+    write_masks(tmp_path / "masks.npy", masks)
+    restore_predictions_files(tmp_path / "masks.npy", shards, tmp_path / "scans", "grid", 1)
     assert sorted(path.name for path in (tmp_path / "scans").iterdir()) == ["b.nii.gz", "c.nii.gz"]
     for name, num_voxels in (("c", 1), ("b", 0)):
         image = sitk.ReadImage(str(tmp_path / "scans" / f"{name}.nii.gz"))

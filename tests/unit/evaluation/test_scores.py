@@ -2,11 +2,13 @@ import math
 
 import numpy as np
 import pytest
+from fedpedbrain.base.cases import Shard
 from fedpedbrain.base.files import read_table, write_table
 from fedpedbrain.evaluation import mask_pair
 from fedpedbrain.evaluation.mask_pair import MaskPair
 from fedpedbrain.evaluation.scores import SCORE_COLUMNS, region_scores, score_predictions_files
 from fedpedbrain.study.metric_facts import EMPTY_RULES, METRICS, REGION_METRICS
+from predicted_masks import write_masks
 
 SETTINGS = {"surface_tolerance_mm": 5.0, "lesion_overlap": 0.1}
 VOLUMES = ("true_volume_ml", "predicted_volume_ml")
@@ -101,25 +103,29 @@ def test_lesions_that_are_missed_and_invented_count():
 
 
 @pytest.fixture
-def shards(tmp_path, make_case, write_shard):
-    """Two sites of which two cases are held out."""
-    truth = np.zeros((2, 2, 4, 8, 8), np.uint8)
-    truth[:, 0] = 1
-    north = [make_case("learnt"), make_case("tested", split="test", patient="p1")]
-    west = [make_case("foreign", "west", "external", class_name=""), make_case("learnt too", "west")]
-    return [write_shard(tmp_path / "north", north, masks=truth), write_shard(tmp_path / "west", west, masks=truth)]
+def make_shards(tmp_path, make_case, write_shard):
+    """``make_shards(num_regions)``: two sites of which two cases are held out; their first region is everywhere."""
+
+    def _make_shards(num_regions: int) -> list[Shard]:
+        truth = np.zeros((2, num_regions, 4, 8, 8), np.uint8)
+        truth[:, :1] = 1
+        north = [make_case("learnt"), make_case("tested", split="test", patient="p1")]
+        west = [make_case("foreign", "west", "external", class_name=""), make_case("learnt too", "west")]
+        return [write_shard(tmp_path / "north", north, masks=truth), write_shard(tmp_path / "west", west, masks=truth)]
+
+    return _make_shards
 
 
 @pytest.fixture
-def score(tmp_path, shards):
+def score(tmp_path, make_shards):
     """Score predictions: everything for the tested case, nothing for the foreign one."""
 
     def _score(regions: list[str], probabilities: list[dict]) -> list[dict[str, str]]:
         masks = np.zeros((2, len(regions), 4, 8, 8), np.uint8)
         masks[0] = 1
-        np.save(tmp_path / "masks.npy", masks)
+        write_masks(tmp_path / "masks.npy", masks)
         write_table(tmp_path / "probabilities.tsv", ["case", "class", "probability"], probabilities)
-        inputs = (tmp_path / "masks.npy", tmp_path / "probabilities.tsv", shards)
+        inputs = ({"grid": tmp_path / "masks.npy"}, tmp_path / "probabilities.tsv", make_shards(len(regions)))
         score_predictions_files(*inputs, tmp_path / "scores.tsv", "fedavg", 3, regions, SETTINGS)
         return read_table(tmp_path / "scores.tsv")
 

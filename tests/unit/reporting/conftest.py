@@ -223,7 +223,8 @@ class StudyWriter:
             splits = dict(zip(SPLITS, (0, 0, 0, 20) if external else (11, 3, 6, 0), strict=True))
             facts = {"site": site, "role": "external" if external else "training", "num_patients": 20, "num_cases": 20}
             facts |= {"splits": splits, "classes": dict.fromkeys(self.study["classes"], 10) or {"unknown": 20}}
-            facts |= {"patients_by_split": splits, "held_out_grid_spacing_mm": [6.0, 4.0 if external else 5.0, 5.0]}
+            facts["held_out_spacing_mm"] = {"scan": [6.0, 4.0 if external else 5.0, 5.0], "grid": [9.0, 9.0, 9.0]}
+            facts["patients_by_split"] = splits
             facts |= {"shapes": ["4x8x8"], "spacings_mm": ["3x1x1"], "num_empty_masks": 2}
             facts["median_volume_ml"] = dict.fromkeys(self.study["regions"], None if external else 21.5)
             sites.append(facts)
@@ -344,6 +345,7 @@ def study_writer(folder: Path) -> Callable[..., SyntheticStudy]:
                 "surface_tolerance_mm": 4.5,
                 "lesion_overlap": 0.2,
                 "smallest_region_ml": 0.75,
+                "geometry": "scan",
                 "empty_when_normal": True,
                 "component_filters": {"smallest_ml": [0.0], "largest_only": [False]},
                 "noninferiority_margin": {"dice": MARGIN, "accuracy": None},

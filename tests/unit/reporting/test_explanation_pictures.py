@@ -22,13 +22,13 @@ def plot(shard, tmp_path):
             tmp_path / "scores.tsv", SCORE_COLUMNS, [dict(zip(SCORE_COLUMNS, row, strict=True)) for row in rows]
         )
         ramp = np.linspace(0.0, 1.0, 256, dtype=np.float16).reshape(16, 16)
-        arrays = {"regions": 0.5 * np.stack([ramp] * len(regions))[None] if regions else np.zeros((1, 0, 16, 16))}
-        arrays["saliency"] = np.stack([ramp] * num_saliencies)[None] if num_saliencies else np.zeros((1, 0, 16, 16))
+        arrays = {"regions_0": 0.5 * np.stack([ramp] * len(regions)) if regions else np.zeros((0, 16, 16))}
+        arrays["saliency_0"] = np.stack([ramp] * num_saliencies) if num_saliencies else np.zeros((0, 16, 16))
         arrays["saliency_cells"] = np.array([3, 2, 2] if num_saliencies else [], dtype=np.int64)
         np.savez(tmp_path / "a.npz", cases=["c3"], predicted_classes=["glioma" if num_saliencies else ""], **arrays)
         paths = ([tmp_path / "a.npz"] * 2, [tmp_path / "scores.tsv"] * 2)
         folder = tmp_path / f"pictures-{len(regions)}-{num_saliencies}"
-        plot_explanations_files(tmp_path / "cases.tsv", [shard], *paths, folder, ["one", "fedavg"], regions, 40)
+        plot_explanations_files(tmp_path / "cases.tsv", [shard], *paths, folder, ["one", "fedavg"], regions, 40, "grid")
         return folder
 
     return _plot

@@ -9,7 +9,12 @@ from html.parser import HTMLParser
 import pytest
 from fedpedbrain.reporting.pages import report
 from fedpedbrain.reporting.pages.report import write_report_files
-from fedpedbrain.reporting.words.reading_notes import describe_outline_rules, describe_selection, grid_in_words
+from fedpedbrain.reporting.words.reading_notes import (
+    describe_geometry,
+    describe_outline_rules,
+    describe_selection,
+    grid_in_words,
+)
 from organ_words import organ_words
 from study_arms import arm
 
@@ -136,6 +141,7 @@ def study_of_windows(**filters):
     study = {"training_sites": [], "regions": ["tumour"], "classes": [], "num_rounds": 1, "seeds": [0]}
     study |= {"anatomy": {"finding": "tumour"}, "normal_class": None}
     evaluation = {"surface_tolerance_mm": 1.0, "lesion_overlap": 0.1, "smallest_region_ml": 0.0, "windows": windows}
+    evaluation["geometry"] = "scan"
     evaluation["component_filters"] = {"smallest_ml": [0.0], "largest_only": [False]} | filters
     patches = [None, {"size": [1, 8, 8]}]
     return study | {"arms": [{"training": {"patch": patch}} for patch in patches], "config": {"evaluation": evaluation}}
@@ -163,6 +169,27 @@ def test_the_report_says_by_how_much_validation_was_cheaper():
 def test_the_report_says_which_components_are_left_out(filters, words):
     note = describe_outline_rules(study_of_windows(**filters), {"sites": []})
     assert (words in note) if words else ("component" not in note)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "voxel", "limit"),
+    [
+        ("scan", "scan (axes as stored, median over held-out cases): 5.0 x 1.0 x 1.0 mm", "in the scans' own voxels"),
+        ("both", "scan (axes as stored, median over held-out cases): 5.0 x 1.0 x 1.0 mm", "in the scans' own voxels"),
+        (
+            "grid",
+            "grid (D x H x W, median over held-out cases): 9.0 x 4.0 x 4.0 mm",
+            "on the network's grid (1 x 8 x 8",
+        ),
+    ],
+)
+def test_the_report_says_in_which_voxels_masks_are_compared(geometry, voxel, limit):
+    study = study_of_windows()
+    study["config"]["evaluation"]["geometry"] = geometry
+    study["config"]["preprocessing"] = {"grid": [1, 8, 8]}
+    site = {"site": "a", "held_out_spacing_mm": {"scan": [5.0, 1.0, 1.0], "grid": [9.0, 4.0, 4.0]}}
+    assert f"Read these against a voxel of the {voxel}" in describe_outline_rules(study, {"sites": [site]})
+    assert describe_geometry(study).startswith(f"Scores are computed {limit}")
 
 
 def test_what_numbers_must_be_read_against_stands_beside_them(report_of):

@@ -9,6 +9,7 @@ from fedpedbrain.reporting.pictures.frames import CaseView, FramePainter, Panel,
 from fedpedbrain.reporting.pictures.video import VideoStyle, render_videos_files, write_video
 from fedpedbrain.reporting.words.case_words import CaseScores, describe_choice
 from PIL import Image
+from predicted_masks import write_masks
 
 SCORE_COLUMNS = ("arm", "seed", "case", "patient", "site", "split", "class", "target", "metric", "value")
 
@@ -65,16 +66,16 @@ def test_a_region_is_outlined_in_its_colour_and_lightly_filled():
 def rendered(shard, tmp_path):
     masks = np.zeros((3, 1, 6, 16, 16), dtype=np.uint8)
     masks[:, 0, 2, 5:9, 5:9] = 1
-    np.save(tmp_path / "masks.npy", masks)
+    write_masks(tmp_path / "masks.npy", masks)
     rows = [*score_rows("c1", "glioma", 0.5), *score_rows("c3", "glioma", 0.7)]
     write_table(tmp_path / "scores.tsv", SCORE_COLUMNS, [*rows, *score_rows("c4", "normal", 0.0, true_ml=0.0)])
 
     def render(**changes):
         settings = {"colours": {"one": "#0072B2"}, "regions": ["whole"], "classes": ["normal", "glioma"]}
-        style = VideoStyle(**(settings | {"frames_per_second": 5, "panel_pixels": 97} | changes))
+        style = VideoStyle(**(settings | {"frames_per_second": 5, "panel_pixels": 97, "geometry": "grid"} | changes))
         paths = [tmp_path / "masks.npy"], [tmp_path / "scores.tsv"]
         choice = tmp_path / "cases.tsv"
-        choose_cases_files(paths[1][0], [shard], choice, style.classes, 2)
+        choose_cases_files(paths[1][0], [shard], choice, style.classes, 2, "grid")
         render_videos_files(choice, [shard], *paths, tmp_path / "videos", style)
         return tmp_path / "videos"
 
@@ -154,13 +155,13 @@ def test_no_slice_is_more_than_seven_from_one_that_can_be_jumped_to(tmp_path):
 def test_a_study_without_regions_has_videos_too(rendered, tmp_path):
     rows = [row for row in read_table(tmp_path / "scores.tsv") if row["metric"] == "probability"]
     write_table(tmp_path / "scores.tsv", SCORE_COLUMNS, rows)
-    np.save(tmp_path / "masks.npy", np.zeros((3, 0, 6, 16, 16), dtype=np.uint8))
+    write_masks(tmp_path / "masks.npy", np.zeros((3, 0, 6, 16, 16), dtype=np.uint8))
     assert len(read_table(rendered(regions=[]) / "videos.tsv")) == 2
 
 
 def test_masks_of_other_cases_are_refused(rendered, tmp_path):
-    np.save(tmp_path / "masks.npy", np.zeros((2, 1, 6, 16, 16), dtype=np.uint8))
-    with pytest.raises(StudyError, match="expected a mask for each of the 3 held-out cases, found 2"):
+    write_masks(tmp_path / "masks.npy", np.zeros((2, 1, 6, 16, 16), dtype=np.uint8))
+    with pytest.raises(StudyError, match=r"masks\.npy: expected 576 numbers of 3 arrays, found 384; delete it and run"):
         rendered()
 
 

@@ -60,7 +60,11 @@ def audit_site(site: str, measured: Sequence[CaseMeasures], cohort: Mapping) -> 
         for region, values in volumes.items()
     }
     intensities = np.sum([item.intensities for item in measured], axis=0)
-    grid_spacings = [case.grid_spacing_mm for case in cases if case.split in HELD_OUT]
+    held_out = [case for case in cases if case.split in HELD_OUT]
+    spacings_mm = {
+        "scan": [case.spacing_mm for case in held_out],
+        "grid": [case.grid_spacing_mm for case in held_out],
+    }
     facts = {
         "site": site,
         "role": "external" if site in cohort["sites"]["external"] else "training",
@@ -71,7 +75,9 @@ def audit_site(site: str, measured: Sequence[CaseMeasures], cohort: Mapping) -> 
         "classes": dict(sorted(Counter(label_of(case.class_name) for case in cases).items())),
         "shapes": _most_common(["x".join(map(str, case.shape)) for case in cases]),
         "spacings_mm": _most_common(["x".join(f"{size:.2f}" for size in case.spacing_mm) for case in cases]),
-        "held_out_grid_spacing_mm": np.median(grid_spacings, axis=0).tolist() if grid_spacings else None,
+        "held_out_spacing_mm": {name: np.median(values, axis=0).tolist() for name, values in spacings_mm.items()}
+        if held_out
+        else None,
         "orientations": dict(Counter(case.orientation for case in cases).most_common()),
         "num_empty_masks": sum(not any(item.grid_ml.values()) for item in measured) if regions else 0,
         "median_volume_ml": {region: values and values[1] for region, values in quartiles.items()},

@@ -28,6 +28,23 @@ def digest_on_grid(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
 
 
+def check_digest(path: Path, case: str, stated: str, array: np.ndarray, made_again: Path) -> None:
+    """Refuse what the job that laid a case out did not write: nothing else tells that it was changed.
+
+    Parameters
+    ----------
+    path : that the array was read from
+    stated : its digest, as of ``digest_on_grid``, where its case is described
+    made_again : what has to be deleted for it to be made again
+    """
+    found = digest_on_grid(array)
+    if stated != found:
+        raise StudyError(
+            f"{path}: case {case}: expected SHA-256 {stated[:12]}, found {found[:12]}; "
+            f"delete {made_again} and run again"
+        )
+
+
 def open_rows(path: str | Path, grid_shapes: Sequence[tuple[int, ...]]) -> ArrayReader | RaggedReader:
     """The cases of one array of a shard.
 
@@ -102,6 +119,10 @@ class ShardDataset:
         """Voxels (D, H, W) of one case."""
         return self.cases[row].grid_shape or self._open(row, "images").shape[1:]
 
+    def spacing_mm(self, row: int) -> tuple[float, ...]:
+        """Distance between voxel centres (D, H, W) of one case's grid."""
+        return self.cases[row].grid_spacing_mm
+
     def _map(self, row: int, part: str) -> np.ndarray:
         """Map one case of a shard, for as long as the map is used: pages once read would count as memory in use.
 
@@ -124,14 +145,8 @@ class ShardDataset:
 
     @staticmethod
     def _check(case: Case, part: str, array: np.ndarray, path: Path) -> None:
-        """Refuse what the job that preprocessed the case did not write: nothing else tells that it was changed."""
         stated = dict(zip(_PARTS, case.grid_sha256, strict=False)).get(part, "no digest")
-        found = digest_on_grid(array)
-        if stated != found:
-            raise StudyError(
-                f"{path}: case {case.case}: expected SHA-256 {stated[:12]}, found {found[:12]}; "
-                f"delete {path.parent} and run again"
-            )
+        check_digest(path, case.case, stated, array, path.parent)
 
     def class_indices(self, classes: Sequence[str], unknown_index: int) -> np.ndarray:
         """Class index of every case, int64 (N,); ``unknown_index`` where the diagnosis is not among ``classes``."""

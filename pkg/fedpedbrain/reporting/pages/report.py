@@ -22,7 +22,12 @@ from fedpedbrain.reporting.tables import score_tables, site_tables, site_updates
 from fedpedbrain.reporting.tables.cost_tables import load_costs, usage_part
 from fedpedbrain.reporting.tables.statistics_tables import statistics_part
 from fedpedbrain.reporting.words import answers, arms_in_words, headlines
-from fedpedbrain.reporting.words.reading_notes import count_volume_cases, grid_in_words, notes_part
+from fedpedbrain.reporting.words.reading_notes import (
+    count_volume_cases,
+    describe_geometry,
+    is_scored_on_grid,
+    notes_part,
+)
 from fedpedbrain.reporting.words.source_notes import SOURCE_NOTES
 from fedpedbrain.reporting.words.timeline_words import timeline_part
 from fedpedbrain.study.colours import MOST_ARMS_BY_COLOUR, arm_colours
@@ -178,7 +183,7 @@ def report_settings(study: Mapping[str, Any]) -> dict[str, Any]:
         "samples": config["evaluation"]["bootstrap_samples"],
         "epochs": config["training"]["epochs_per_round"],
         "passes": config["training"]["epochs_per_round"] * study["num_rounds"],
-        "grid": grid_in_words(config["preprocessing"]),
+        "shown_voxels": "the network's grid" if is_scored_on_grid(study) else "the voxels of its scan",
     }
 
 
@@ -338,7 +343,7 @@ def describe_limits(results: Results, study: Mapping[str, Any]) -> list[str]:
         "measure, not over measures or sites.",
         "Each arm's round was chosen on validation patients, so its validation scores flatter it. Test patients were "
         "scored once, after that choice.",
-        f"Scores are computed on the network's grid ({settings['grid']}), not on the scanner's images.",
+        describe_geometry(study),
     ]
     lines.insert(3, describe_seeds(len(study["seeds"])))
     if not results.external_sites:

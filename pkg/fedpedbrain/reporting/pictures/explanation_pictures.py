@@ -12,12 +12,14 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from fedpedbrain.base.cases import HELD_OUT, Shard
+from fedpedbrain.base.cases import Shard
 from fedpedbrain.base.files import read_table, replacing, write_table
-from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.data.grid.intensity import to_grey_levels
 from fedpedbrain.evaluation.case_choice import read_choice
 from fedpedbrain.reporting.figures.style import apply_style, new_figure, readable
+from fedpedbrain.reporting.pictures.frames import plane_aspect
 from fedpedbrain.reporting.words.case_words import CaseScores
+from fedpedbrain.study.geometry_facts import GEOMETRIES
 
 EXPLANATION_COLUMNS = ("case", "file", "text", "saliency_cells")
 SALIENCY_TITLE = "Evidence for the class\n(HiResCAM)"
@@ -124,9 +126,11 @@ def describe_picture(place: str, arms: Sequence[ArmExplanation], regions: Sequen
 def load_explanations(path: str | Path) -> dict[str, tuple[str, np.ndarray, np.ndarray]]:
     """Case to predicted class, regions and saliency of an ``ArmExplanation``, as ``explain_cases_files`` wrote them."""
     with np.load(path) as found:
-        classes, names = found["predicted_classes"].tolist(), found["cases"].tolist()
-        arrays = (found[name].astype(np.float32) for name in ("regions", "saliency"))
-        return dict(zip(names, zip(classes, *arrays, strict=True), strict=True))
+        facts = zip(found["cases"].tolist(), found["predicted_classes"].tolist(), strict=True)
+        return {
+            case: (predicted, *(found[f"{name}_{number}"].astype(np.float32) for name in ("regions", "saliency")))
+            for number, (case, predicted) in enumerate(facts)
+        }
 
 
 def load_saliency_cells(path: str | Path) -> str:
@@ -144,6 +148,7 @@ def plot_explanations_files(
     arms: Sequence[str],
     regions: Sequence[str],
     dpi: int,
+    geometry: str,
 ) -> None:
     """Write a picture for each chosen case, and ``explanations.tsv`` that lists them.
 
@@ -153,8 +158,9 @@ def plot_explanations_files(
     shards : of all sites
     explanations_paths, scores_paths : of one seed, one of each arm in ``arms``
     regions, dpi : see the config
+    geometry : in which the cases are shown, a word of ``GEOMETRIES``
     """
-    dataset = ShardDataset(shards, HELD_OUT)
+    dataset = GEOMETRIES.load(geometry)().open(shards)
     row_of = {case.case: row for row, case in enumerate(dataset.cases)}
     scores = [CaseScores(read_table(path)) for path in scores_paths]
     explanations = [load_explanations(path) for path in explanations_paths]
@@ -167,8 +173,9 @@ def plot_explanations_files(
                 ArmExplanation(name, arm_scores.lines(case, regions), *found[case.case])
                 for name, arm_scores, found in zip(arms, scores, explanations, strict=True)
             ]
-            image, masks = dataset.image(row)[0], dataset.mask(row)[:, chosen.slice_index]
-            figure = draw_case(image[chosen.slice_index], masks, case.plane_aspect(*image.shape[1:]), shown, regions)
+            image, masks = to_grey_levels(dataset.image(row)[:1])[0], dataset.mask(row)[:, chosen.slice_index]
+            aspect = plane_aspect(image.shape, dataset.spacing_mm(row))
+            figure = draw_case(image[chosen.slice_index], masks, aspect, shown, regions)
             name = f"{case.case}.jpg"
             with replacing(Path(pictures_folder) / name) as temporary:
                 figure.savefig(temporary, dpi=dpi, format="jpg", pil_kwargs={"quality": _QUALITY})

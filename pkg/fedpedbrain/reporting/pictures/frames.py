@@ -62,6 +62,11 @@ class CaseView:
     are_sides_known: bool = True
 
 
+def plane_aspect(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
+    """Height (front to back) over width, both in mm, of a slice of an image of (D, H, W) voxels."""
+    return shape[1] * spacing_mm[1] / (shape[2] * spacing_mm[2])
+
+
 @lru_cache
 def load_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The font of the figures, which comes with matplotlib and so is the same everywhere."""

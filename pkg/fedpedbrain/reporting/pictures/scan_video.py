@@ -23,6 +23,7 @@ from fedpedbrain.reporting.pictures.frames import (
     enlarge_grey,
     even,
     load_font,
+    plane_aspect,
     region_shades,
 )
 from fedpedbrain.reporting.pictures.video import write_video
@@ -112,8 +113,7 @@ def build_scan_view(scan_name: str, image: sitk.Image, models: Sequence[ModelVie
     are_sides_known = models[0].result["scan"]["is_orientation_known"]
     if not are_sides_known:
         words.append("orientation as the config assumes")
-    spacing = oriented.GetSpacing()
-    aspect = grey.shape[1] * spacing[1] / (grey.shape[2] * spacing[0])
+    aspect = plane_aspect(grey.shape, oriented.GetSpacing()[::-1])
     return CaseView(grey, masks.max(axis=0), panels, "  ·  ".join(words), aspect, are_sides_known)
 
 

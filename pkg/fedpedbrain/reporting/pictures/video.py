@@ -8,14 +8,16 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
-from fedpedbrain.base.cases import HELD_OUT, Shard
-from fedpedbrain.base.errors import StudyError
+from fedpedbrain.base.cases import Shard
 from fedpedbrain.base.files import read_table, replacing, write_table
-from fedpedbrain.data.grid.dataset import ShardDataset
+from fedpedbrain.data.grid.intensity import to_grey_levels
+from fedpedbrain.data.grid.packed_masks import PackedMasks
 from fedpedbrain.evaluation.case_choice import read_choice
+from fedpedbrain.evaluation.case_geometry import HeldOutCases, open_predictions
 from fedpedbrain.reporting.figures.style import readable
-from fedpedbrain.reporting.pictures.frames import CaseView, FramePainter, Panel
+from fedpedbrain.reporting.pictures.frames import CaseView, FramePainter, Panel, plane_aspect
 from fedpedbrain.reporting.words.case_words import CaseScores, describe_choice
+from fedpedbrain.study.geometry_facts import GEOMETRIES
 
 VIDEO_COLUMNS = ("case", "site", "class", "seed", "file", "poster", "reason", "results")
 VIDEO_COLUMNS += ("num_slices", "poster_slice", "frames_per_second", "are_sides_known")
@@ -32,35 +34,22 @@ _ENCODING = (
 
 @dataclass(frozen=True)
 class ArmPredictions:
-    """What one arm and seed predicts for the held-out cases: masks uint8 (N, R, D, H, W) and its scores."""
+    """What one arm and seed predicts for the held-out cases: masks and scores."""
 
     arm: str
     colour: str
-    masks: np.ndarray
+    masks: PackedMasks
     scores: CaseScores
 
 
-def load_predictions(
-    masks_path: str | Path, scores_path: str | Path, num_cases: int, arm: str, colour: str
-) -> ArmPredictions:
-    """Read what an arm predicts; masks of another number of cases are refused."""
-    masks = np.load(masks_path, mmap_mode="r")
-    if len(masks) != num_cases:
-        raise StudyError(
-            f"{masks_path}: expected a mask for each of the {num_cases} held-out cases, found {len(masks)}; "
-            "delete it and predict again"
-        )
-    return ArmPredictions(arm, colour, masks, CaseScores(read_table(scores_path)))
-
-
-def build_view(dataset: ShardDataset, row: int, arms: Sequence[ArmPredictions], regions: Sequence[str]) -> CaseView:
+def build_view(dataset: HeldOutCases, row: int, arms: Sequence[ArmPredictions], regions: Sequence[str]) -> CaseView:
     """Gather what the video of one held-out case shows."""
     case, true_masks = dataset.cases[row], dataset.mask(row)
     panels = [Panel("Image")]
     if regions:
         panels.append(Panel("True outline", arms[0].scores.true_lines(case, regions), true_masks, _TRUE_COLOUR))
     panels += [
-        Panel(readable(arm.arm), arm.scores.lines(case, regions), arm.masks[row] if regions else None, arm.colour)
+        Panel(readable(arm.arm), arm.scores.lines(case, regions), arm.masks.row(row) if regions else None, arm.colour)
         for arm in arms
     ]
     words = [f"case {case.case}", f"site {case.site}"]
@@ -68,8 +57,8 @@ def build_view(dataset: ShardDataset, row: int, arms: Sequence[ArmPredictions], 
         words.append(f"true class {readable(case.class_name)}")
     if len(regions) > 1:
         words.append(f"regions from full colour to pale: {', '.join(map(readable, regions))}")
-    image = dataset.image(row)[0]
-    aspect = case.plane_aspect(*image.shape[1:])
+    image = to_grey_levels(dataset.image(row)[:1])[0]
+    aspect = plane_aspect(image.shape, dataset.spacing_mm(row))
     return CaseView(image, true_masks, panels, "  ·  ".join(words), aspect, are_sides_known=bool(case.orientation))
 
 
@@ -100,6 +89,7 @@ class VideoStyle:
     ----------
     colours : arm to show to its colour in the figures; the first arm has decided which cases
     regions, classes, frames_per_second, panel_pixels : see the config
+    geometry : in which the cases are shown, a word of ``GEOMETRIES``
     """
 
     colours: Mapping[str, str]
@@ -107,6 +97,7 @@ class VideoStyle:
     classes: Sequence[str]
     frames_per_second: float
     panel_pixels: int
+    geometry: str
 
 
 def render_videos_files(
@@ -125,9 +116,11 @@ def render_videos_files(
     shards : in the order in which the predictions were made
     masks_paths, scores_paths : predicted masks and scores of one seed, one of each arm that is shown
     """
-    dataset = ShardDataset(shards, HELD_OUT)
+    dataset = GEOMETRIES.load(style.geometry)().open(shards)
     shown = [
-        load_predictions(masks_path, scores_path, len(dataset), arm, colour)
+        ArmPredictions(
+            arm, colour, open_predictions(masks_path, dataset, len(style.regions)), CaseScores(read_table(scores_path))
+        )
         for (arm, colour), masks_path, scores_path in zip(style.colours.items(), masks_paths, scores_paths, strict=True)
     ]
     row_of = {case.case: row for row, case in enumerate(dataset.cases)}

@@ -48,6 +48,22 @@ def grid_in_words(preprocessing: Mapping[str, Any]) -> str:
     return f"each case's own size, {voxels}"
 
 
+def is_scored_on_grid(study: Mapping[str, Any]) -> bool:
+    """Whether held-out cases are compared on the network's grid alone, not in their scans' voxels."""
+    return study["config"]["evaluation"]["geometry"] == "grid"
+
+
+def describe_geometry(study: Mapping[str, Any]) -> str:
+    """Where masks are compared."""
+    grid = grid_in_words(study["config"]["preprocessing"])
+    if is_scored_on_grid(study):
+        return f"Scores are computed on the network's grid ({grid}), not on the scanner's images."
+    return (
+        "Scores are computed in the scans' own voxels, against the masks as the sites drew them. What a network "
+        f"predicts on its grid ({grid}) is laid back there."
+    )
+
+
 def describe_outline_rules(study: Mapping[str, Any], audit: Mapping[str, Any]) -> str:
     """What decides on outlines and on when two agree, and the size of the voxels that this must be read against."""
     settings = study["config"]["evaluation"]
@@ -59,10 +75,11 @@ def describe_outline_rules(study: Mapping[str, Any], audit: Mapping[str, Any]) -
     rules += filter(None, [_describe_components(study)])
     if study["normal_class"] and settings["empty_when_normal"]:
         rules.append(f"A case predicted as {readable(study['normal_class'])} gets no outline.")
+    geometry, axes = ("grid", "D x H x W") if is_scored_on_grid(study) else ("scan", "axes as stored")
     sites_of: dict[tuple[float, ...], list[str]] = {}
     for site in audit["sites"]:
-        if site["held_out_grid_spacing_mm"]:
-            spacing = tuple(round(size, 1) for size in site["held_out_grid_spacing_mm"])
+        if site["held_out_spacing_mm"]:
+            spacing = tuple(round(size, 1) for size in site["held_out_spacing_mm"][geometry])
             sites_of.setdefault(spacing, []).append(site["site"])
     if sites_of:
         sizes = [
@@ -71,7 +88,7 @@ def describe_outline_rules(study: Mapping[str, Any], audit: Mapping[str, Any]) -
             for spacing, sites in sites_of.items()
         ]
         rules.append(
-            f"Read these against a voxel of the grid (D x H x W, median over held-out cases): {format_names(sizes)}."
+            f"Read these against a voxel of the {geometry} ({axes}, median over held-out cases): {format_names(sizes)}."
         )
     return " ".join(rules)
 

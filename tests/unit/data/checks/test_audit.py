@@ -74,7 +74,8 @@ def test_a_site_is_counted_and_measured(audit, shard, make_case):
     assert (site["num_patients"], site["num_cases"]) == (3, 4)
     assert site["splits"] == {"train": 2, "validation": 1, "test": 1, "external": 0}
     assert site["patients_by_split"] == {"train": 1, "validation": 1, "test": 1, "external": 0}
-    assert site["held_out_grid_spacing_mm"] == list(cases[2].grid_spacing_mm)
+    spacings_mm = {"scan": list(cases[2].spacing_mm), "grid": list(cases[2].grid_spacing_mm)}
+    assert site["held_out_spacing_mm"] == spacings_mm
     assert site["classes"] == {"dipg": 3, "normal": 1}
     assert site["shapes"] == ["4x8x8"]
     assert site["spacings_mm"] == ["5.00x10.00x10.00"]
