@@ -49,8 +49,8 @@ def voxels_at(site):
 def scan_voxels_at(site):
     """Voxels of the scans of a site's cases, as well as they are known by now."""
     native = {"grid": None, "voxel_spacing_mm": "native"}
-    index, largest_mm = f"results/cohort/sites/{site}/index.tsv", STUDY.anatomy["extent_mm"][1]
-    return disk.voxels_of_site(native, sizes_of_sites()[site], largest_mm, index)
+    index, extent_mm = f"results/cohort/sites/{site}/index.tsv", STUDY.anatomy["extent_mm"]
+    return disk.voxels_of_site(native, sizes_of_sites()[site], extent_mm, index)
 
 
 def held_out_fraction(site):

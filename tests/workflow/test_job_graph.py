@@ -38,6 +38,18 @@ def test_component_filters_are_chosen_for_every_candidate_and_seed_where_there_i
     assert "choose_filters" not in workspace.planned("--config", "study={rounds: 1}", single)
 
 
+def test_scans_are_laid_out_for_scores_and_no_training_asks_for_them(workspace):
+    assert workspace.planned("--config", "study={rounds: 1}")["lay_out_scans"] == 4
+    models = workspace.planned("--config", "study={rounds: 1}", "--", "models", "cohort")
+    assert models["train_site"] == 7
+    assert "lay_out_scans" not in models
+    on_grid = workspace.planned("--config", "study={rounds: 1}", "evaluation={geometry: grid}")
+    assert on_grid["score_predictions"] == 5
+    assert "lay_out_scans" not in on_grid
+    both = workspace.planned("--config", "study={rounds: 1}", "evaluation={geometry: both}")
+    assert (both["lay_out_scans"], both["score_predictions"]) == (4, 5)
+
+
 def test_a_second_seed_doubles_training_and_shares_the_cohort(workspace):
     jobs = workspace.planned("--config", "study={rounds: 1, seeds: [0, 1]}")
     assert jobs["train_site"] == 2 * 7
