@@ -13,8 +13,10 @@ COHORT = REPOSITORY.parent / "shared" / "data" / "tcga_lgg_bids"
 @pytest.mark.skipif(not COHORT.is_dir(), reason=f"no real cohort at ../{Path(*COHORT.parts[-3:])}")
 def test_four_institutions_from_bids_to_report(tmp_path):
     workspace = Workspace(tmp_path)
-    overrides = ["study={rounds: 1}", "training={epochs_per_round: 1}", "preprocessing={grid: [8, 16, 16]}"]
-    overrides += ["network={unet: {channels: [4, 8], strides: [[1, 2, 2], [2, 2, 2]]}}"]
+    patch = "{size: [1, 48, 48], per_case: 1, foreground_share: 1.0}"
+    overrides = ["study={rounds: 1}", f"training={{epochs_per_round: 1, patch: {patch}}}"]
+    stages = "features: [4, 8], strides: [[1, 1, 1], [1, 2, 2]], kernels: [[1, 3, 3], [1, 3, 3]], blocks: [1, 1]"
+    overrides += [f"network={{residual_unet: {{{stages}}}}}"]
     overrides += ["arms=[{name: centralized, participants: pooled}]"]
     overrides += ["evaluation={bootstrap_samples: 100}"]
     video = "{arms: [centralized], num_cases: 1, panel_pixels: 64}"
