@@ -44,7 +44,7 @@ class NetworkFacts:
 
 _FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
 _THREE = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "minimum": 1}}
-_ODD = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"enum": [1, 3, 5, 7]}}
+_ODD = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "enum": [1, 3, 5, 7]}}
 _FEATURES = {"type": "array", "minItems": 2, "items": {"type": "integer", "minimum": 1}}
 
 NETWORKS: Choices[NetworkFacts] = Choices(
