@@ -4,8 +4,6 @@ import re
 import shutil
 from functools import cache
 
-from snakemake.logging import logger
-
 from fedpedbrain.base.files import remove_unfinished
 from fedpedbrain.jobs.leftover_jobs import refuse_leftover_jobs
 from fedpedbrain.jobs.run_lock import take_run_lock

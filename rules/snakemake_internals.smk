@@ -6,6 +6,7 @@ from functools import cache
 import snakemake.common
 import snakemake.rules
 from snakemake.dag import DAG, ScriptProcessor
+from snakemake.logging import logger  # run.smk says there what a run needs of the disk
 from snakemake.output_index import OutputIndex
 from snakemake.persistence.file import FilePersistence
 
